@@ -1,0 +1,141 @@
+//! Agents: what goes in and out, and what a run keeps of one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::id::AgentId;
+
+/// How an agent works. Each change makes a new version of it; a run keeps the
+/// version that it started with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentDefinition {
+    /// 1 to 128 characters.
+    pub name: String,
+    pub description: String,
+    /// Absent: the hub's default model.
+    pub model_id: Option<String>,
+    pub system_prompt: String,
+    /// Names of tools. `["*"]` is every tool that the run's scopes allow.
+    pub tools: Vec<String>,
+    /// 0 to 2; absent: the model's own default.
+    pub temperature: Option<f64>,
+    /// At most this many model calls in a run.
+    pub max_steps: u32,
+}
+
+impl AgentDefinition {
+    pub const DEFAULT_MAX_STEPS: u32 = 20;
+    pub const MAX_MAX_STEPS: u32 = 200;
+    pub const EVERY_TOOL: &'static str = "*";
+
+    /// `agent_default` of a new workspace.
+    pub fn default_agent() -> Self {
+        Self {
+            name: "Default agent".to_owned(),
+            description: "Answers a goal with every built-in tool that the run's scopes allow.".to_owned(),
+            model_id: None,
+            system_prompt: "You are a careful assistant. Use the tools where they help, \
+                            check what they return, and answer the goal in plain words."
+                .to_owned(),
+            tools: vec![Self::EVERY_TOOL.to_owned()],
+            temperature: None,
+            max_steps: Self::DEFAULT_MAX_STEPS,
+        }
+    }
+}
+
+/// An agent as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentView {
+    pub id: AgentId,
+    pub name: String,
+    pub description: String,
+    pub model_id: String,
+    pub system_prompt: String,
+    pub tools: Vec<String>,
+    pub temperature: Option<f64>,
+    pub max_steps: u32,
+    /// Always `off` in this version.
+    pub memory: String,
+    /// Always null in this version.
+    #[schema(value_type = Option<Object>)]
+    pub output_schema: Option<Value>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub version: u32,
+}
+
+/// `POST /v1/agents`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Research Assistant", "system_prompt": "You are a helpful researcher.", "tools": ["web_search", "http_fetch"]}))]
+pub struct CreateAgent {
+    /// Absent: the hub makes one, `agent_…`.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// 1 to 128 characters.
+    pub name: String,
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Absent: the hub's default model.
+    #[serde(default)]
+    pub model_id: Option<String>,
+    #[serde(default)]
+    pub system_prompt: Option<String>,
+    /// Absent: every tool that a run's scopes allow (`["*"]`).
+    #[serde(default)]
+    pub tools: Option<Vec<String>>,
+    /// 0 to 2.
+    #[serde(default)]
+    pub temperature: Option<f64>,
+    /// 1 to 200, default 20.
+    #[serde(default)]
+    pub max_steps: Option<u32>,
+    /// Only `off` in this version.
+    #[serde(default)]
+    pub memory: Option<String>,
+    /// Not available yet.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub output_schema: Option<Value>,
+}
+
+/// `PATCH /v1/agents/{id}`: what is absent stays as it is; null clears
+/// `model_id` and `temperature`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"system_prompt": "You are a terse researcher."}))]
+pub struct ChangeAgent {
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub model_id: Option<Option<String>>,
+    #[serde(default)]
+    pub system_prompt: Option<String>,
+    #[serde(default)]
+    pub tools: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    pub temperature: Option<Option<f64>>,
+    #[serde(default)]
+    pub max_steps: Option<u32>,
+    #[serde(default)]
+    pub memory: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub output_schema: Option<Value>,
+}
+
+/// Tells null (`Some(None)`) from absent (`None`).
+fn present<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,167 @@
+//! Typed ids. Each parses strictly, so that a handler never sees an id that
+//! the store could not hold.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::clock::{Ids, Timestamp};
+
+const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The text is not an id of this kind.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{given}` is not {expected}")]
+pub struct InvalidId {
+    pub given: String,
+    pub expected: &'static str,
+}
+
+fn invalid(given: &str, expected: &'static str) -> InvalidId {
+    InvalidId { given: given.chars().take(80).collect(), expected }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schema(value_type = String)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) { Ok(Self(text.to_owned())) } else { Err(invalid(text, $expected)) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_lower_tail(text: &str, prefix: &str, length: usize) -> bool {
+    text.strip_prefix(prefix)
+        .is_some_and(|tail| tail.len() == length && tail.bytes().all(|byte| LOWER.contains(&byte)))
+}
+
+text_id!(
+    /// A workspace: `ws_` and 20 of `a-z0-9`.
+    WorkspaceId,
+    "a workspace id (`ws_` and 20 of a-z0-9)",
+    |text| is_lower_tail(text, "ws_", 20)
+);
+text_id!(
+    /// A user: `user_` and 20 of `a-z0-9`.
+    UserId,
+    "a user id (`user_` and 20 of a-z0-9)",
+    |text| is_lower_tail(text, "user_", 20)
+);
+text_id!(
+    /// An agent: `agent_…` when the hub makes it; a client may choose 1 to 64
+    /// of letters, digits, `_`, `-` and `.`.
+    AgentId,
+    "an agent id (1 to 64 of letters, digits, `_`, `-` and `.`)",
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    }
+);
+
+impl WorkspaceId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("ws_{}", ids.text(LOWER, 20)))
+    }
+}
+
+impl UserId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("user_{}", ids.text(LOWER, 20)))
+    }
+}
+
+impl AgentId {
+    /// The agent that every workspace starts with.
+    pub const DEFAULT: &'static str = "agent_default";
+
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("agent_{}", ids.text(LOWER, 16)))
+    }
+
+    pub fn default_agent() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+/// A run: a UUIDv7, so that ids sort by the time of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl RunId {
+    pub fn generate(ids: &dyn Ids, now: Timestamp) -> Self {
+        Self(ids.uuid_v7(now))
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::parse_str(text).map(Self).map_err(|_| invalid(text, "a run id (a UUID)"))
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An API key's number, counted per workspace from 1.
+pub type KeyId = i64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parsed_strictly() {
+        assert!("ws_0123456789abcdefghij".parse::<WorkspaceId>().is_ok());
+        assert!("ws_0123456789ABCDEFGHIJ".parse::<WorkspaceId>().is_err());
+        assert!("agent_default".parse::<AgentId>().is_ok());
+        for bad in ["", "a/b", "a b", "ä", &"x".repeat(65)] {
+            assert!(bad.parse::<AgentId>().is_err(), "{bad}");
+        }
+        assert!("not-a-run".parse::<RunId>().is_err());
+    }
+}

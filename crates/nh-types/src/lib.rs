@@ -1,0 +1,24 @@
+//! The nouns on the wire: typed ids, scopes, times, error codes, and the
+//! request and answer types of the HTTP API.
+//!
+//! This crate must never know how anything is done: no tokio, no SQL, no HTTP
+//! server or client. Start reading at [`run`] for the main job's shapes, at
+//! [`error`] for the one table of public error codes, and at [`scope`] for who
+//! may do what.
+
+pub mod agent;
+pub mod clock;
+pub mod error;
+pub mod id;
+pub mod key;
+pub mod model;
+pub mod page;
+pub mod run;
+pub mod scope;
+pub mod tool;
+
+pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
+pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
+pub use id::{AgentId, KeyId, RunId, UserId, WorkspaceId};
+pub use page::{Page, PageRequest};
+pub use scope::{Scope, ScopeSet};

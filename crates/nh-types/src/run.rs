@@ -1,0 +1,287 @@
+//! `/v1/run`: what goes in and out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::id::RunId;
+use crate::model::Usage;
+
+/// What a run runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunType {
+    Agent,
+    Tool,
+    Workflow,
+}
+
+impl RunType {
+    pub const EVERY: [RunType; 3] = [RunType::Agent, RunType::Tool, RunType::Workflow];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Tool => "tool",
+            Self::Workflow => "workflow",
+        }
+    }
+}
+
+/// Where a run is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RunState {
+    Pending,
+    Running,
+    /// For a timer, an approval, a signal or a decision.
+    Waiting,
+    Success,
+    Failed,
+    Cancelled,
+}
+
+impl RunState {
+    pub const EVERY: [RunState; 6] =
+        [Self::Pending, Self::Running, Self::Waiting, Self::Success, Self::Failed, Self::Cancelled];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Waiting => "WAITING",
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The lower-case word that run objects carry beside `state`.
+    pub const fn status(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Success | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// The text is not one of the words that it could be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{given}` is not one of {expected}")]
+pub struct UnknownWord {
+    pub given: String,
+    pub expected: String,
+}
+
+fn unknown_word(given: &str, words: impl Iterator<Item = &'static str>) -> UnknownWord {
+    UnknownWord { given: given.chars().take(80).collect(), expected: words.collect::<Vec<_>>().join(", ") }
+}
+
+impl FromStr for RunState {
+    type Err = UnknownWord;
+
+    /// Either case: `RUNNING` or `running`.
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::EVERY
+            .into_iter()
+            .find(|state| state.as_str() == text || state.status() == text)
+            .ok_or_else(|| unknown_word(text, Self::EVERY.into_iter().map(Self::as_str)))
+    }
+}
+
+impl FromStr for RunType {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::EVERY
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| unknown_word(text, Self::EVERY.into_iter().map(Self::as_str)))
+    }
+}
+
+impl fmt::Display for RunState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for RunType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `POST /v1/run`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"target": "agent_default", "type": "agent", "input": {"goal": "What is 17 * 23, and what time is it in Tokyo?"}, "async": true}))]
+pub struct StartRun {
+    /// An agent's id or a tool's name.
+    pub target: String,
+    #[serde(rename = "type")]
+    pub run_type: RunType,
+    /// Of an agent run `{"goal": "…"}` or `{"messages": […]}`; of a tool run
+    /// its arguments.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub input: Value,
+    /// Answer 202 once the run is durably stored instead of waiting for it.
+    #[serde(default, rename = "async")]
+    pub is_async: bool,
+    /// How long a run that is not `async` is waited for: 1 to 300, default 300.
+    #[serde(default)]
+    pub wait_seconds: Option<u32>,
+    /// The run ends as FAILED, code `timeout`, after so long: 1 to 604800.
+    #[serde(default)]
+    pub timeout_seconds: Option<u32>,
+    /// The caller's own; at most 16 KiB as JSON.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+    /// Not available yet.
+    #[serde(default)]
+    pub thread_id: Option<String>,
+    /// Not available yet.
+    #[serde(default)]
+    pub priority: Option<i64>,
+    /// Not available yet.
+    #[serde(default)]
+    pub delay_seconds: Option<f64>,
+    /// Not available yet.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub budget: Option<Value>,
+    /// Not available yet.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
+}
+
+/// What a 202 says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedRun {
+    pub run_id: RunId,
+    pub status: String,
+    pub state: RunState,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RunError {
+    /// A word for programs, such as `timeout` or `max_steps_exceeded`.
+    pub code: String,
+    pub message: String,
+}
+
+impl RunError {
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
+
+/// A run as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    pub run_id: RunId,
+    pub target: String,
+    #[serde(rename = "type")]
+    pub run_type: RunType,
+    pub state: RunState,
+    /// The lower-case word of `state`.
+    pub status: String,
+    #[schema(value_type = Object)]
+    pub input: Value,
+    /// Text, or an object under an output schema; null until SUCCESS.
+    #[schema(value_type = Option<Object>)]
+    pub result: Option<Value>,
+    pub error: Option<RunError>,
+    /// The tool calls, in order.
+    pub events: Vec<ToolCallView>,
+    pub usage: Usage,
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One tool call of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolCallView {
+    pub tool: String,
+    /// The string itself where the tool's only required property is a string,
+    /// else the whole object of arguments.
+    #[schema(value_type = Object)]
+    pub input: Value,
+    /// The text that the model saw; null while the call is under way.
+    pub output: Option<String>,
+    /// The number of the journal event that started the call.
+    pub seq: i64,
+    #[schema(value_type = Object)]
+    pub arguments: Value,
+    pub error: Option<RunError>,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// `GET /v1/runs`: runs without their `events`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    pub runs: Vec<RunSummary>,
+    pub next_cursor: Option<String>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunSummary {
+    pub run_id: RunId,
+    pub target: String,
+    #[serde(rename = "type")]
+    pub run_type: RunType,
+    pub state: RunState,
+    pub status: String,
+    pub error: Option<RunError>,
+    pub usage: Usage,
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One row of a run's journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JournalEvent {
+    /// Counted per run from 1, without gaps; the id of the SSE frame.
+    pub seq: i64,
+    /// Such as `run.created`, `step.started`, `step.completed`, `run.succeeded`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub at: Timestamp,
+    /// What the kind says: see `docs/runs.md`.
+    #[schema(value_type = Object)]
+    pub data: Value,
+}
+
+/// `GET /v1/run/{runId}/events`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct JournalPage {
+    pub events: Vec<JournalEvent>,
+    pub next_cursor: Option<String>,
+}
