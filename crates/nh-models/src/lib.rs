@@ -1,1 +1,22 @@
+//! Model providers behind one protocol: OpenAI's chat completions and
+//! embeddings, plain and streamed, with a catalogue of models and prices and
+//! with every call's tokens and cost accounted for.
+//!
+//! This crate must never know what a run, an agent or an HTTP route is, and it
+//! writes to the store only through the batched [`UsageSink`]. Start reading at
+//! [`Models`] (`models.rs`): it finds the model's route in memory and hands the
+//! call either to a provider (`provider/`, `stream/`) or to the built-in
+//! [`offline`] planner.
 
+mod error;
+mod models;
+pub mod offline;
+mod settings;
+mod stream;
+mod usage;
+
+pub use error::ModelError;
+pub use models::{Caller, Completion, Models, ModelsSetup};
+pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, SettingsFault};
+pub use stream::ChatStream;
+pub use usage::UsageSink;

