@@ -1,0 +1,23 @@
+# Each target is one script or one cargo call; the scripts say what they do.
+.PHONY: demo test run check setup
+
+demo: ## Build the release binary and watch it do its main job.
+	scripts/setup build
+	scripts/demo
+
+test: ## Everything that CI runs.
+	scripts/setup test
+	scripts/check
+	scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
+	scripts/test-clients
+	scripts/demo --debug
+
+run: ## Serve on http://127.0.0.1:8080; the data stays in ./data.
+	scripts/setup build
+	cargo run --locked --release --package neuralhub -- serve
+
+check: ## Formatting, lints, licences.
+	scripts/check
+
+setup: ## Install what the targets above need.
+	scripts/setup test
