@@ -69,6 +69,7 @@ codes! {
     NotFound "not_found" 404 NotFoundError false "There is nothing at this path in the caller's workspace.";
     ModelNotFound "model_not_found" 404 NotFoundError false "No configured provider serves this model.";
     MethodNotAllowed "method_not_allowed" 405 InvalidRequestError false "The path exists, but not with this method; see `Allow`.";
+    RequestTimeout "request_timeout" 408 InvalidRequestError true "The request's body did not arrive in time.";
     Conflict "conflict" 409 ConflictError false "The request does not fit the present state.";
     AlreadyExists "already_exists" 409 ConflictError false "The name or id is taken.";
     AlreadyCreated "already_created" 409 ConflictError false "This Idempotency-Key already created something whose secret is shown only once.";
@@ -170,7 +171,7 @@ mod tests {
                 ErrorType::InsufficientQuota => code.status() == 402,
                 ErrorType::ServerError => matches!(code.status(), 500 | 503),
                 ErrorType::UpstreamError => matches!(code.status(), 502 | 504),
-                ErrorType::InvalidRequestError => matches!(code.status(), 400 | 405 | 413 | 415 | 422),
+                ErrorType::InvalidRequestError => matches!(code.status(), 400 | 405 | 408 | 413 | 415 | 422),
             };
             assert!(fits, "{}", code.as_str());
         }
