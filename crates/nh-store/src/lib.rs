@@ -1,1 +1,40 @@
+//! Everything that is kept: workspaces, keys, users, sessions, agents, runs
+//! with their journals, usage and sealed secrets, on SQLite or PostgreSQL.
+//!
+//! This is the only crate that knows SQL. It must never know HTTP, models or
+//! how a run is carried out. Isolation lives in its signatures: every function
+//! that touches a workspace's rows takes the [`nh_types::WorkspaceId`].
+//!
+//! Start reading at [`Store`] for how it is opened and read, at [`Write`] for
+//! how it is written (one writer, group commit), and at [`runs`] for the main
+//! job's rows. What differs between the two engines is in `dialect.rs`.
 
+mod columns;
+mod connection;
+mod dialect;
+mod error;
+mod migrations;
+mod settings;
+mod sql;
+mod store;
+mod write;
+mod writer;
+
+pub mod agents;
+pub mod credentials;
+pub mod idempotency;
+pub mod keys;
+pub mod nodes;
+pub mod runs;
+pub mod seals;
+pub mod sessions;
+pub mod usage;
+pub mod users;
+pub mod workspaces;
+
+pub use dialect::EngineKind;
+pub use error::StoreError;
+pub use idempotency::{Idempotency, Once};
+pub use settings::StoreSettings;
+pub use store::Store;
+pub use write::{Tx, Write};

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+/// What can go wrong in the store. Cloneable, because one failed commit
+/// answers a whole batch.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Something unique is taken already; the text says what.
+    #[error("{0}")]
+    Conflict(String),
+    /// What the write needs is not there; the text says what.
+    #[error("{0}")]
+    Missing(String),
+    /// A cursor that this store did not give out.
+    #[error("`{0}` is not a cursor of this list; leave it out to start from the first page")]
+    InvalidCursor(String),
+    /// More writes are queued than the store takes.
+    #[error("the store's write queue stayed full for {waited_ms} ms; try again later")]
+    Overloaded { waited_ms: u64 },
+    /// The database cannot be reached, or the connection broke. A write that
+    /// ends so may or may not have been kept: read before writing it again.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A row holds something that this program never writes.
+    #[error("the store holds a damaged row: {0}")]
+    Corrupt(String),
+    /// The store's URL or file cannot be used; the text says why and what to do.
+    #[error("{0}")]
+    Settings(String),
+    /// The schema could not be brought up to date.
+    #[error("the database's schema could not be brought up to date")]
+    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// No master key that was given opens what this store sealed.
+    #[error(
+        "the master key does not belong to this store: it cannot open the store's sealed mark. \
+         Give the key that the store was first started with as `[security] master_key_file`, \
+         or list it in `old_master_key_files` to change to a new one"
+    )]
+    WrongMasterKey,
+    /// A sealed value was not sealed by these keys for this row.
+    #[error("a sealed value of table `{table}` cannot be opened: it was changed, moved, or sealed under a key that was not given")]
+    Unsealable { table: String },
+    /// A statement failed.
+    #[error("a statement failed")]
+    Database(#[source] Arc<sqlx::Error>),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::error::ErrorKind;
+        if let sqlx::Error::Database(database) = &error
+            && database.kind() == ErrorKind::UniqueViolation
+        {
+            return Self::Conflict(format!("a row with this key is there already: {database}"));
+        }
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
+            _ if is_shutdown_or_busy(&error) => Self::Unavailable(Arc::new(error)),
+            _ => Self::Database(Arc::new(error)),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(Arc::new(error))
+    }
+}
+
+/// PostgreSQL's classes 08 (connection), 53 (out of resources) and 57
+/// (operator's intervention), and SQLite's busy and locked: the database is
+/// there but will not serve now. <https://www.postgresql.org/docs/current/errcodes-appendix.html>,
+/// <https://sqlite.org/rescode.html>
+fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return false };
+    let Some(code) = database.code() else { return false };
+    match code.parse::<i64>() {
+        // SQLite's extended codes keep the primary code in the low byte.
+        Ok(number) if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
+            matches!(number & 0xff, 5 | 6)
+        }
+        _ => code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class)),
+    }
+}
