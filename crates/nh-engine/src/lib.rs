@@ -1,1 +1,27 @@
+//! Durable runs: the journal, the queue, and the worker that drives a run
+//! from its journal to its end.
+//!
+//! The engine asks a [`Program`] what comes next (a pure function of the run
+//! and its journal), performs the answer, appends what came of it to the
+//! journal, and asks again. A crash anywhere resumes by asking again. The
+//! contract is honest: an accepted run is never lost; each step's result is
+//! recorded exactly once; a repeatable step that was in flight at a crash runs
+//! again under the same idempotency key; one that is not repeatable makes its
+//! run wait for a decision.
+//!
+//! This crate must never know of models, tools or HTTP. Start reading at
+//! [`program`], then `driver.rs`.
 
+mod driver;
+mod engine;
+pub mod journal;
+pub mod program;
+mod queue;
+mod settings;
+mod watch;
+
+pub use engine::{Engine, EngineError, NewRun, Submitted};
+pub use journal::{Event, History, Outcome, Step, StepRecord};
+pub use program::{Decision, Ending, Performed, Program};
+pub use settings::EngineSettings;
+pub use watch::Watch;

@@ -1,0 +1,295 @@
+//! Drives one run from its journal to its end: ask the program, save what it
+//! decided, perform, save what came of it, ask again. What a step gave and the
+//! start of the next one share a commit.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use nh_store::StoreError;
+use nh_store::runs::{self, Appended, EventRow, RunChange, RunEnding, RunRecord};
+use nh_types::run::{RunError, RunState};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Core;
+use crate::journal::{Event, History, Step};
+use crate::program::{Decision, Ending, Performed};
+
+/// Waits between tries to save while the store is down.
+const SAVE_RETRY: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
+type StepDone = (String, Result<Performed, RunError>);
+
+/// The run is no longer this driver's: another node has it, or this process
+/// is stopping.
+#[derive(Debug)]
+struct Lost;
+
+pub(crate) struct Driver {
+    core: Arc<Core>,
+    run: RunRecord,
+    history: History,
+    unsaved: Vec<EventRow>,
+    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = StepDone> + Send>>>,
+    cancel: CancellationToken,
+}
+
+impl Driver {
+    pub(crate) fn new(core: Arc<Core>, run: RunRecord, history: History, cancel: CancellationToken) -> Self {
+        Self { core, run, history, unsaved: Vec::new(), in_flight: FuturesUnordered::new(), cancel }
+    }
+
+    /// The rows of a run that is not stored yet: its creation and, when its
+    /// first steps are `planned`, their start.
+    pub(crate) fn first_rows(&mut self, planned: bool) -> Vec<EventRow> {
+        self.record(Event::Created {
+            target: self.run.target.clone(),
+            run_type: self.run.run_type.as_str().to_owned(),
+        });
+        if planned && let Decision::Perform(steps) = self.core.program.decide(&self.run, &self.history) {
+            self.start_new(steps);
+        }
+        self.run.last_seq = self.history.last_seq();
+        std::mem::take(&mut self.unsaved)
+    }
+
+    pub(crate) fn run(&self) -> &RunRecord {
+        &self.run
+    }
+
+    /// Drives a run whose first rows were just stored.
+    pub(crate) async fn drive_new(mut self) {
+        self.launch_in_flight();
+        self.drive_to_end().await;
+    }
+
+    /// Drives a run that was claimed: a queued one, or one whose process died.
+    pub(crate) async fn drive_claimed(mut self) {
+        if self.history.steps().is_empty() {
+            self.drive_to_end().await;
+            return;
+        }
+        let doubtful = self.history.in_flight().find(|record| !record.step.repeatable);
+        if let Some(record) = doubtful {
+            let step = record.step.id.clone();
+            let _ = self.wait_for_decision(step).await;
+            return;
+        }
+        let again = self.history.in_flight().map(|record| record.step.id.clone()).collect();
+        self.record(Event::Resumed { again });
+        self.launch_in_flight();
+        self.drive_to_end().await;
+    }
+
+    async fn drive_to_end(&mut self) {
+        let guarded = AssertUnwindSafe(self.drive()).catch_unwind().await;
+        let Err(panic) = guarded else { return };
+        tracing::error!(run = %self.run.id, panic = panic_text(&*panic), "a run's program panicked");
+        self.unsaved.clear();
+        self.in_flight.clear();
+        let error = RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
+        self.end_after_reload(error).await;
+    }
+
+    async fn drive(&mut self) {
+        // Err(Lost) needs no more: whoever has the run now goes on with it.
+        let _ = self.until_end().await;
+    }
+
+    async fn until_end(&mut self) -> Result<(), Lost> {
+        let remaining_ms = self.run.deadline_at.map(|at| at.millis_since(self.core.clock.now()).max(0));
+        let deadline = tokio::time::sleep(Duration::from_millis(
+            remaining_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(u64::MAX / 4),
+        ));
+        tokio::pin!(deadline);
+        if self.run.cancel_requested {
+            self.cancel.cancel();
+        }
+        loop {
+            match self.core.program.decide(&self.run, &self.history) {
+                Decision::Finish(ending) => return self.finish(ending).await,
+                Decision::Perform(steps) => self.start_new(steps),
+            }
+            if self.in_flight.is_empty() && self.history.in_flight().next().is_none() {
+                let error = RunError::new("internal_error", "The run had nothing left to do and no result.");
+                return self.finish(Ending::Failure(error)).await;
+            }
+            if !self.unsaved.is_empty() {
+                self.save(RunState::Running, None, false).await?;
+            }
+            self.launch_in_flight();
+            let (cancel, parking) = (self.cancel.clone(), self.core.parking.clone());
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return self.end(RunState::Cancelled, Event::Cancelled {}).await,
+                () = &mut deadline => return self.finish(Ending::Failure(timeout_error())).await,
+                () = parking.cancelled() => return self.park().await,
+                Some(done) = self.in_flight.next() => self.take(done),
+            }
+            while let Some(Some(done)) = self.in_flight.next().now_or_never() {
+                self.take(done);
+            }
+        }
+    }
+
+    /// Records the steps that the journal does not know yet as started.
+    fn start_new(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            if self.history.step(&step.id).is_none() {
+                self.record(Event::StepStarted(step));
+            }
+        }
+    }
+
+    /// Performs what the journal says is in flight and is not yet under way.
+    fn launch_in_flight(&mut self) {
+        let under_way = self.in_flight.len();
+        let open: Vec<Step> = self.history.in_flight().map(|record| record.step.clone()).collect();
+        // Steps finish in any order but start in the journal's: those that are
+        // under way are the oldest of the open ones.
+        for step in open.into_iter().skip(under_way) {
+            metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
+            let performing = self.core.program.perform(&self.run, &self.history, &step);
+            self.in_flight.push(Box::pin(async move {
+                let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {
+                    tracing::error!(step = step.id, panic = panic_text(&*panic), "a step panicked");
+                    Err(RunError::new("internal_error", "The step failed inside the hub; its log has the cause."))
+                });
+                (step.id, done)
+            }));
+        }
+    }
+
+    fn take(&mut self, (step, done): StepDone) {
+        self.record(match done {
+            Ok(Performed { output, usage }) => Event::StepCompleted { step, output, usage },
+            Err(error) => Event::StepFailed { step, error },
+        });
+    }
+
+    fn record(&mut self, event: Event) {
+        let (seq, at) = (self.history.last_seq() + 1, self.core.clock.now());
+        self.history.apply(seq, at, &event);
+        self.unsaved.push(event.into_row(seq, at));
+    }
+
+    async fn finish(&mut self, ending: Ending) -> Result<(), Lost> {
+        match ending {
+            Ending::Success(result) => {
+                self.run.result = Some(result.clone());
+                self.end(RunState::Success, Event::Succeeded { result }).await
+            }
+            Ending::Failure(error) => {
+                self.run.error = Some(error.clone());
+                self.end(RunState::Failed, Event::Failed { error }).await
+            }
+        }
+    }
+
+    async fn end(&mut self, state: RunState, event: Event) -> Result<(), Lost> {
+        self.in_flight.clear();
+        self.record(event);
+        let ending = RunEnding {
+            finished_at: self.core.clock.now(),
+            result: self.run.result.clone(),
+            error: self.run.error.clone(),
+            usage: self.history.usage(),
+        };
+        self.save(state, Some(ending), true).await?;
+        metrics::counter!("neuralhub_runs_finished_total", "state" => state.status()).increment(1);
+        Ok(())
+    }
+
+    /// Gives the run back to the queue at shutdown: what was in flight is done
+    /// again by whoever takes it up.
+    async fn park(&mut self) -> Result<(), Lost> {
+        self.in_flight.clear();
+        self.save(RunState::Pending, None, true).await
+    }
+
+    async fn wait_for_decision(&mut self, step: String) -> Result<(), Lost> {
+        let reason = format!(
+            "The hub stopped while step `{step}` was under way, and it must not be done twice: \
+             nobody can say whether it took effect. Cancel the run, or decide on the step."
+        );
+        self.record(Event::Waiting { step, reason });
+        self.save(RunState::Waiting, None, true).await
+    }
+
+    /// Ends a run whose history in memory can no longer be trusted.
+    async fn end_after_reload(&mut self, error: RunError) {
+        match self.core.read_history(&self.run).await {
+            Ok(history) => self.history = history,
+            Err(error) => {
+                tracing::error!(run = %self.run.id, %error, "the journal of a failed run is unreadable");
+            }
+        }
+        let _ = self.finish(Ending::Failure(error)).await;
+    }
+
+    /// Ends a claimed run whose journal cannot be read, after what is there.
+    pub(crate) async fn end_unreadable(mut self, last_seq: i64, error: RunError) {
+        self.history.skip_to(last_seq);
+        let _ = self.finish(Ending::Failure(error)).await;
+    }
+
+    /// Appends what is unsaved and changes the run's row, in one commit.
+    /// Tries until the store is back or the process parks.
+    async fn save(&mut self, state: RunState, ending: Option<RunEnding>, release: bool) -> Result<(), Lost> {
+        self.run.state = state;
+        let append = runs::Append {
+            run_id: self.run.id,
+            workspace_id: self.run.workspace_id.clone(),
+            epoch: self.run.epoch,
+            events: std::mem::take(&mut self.unsaved),
+            change: RunChange { state, started_at: self.run.started_at, ending, release },
+        };
+        let mut tries = 0;
+        loop {
+            match self.core.store.write(append.clone()).await {
+                Ok(Appended::Done) => break,
+                Ok(Appended::Fenced) => {
+                    tracing::warn!(run = %self.run.id, epoch = self.run.epoch, "another node has taken this run");
+                    return Err(Lost);
+                }
+                Err(StoreError::Conflict(_)) => {
+                    // An earlier try was committed although its answer was lost.
+                    self.core.give_back(&self.run).await;
+                    return Err(Lost);
+                }
+                Err(error) => {
+                    tracing::error!(run = %self.run.id, %error, tries, "a run's progress could not be saved yet");
+                    let pause = SAVE_RETRY[tries.min(SAVE_RETRY.len() - 1)];
+                    tries += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.core.parking.cancelled() => return Err(Lost),
+                    }
+                }
+            }
+        }
+        self.core.watchers.notify(self.run.id);
+        Ok(())
+    }
+}
+
+fn timeout_error() -> RunError {
+    RunError::new("timeout", "The run did not finish within its `timeout_seconds`.")
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

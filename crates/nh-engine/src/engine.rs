@@ -1,0 +1,331 @@
+//! The engine's door: submit, wait, watch, cancel, shut down.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nh_store::runs::{self, CancelOutcome, RunRecord};
+use nh_store::{Idempotency, Once, Store, StoreError};
+use nh_types::model::Usage;
+use nh_types::run::{RunState, RunType};
+use nh_types::{RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use serde_json::{Map, Value};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::driver::Driver;
+use crate::journal::{Event, History, UnreadableEvent};
+use crate::program::Program;
+use crate::queue::{self, Slot};
+use crate::settings::EngineSettings;
+use crate::watch::{Watch, Watchers};
+
+/// Journal rows read at once.
+const JOURNAL_PAGE: u32 = 1000;
+
+/// How long a cancel waits for the run's own driver to write the end.
+const CANCEL_WAIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableEvent),
+}
+
+/// A run to be stored and driven. Its target is checked by who makes it.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    pub workspace_id: WorkspaceId,
+    pub target: String,
+    pub run_type: RunType,
+    pub input: Value,
+    /// What the program needs to go on with this run, pinned now: a later
+    /// change of an agent does not reach it.
+    pub definition: Value,
+    /// Its creator's; nothing that it does goes beyond them.
+    pub scopes: ScopeSet,
+    /// `key:42` or `session:user_…`.
+    pub created_by: String,
+    pub metadata: Map<String, Value>,
+    pub timeout_ms: Option<i64>,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// Durably stored.
+    Started(RunId),
+    /// The Idempotency-Key came before, with the same body.
+    Replay(RunId),
+    /// The Idempotency-Key came before, with another body.
+    Mismatch,
+}
+
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) program: Arc<dyn Program>,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+    /// This process, among the nodes that share the store.
+    pub(crate) node: String,
+    pub(crate) slots: Arc<Semaphore>,
+    /// Runs are queued in the store that found no slot.
+    pub(crate) backlog: AtomicBool,
+    pub(crate) wake: Notify,
+    pub(crate) watchers: Watchers,
+    pub(crate) cancels: Mutex<HashMap<RunId, (WorkspaceId, CancellationToken)>>,
+    /// The drivers, and who spawns them.
+    pub(crate) tasks: TaskTracker,
+    /// What keeps this node alive in the store's eyes, until the last run is
+    /// parked.
+    pub(crate) background: TaskTracker,
+    /// Nothing new is taken up.
+    pub(crate) stopping: CancellationToken,
+    /// What runs is given back to the queue.
+    pub(crate) parking: CancellationToken,
+}
+
+/// The engine of one process.
+#[derive(Clone)]
+pub struct Engine(Arc<Core>);
+
+impl Engine {
+    /// Starts the engine: takes up what is unfinished and unowned, and goes on
+    /// taking up what is queued. Once `stopping` is cancelled it takes up
+    /// nothing more, and waits end.
+    pub async fn start(
+        store: Store,
+        program: Arc<dyn Program>,
+        clock: SharedClock,
+        ids: SharedIds,
+        settings: &EngineSettings,
+        stopping: CancellationToken,
+    ) -> Result<Self, EngineError> {
+        let node = ids.uuid_v7(clock.now()).to_string();
+        let core = Arc::new(Core {
+            store,
+            program,
+            clock,
+            ids,
+            node,
+            slots: Arc::new(Semaphore::new(settings.max_running)),
+            backlog: AtomicBool::new(true),
+            wake: Notify::new(),
+            watchers: Watchers::default(),
+            cancels: Mutex::default(),
+            tasks: TaskTracker::new(),
+            background: TaskTracker::new(),
+            stopping,
+            parking: CancellationToken::new(),
+        });
+        queue::start(&core).await?;
+        Ok(Self(core))
+    }
+
+    /// Stores a run and begins to drive it. When the answer comes, it is
+    /// durable.
+    pub async fn submit(&self, new: NewRun, once: Option<Idempotency>) -> Result<Submitted, EngineError> {
+        let core = &self.0;
+        if core.stopping.is_cancelled() {
+            return Err(EngineError::ShuttingDown);
+        }
+        let slot = Slot::try_take(core);
+        let run = core.new_record(new, slot.is_some());
+        let (id, cancel) = (run.id, core.register(&run));
+        let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
+        let events = driver.first_rows(slot.is_some());
+        let insert = runs::Insert { run: driver.run().clone(), events };
+        match core.store.write_once(once, insert).await {
+            Ok(Once::First(_)) => {}
+            other => {
+                core.unregister(id);
+                return match other {
+                    Ok(Once::Replay(first)) => Ok(Submitted::Replay(first)),
+                    Ok(Once::Mismatch) => Ok(Submitted::Mismatch),
+                    Ok(Once::First(_)) => Ok(Submitted::Started(id)),
+                    Err(error) => Err(error.into()),
+                };
+            }
+        }
+        match slot {
+            Some(slot) => queue::spawn(core, slot, id, driver.drive_new()),
+            None => {
+                core.unregister(id);
+                core.wake_queue();
+            }
+        }
+        Ok(Submitted::Started(id))
+    }
+
+    /// Waits until the run has ended, at most `wait`. None: it goes on (or the
+    /// hub is stopping), or there is no such run in the workspace.
+    pub async fn wait(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+        wait: Duration,
+    ) -> Result<Option<RunRecord>, EngineError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut watch = self.watch(run_id);
+        loop {
+            match runs::find(&self.0.store, workspace_id, run_id).await? {
+                Some(run) if run.state.is_terminal() => return Ok(Some(run)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+            tokio::select! {
+                () = watch.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(None),
+                () = self.0.stopping.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    pub fn watch(&self, run_id: RunId) -> Watch {
+        self.0.watchers.watch(run_id)
+    }
+
+    /// Cancels a run: what it has in flight is dropped, and it ends as
+    /// CANCELLED.
+    pub async fn cancel(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+    ) -> Result<CancelOutcome, EngineError> {
+        if self.0.cancel_here(workspace_id, run_id) {
+            let ended = self.wait(workspace_id, run_id, CANCEL_WAIT).await?;
+            return Ok(match ended.map(|run| run.state) {
+                Some(RunState::Cancelled) => CancelOutcome::Cancelled,
+                Some(state) => CancelOutcome::Finished(state),
+                None => CancelOutcome::Requested,
+            });
+        }
+        let at = self.0.clock.now();
+        let event = Event::Cancelled {}.into_row(0, at);
+        let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event };
+        let outcome = self.0.store.write(cancel).await?;
+        self.0.watchers.notify(run_id);
+        Ok(outcome)
+    }
+
+    /// Takes up nothing more, lets what runs finish for `grace`, then gives
+    /// the rest back to the queue.
+    pub async fn shutdown(&self, grace: Duration) {
+        let core = &self.0;
+        core.stopping.cancel();
+        core.tasks.close();
+        let finished = tokio::time::timeout(grace, core.tasks.wait()).await;
+        core.parking.cancel();
+        if finished.is_err() {
+            core.tasks.wait().await;
+        }
+        core.background.close();
+        core.background.wait().await;
+    }
+
+    /// How many runs this process drives now.
+    pub fn running(&self) -> usize {
+        self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Core {
+    fn new_record(&self, new: NewRun, owned: bool) -> RunRecord {
+        let now = self.clock.now();
+        RunRecord {
+            id: RunId::generate(self.ids.as_ref(), now),
+            workspace_id: new.workspace_id,
+            target: new.target,
+            run_type: new.run_type,
+            state: if owned { RunState::Running } else { RunState::Pending },
+            input: new.input,
+            definition: new.definition,
+            scopes: new.scopes,
+            created_by: new.created_by,
+            result: None,
+            error: None,
+            usage: Usage::NONE,
+            metadata: new.metadata,
+            created_at: now,
+            started_at: owned.then_some(now),
+            finished_at: None,
+            deadline_at: new.timeout_ms.map(|ms| now.plus_millis(ms)),
+            owner: owned.then(|| self.node.clone()),
+            epoch: i64::from(owned),
+            cancel_requested: false,
+            last_seq: 0,
+        }
+    }
+
+    pub(crate) fn register(&self, run: &RunRecord) -> CancellationToken {
+        let token = CancellationToken::new();
+        let entry = (run.workspace_id.clone(), token.clone());
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id, entry);
+        token
+    }
+
+    pub(crate) fn unregister(&self, run_id: RunId) {
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id);
+    }
+
+    /// Whether this process drives the run; if so it is told to stop.
+    fn cancel_here(&self, workspace_id: &WorkspaceId, run_id: RunId) -> bool {
+        let cancels = self.cancels.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((owner, token)) = cancels.get(&run_id) else { return false };
+        if owner == workspace_id {
+            token.cancel();
+        }
+        owner == workspace_id
+    }
+
+    /// Another door of the store asked for these runs to be cancelled.
+    pub(crate) fn cancel_requested(&self, run_ids: &[RunId]) {
+        let cancels = self.cancels.lock().unwrap_or_else(PoisonError::into_inner);
+        for token in run_ids.iter().filter_map(|id| cancels.get(id)).map(|(_, token)| token) {
+            token.cancel();
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) async fn read_history(&self, run: &RunRecord) -> Result<History, EngineError> {
+        let mut rows = Vec::new();
+        loop {
+            let after = rows.last().map_or(0, |row: &runs::EventRow| row.seq);
+            let page = runs::events(&self.store, &run.workspace_id, run.id, after, JOURNAL_PAGE).await?;
+            let last = page.len() < JOURNAL_PAGE as usize;
+            rows.extend(page);
+            if last {
+                return Ok(History::read(&rows)?);
+            }
+        }
+    }
+
+    /// Puts a run of this process back into the queue, to be read anew.
+    pub(crate) async fn give_back(&self, run: &RunRecord) {
+        let release = runs::Append {
+            run_id: run.id,
+            workspace_id: run.workspace_id.clone(),
+            epoch: run.epoch,
+            events: Vec::new(),
+            change: runs::RunChange {
+                state: RunState::Pending,
+                started_at: run.started_at,
+                ending: None,
+                release: true,
+            },
+        };
+        if let Err(error) = self.store.write(release).await {
+            tracing::error!(run = %run.id, %error, "a run could not be given back to the queue");
+        }
+        self.wake_queue();
+    }
+}

@@ -1,0 +1,274 @@
+//! A run's journal: its events as the store keeps them, and the history that
+//! is folded from them. The API's events, the live stream and a resumed run
+//! all read these rows.
+
+use nh_store::runs::EventRow;
+use nh_types::model::Usage;
+use nh_types::run::RunError;
+use nh_types::{RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One thing to do: a model call, a tool call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique in the run, and the same each time the run is decided anew.
+    #[serde(rename = "step")]
+    pub id: String,
+    /// Such as `model` or `tool`.
+    pub kind: String,
+    /// The model's id or the tool's name.
+    pub name: String,
+    /// What it is given. A model step's messages follow from the journal and
+    /// are not written again.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub arguments: Value,
+    /// Whether it may be done again when a crash hides what came of it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub repeatable: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde calls
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
+impl Step {
+    /// The same for every try of this step.
+    pub fn idempotency_key(&self, run: RunId) -> String {
+        format!("{run}:{}", self.id)
+    }
+}
+
+/// What the journal holds, in the words of `type` and `data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    #[serde(rename = "run.created")]
+    Created { target: String, run_type: String },
+    #[serde(rename = "step.started")]
+    StepStarted(Step),
+    #[serde(rename = "step.completed")]
+    StepCompleted { step: String, output: Value, usage: Usage },
+    #[serde(rename = "step.failed")]
+    StepFailed { step: String, error: RunError },
+    /// Another process, or this one after a restart, took the run up; `again`
+    /// names the steps in flight that are done again.
+    #[serde(rename = "run.resumed")]
+    Resumed { again: Vec<String> },
+    /// The run waits for a decision on `step`.
+    #[serde(rename = "run.waiting")]
+    Waiting { step: String, reason: String },
+    #[serde(rename = "run.succeeded")]
+    Succeeded { result: Value },
+    #[serde(rename = "run.failed")]
+    Failed { error: RunError },
+    #[serde(rename = "run.cancelled")]
+    Cancelled {},
+}
+
+/// A row of the journal that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("journal event {seq} of type `{kind}` is unreadable: {source}")]
+pub struct UnreadableEvent {
+    pub seq: i64,
+    pub kind: String,
+    pub source: serde_json::Error,
+}
+
+impl Event {
+    pub(crate) fn into_row(self, seq: i64, at: Timestamp) -> EventRow {
+        // Serialising these types cannot fail: no map has a key that is not text.
+        let Ok(Value::Object(mut tagged)) = serde_json::to_value(self) else {
+            return EventRow { seq, kind: String::new(), at, data: Value::Null };
+        };
+        let kind = match tagged.remove("type") {
+            Some(Value::String(kind)) => kind,
+            _ => String::new(),
+        };
+        EventRow { seq, kind, at, data: tagged.remove("data").unwrap_or_default() }
+    }
+
+    pub fn read(row: &EventRow) -> Result<Event, UnreadableEvent> {
+        let tagged = serde_json::json!({"type": row.kind, "data": row.data});
+        serde_json::from_value(tagged).map_err(|source| UnreadableEvent {
+            seq: row.seq,
+            kind: row.kind.clone(),
+            source,
+        })
+    }
+}
+
+/// How a step came out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Completed(Value),
+    Failed(RunError),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRecord {
+    pub step: Step,
+    /// Of the event that started it.
+    pub seq: i64,
+    pub started_at: Timestamp,
+    pub finished: Option<(Timestamp, Outcome)>,
+}
+
+impl StepRecord {
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.finished.as_ref().map(|(_, outcome)| outcome)
+    }
+}
+
+/// A journal, folded: the steps in the order in which they were started.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    steps: Vec<StepRecord>,
+    usage: Usage0,
+    last_seq: i64,
+}
+
+/// [`Usage`] that starts as a known cost of nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Usage0(Usage);
+
+impl Default for Usage0 {
+    fn default() -> Self {
+        Self(Usage::NONE)
+    }
+}
+
+impl History {
+    pub fn read(rows: &[EventRow]) -> Result<Self, UnreadableEvent> {
+        let mut history = Self::default();
+        for row in rows {
+            history.apply(row.seq, row.at, &Event::read(row)?);
+        }
+        Ok(history)
+    }
+
+    pub(crate) fn apply(&mut self, seq: i64, at: Timestamp, event: &Event) {
+        self.last_seq = seq;
+        match event {
+            Event::StepStarted(step) => {
+                self.steps.push(StepRecord { step: step.clone(), seq, started_at: at, finished: None });
+            }
+            Event::StepCompleted { step, output, usage } => {
+                self.usage.0 = self.usage.0.plus(*usage);
+                self.finish(step, at, Outcome::Completed(output.clone()));
+            }
+            Event::StepFailed { step, error } => self.finish(step, at, Outcome::Failed(error.clone())),
+            Event::Created { .. }
+            | Event::Resumed { .. }
+            | Event::Waiting { .. }
+            | Event::Succeeded { .. }
+            | Event::Failed { .. }
+            | Event::Cancelled {} => {}
+        }
+    }
+
+    fn finish(&mut self, id: &str, at: Timestamp, outcome: Outcome) {
+        let record = self.steps.iter_mut().rev().find(|record| record.step.id == id);
+        if let Some(record) = record {
+            record.finished = Some((at, outcome));
+        }
+    }
+
+    pub fn steps(&self) -> &[StepRecord] {
+        &self.steps
+    }
+
+    pub fn step(&self, id: &str) -> Option<&StepRecord> {
+        self.steps.iter().rev().find(|record| record.step.id == id)
+    }
+
+    /// Started, and nothing is recorded of how it came out.
+    pub fn in_flight(&self) -> impl Iterator<Item = &StepRecord> {
+        self.steps.iter().filter(|record| record.finished.is_none())
+    }
+
+    /// Of all completed steps.
+    pub fn usage(&self) -> Usage {
+        self.usage.0
+    }
+
+    pub fn last_seq(&self) -> i64 {
+        self.last_seq
+    }
+
+    /// Goes on after `seq`, whatever stands before it.
+    pub(crate) fn skip_to(&mut self, seq: i64) {
+        self.last_seq = seq;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn step(id: &str) -> Step {
+        Step {
+            id: id.into(),
+            kind: "tool".into(),
+            name: "calculate".into(),
+            arguments: json!({"expression": "1+1"}),
+            repeatable: true,
+        }
+    }
+
+    #[test]
+    fn events_keep_their_words_and_survive_the_store() {
+        let events = [
+            (Event::Created { target: "agent_default".into(), run_type: "agent".into() }, "run.created"),
+            (Event::StepStarted(step("tool:1")), "step.started"),
+            (
+                Event::StepCompleted { step: "tool:1".into(), output: json!("2"), usage: Usage::NONE },
+                "step.completed",
+            ),
+            (
+                Event::StepFailed { step: "tool:1".into(), error: RunError::new("timeout", "slow") },
+                "step.failed",
+            ),
+            (Event::Resumed { again: vec!["tool:1".into()] }, "run.resumed"),
+            (Event::Waiting { step: "tool:1".into(), reason: "why".into() }, "run.waiting"),
+            (Event::Succeeded { result: json!("done") }, "run.succeeded"),
+            (Event::Failed { error: RunError::new("timeout", "slow") }, "run.failed"),
+            (Event::Cancelled {}, "run.cancelled"),
+        ];
+        for (event, kind) in events {
+            let row = event.clone().into_row(7, Timestamp::from_millis(1));
+            assert_eq!(row.kind, kind);
+            assert!(row.data.is_object(), "{kind}");
+            assert_eq!(Event::read(&row).expect("readable"), event);
+        }
+    }
+
+    #[test]
+    fn an_unknown_event_is_an_error_that_names_it() {
+        let row = EventRow { seq: 3, kind: "run.vanished".into(), at: Timestamp::default(), data: json!({}) };
+        let error = History::read(&[row]).expect_err("unknown");
+        assert!(error.to_string().contains("event 3 of type `run.vanished`"), "{error}");
+    }
+
+    #[test]
+    fn a_history_knows_what_is_in_flight() {
+        let at = Timestamp::from_millis(1);
+        let rows = [
+            Event::StepStarted(step("tool:1")).into_row(1, at),
+            Event::StepStarted(step("tool:2")).into_row(2, at),
+            Event::StepCompleted { step: "tool:1".into(), output: json!(2), usage: Usage::NONE }
+                .into_row(3, at),
+        ];
+        let history = History::read(&rows).expect("readable");
+        let open: Vec<_> = history.in_flight().map(|record| record.step.id.as_str()).collect();
+        assert_eq!(open, ["tool:2"]);
+        assert_eq!(history.last_seq(), 3);
+        assert_eq!(history.step("tool:1").and_then(StepRecord::outcome), Some(&Outcome::Completed(json!(2))));
+    }
+}

@@ -1,0 +1,48 @@
+//! What a run does, as the engine sees it: decide apart from do.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use nh_store::runs::RunRecord;
+use nh_types::model::Usage;
+use nh_types::run::RunError;
+use serde_json::Value;
+
+use crate::journal::{History, Step};
+
+/// What comes next for a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// These steps should be under way or done. Those that the journal does
+    /// not know yet are started; naming one again changes nothing.
+    Perform(Vec<Step>),
+    Finish(Ending),
+}
+
+/// How a run ends when its program says so.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    Success(Value),
+    Failure(RunError),
+}
+
+/// What a step gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Performed {
+    pub output: Value,
+    /// What it cost; [`Usage::NONE`] where nothing was bought.
+    pub usage: Usage,
+}
+
+pub type Performing = Pin<Box<dyn Future<Output = Result<Performed, RunError>> + Send + 'static>>;
+
+pub trait Program: Send + Sync + 'static {
+    /// A pure function of its arguments: no clock, no I/O, no memory. Asked
+    /// again after a crash, it must give the same steps for the same journal.
+    fn decide(&self, run: &RunRecord, history: &History) -> Decision;
+
+    /// Does one step. The future may be dropped at any await (cancel, time-out,
+    /// shutdown) and made again after a crash, with the same
+    /// [`Step::idempotency_key`]; it owns what it needs.
+    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing;
+}

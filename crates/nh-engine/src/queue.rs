@@ -1,0 +1,212 @@
+//! Who drives what: slots, the claim of queued and orphaned runs, and on
+//! PostgreSQL the lease that says that this node lives.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nh_store::runs::{self, RunRecord};
+use nh_store::{EngineKind, nodes};
+use nh_types::RunId;
+use nh_types::run::RunError;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::driver::Driver;
+use crate::engine::{Core, EngineError};
+
+/// Runs claimed in one transaction.
+const CLAIM_BATCH: u32 = 64;
+
+/// A node whose lease is older is dead, and its runs are taken over.
+const LEASE_MS: i64 = 10_000;
+const LEASE_RENEWAL: Duration = Duration::from_secs(3);
+
+/// How often the queue is looked at although nobody woke it. On SQLite only
+/// this process queues runs, so that is but a backstop.
+const POLL_SHARED: Duration = Duration::from_millis(900);
+const POLL_ALONE: Duration = Duration::from_secs(30);
+
+/// How often a node asks which of its runs another node was told to cancel.
+const CANCEL_POLL: Duration = Duration::from_millis(500);
+
+/// The right to drive one run. Its end wakes the queue.
+pub(crate) struct Slot {
+    core: Arc<Core>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// None when all are taken, or when older runs wait for one.
+    pub(crate) fn try_take(core: &Arc<Core>) -> Option<Slot> {
+        if core.backlog.load(Ordering::Acquire) {
+            return None;
+        }
+        Self::take(core)
+    }
+
+    fn take(core: &Arc<Core>) -> Option<Slot> {
+        let permit = core.slots.clone().try_acquire_owned().ok()?;
+        Some(Slot { core: core.clone(), permit: Some(permit) })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.permit = None;
+        if self.core.backlog.load(Ordering::Acquire) {
+            self.core.wake.notify_one();
+        }
+    }
+}
+
+impl Core {
+    /// Says that a run waits in the store.
+    pub(crate) fn wake_queue(&self) {
+        self.backlog.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
+    match core.store.engine() {
+        EngineKind::Sqlite => {
+            core.store.write(runs::ReleaseAll).await?;
+        }
+        EngineKind::Postgres => {
+            renew_lease(core).await?;
+            core.background.spawn(keep_lease(core.clone()));
+            core.background.spawn(watch_cancels(core.clone()));
+        }
+    }
+    core.tasks.spawn(claim_queued(core.clone()));
+    Ok(())
+}
+
+/// Drives a run to its end in a task of its own.
+pub(crate) fn spawn(
+    core: &Arc<Core>,
+    slot: Slot,
+    run_id: RunId,
+    drive: impl Future<Output = ()> + Send + 'static,
+) {
+    let core = core.clone();
+    metrics::gauge!("neuralhub_runs_running").increment(1);
+    core.tasks.clone().spawn(async move {
+        drive.await;
+        core.unregister(run_id);
+        metrics::gauge!("neuralhub_runs_running").decrement(1);
+        drop(slot);
+    });
+}
+
+async fn claim_queued(core: Arc<Core>) {
+    let poll = match core.store.engine() {
+        EngineKind::Sqlite => POLL_ALONE,
+        EngineKind::Postgres => POLL_SHARED + jitter(&core),
+    };
+    while !core.stopping.is_cancelled() {
+        match claim(&core).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                core.backlog.store(true, Ordering::Release);
+                tracing::error!(%error, "queued runs could not be claimed");
+                // Not at once again: the store is in trouble.
+                tokio::select! {
+                    () = core.stopping.cancelled() => return,
+                    () = tokio::time::sleep(POLL_SHARED) => continue,
+                }
+            }
+        }
+        tokio::select! {
+            () = core.stopping.cancelled() => return,
+            () = core.wake.notified() => {}
+            () = tokio::time::sleep(poll) => {}
+        }
+    }
+}
+
+/// So that nodes do not look all at once.
+fn jitter(core: &Core) -> Duration {
+    let mut byte = [0];
+    core.ids.fill(&mut byte);
+    Duration::from_millis(u64::from(byte[0]))
+}
+
+/// Claims as many runs as there are slots, and says whether to look again at
+/// once.
+async fn claim(core: &Arc<Core>) -> Result<bool, EngineError> {
+    let slots: Vec<Slot> = std::iter::from_fn(|| Slot::take(core)).take(CLAIM_BATCH as usize).collect();
+    let limit = u32::try_from(slots.len()).unwrap_or(CLAIM_BATCH);
+    if limit == 0 {
+        return Ok(false);
+    }
+    // Before the look: a run queued meanwhile sets it again.
+    core.backlog.store(false, Ordering::Release);
+    let claimed = core.store.write(runs::Claim { node: core.node.clone(), limit }).await?;
+    let full = claimed.len() == limit as usize;
+    if full {
+        core.backlog.store(true, Ordering::Release);
+    }
+    for (run, slot) in claimed.into_iter().zip(slots) {
+        take_up(core, run, slot).await;
+    }
+    Ok(full)
+}
+
+async fn take_up(core: &Arc<Core>, mut run: RunRecord, slot: Slot) {
+    run.started_at = run.started_at.or(Some(core.clock.now()));
+    let (id, cancel) = (run.id, core.register(&run));
+    match core.read_history(&run).await {
+        Ok(history) => {
+            let driver = Driver::new(core.clone(), run, history, cancel);
+            spawn(core, slot, id, driver.drive_claimed());
+        }
+        Err(EngineError::Unreadable(error)) => {
+            tracing::error!(run = %id, %error, "a run cannot go on");
+            let last_seq = run.last_seq;
+            let driver = Driver::new(core.clone(), run, crate::History::default(), cancel);
+            let error = RunError::new("journal_unreadable", error.to_string());
+            spawn(core, slot, id, driver.end_unreadable(last_seq, error));
+        }
+        Err(error) => {
+            tracing::error!(run = %id, %error, "a claimed run could not be read yet");
+            core.unregister(id);
+            core.give_back(&run).await;
+        }
+    }
+}
+
+async fn renew_lease(core: &Core) -> Result<(), EngineError> {
+    core.store.write(nodes::Renew { node: core.node.clone(), lease_ms: LEASE_MS }).await?;
+    Ok(())
+}
+
+async fn keep_lease(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            () = core.parking.cancelled() => return,
+            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+        }
+        if let Err(error) = renew_lease(&core).await {
+            tracing::error!(%error, "this node's lease could not be renewed; others will take its runs over");
+        }
+    }
+}
+
+async fn watch_cancels(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            () = core.parking.cancelled() => return,
+            () = tokio::time::sleep(CANCEL_POLL) => {}
+        }
+        if core.is_idle() {
+            continue;
+        }
+        match runs::cancel_requests(&core.store, &core.node).await {
+            Ok(run_ids) => core.cancel_requested(&run_ids),
+            Err(error) => tracing::error!(%error, "cancel requests could not be read"),
+        }
+    }
+}
