@@ -1,0 +1,110 @@
+//! What an agent does next: a pure function of its definition and its journal.
+//!
+//! A turn is one model call and the tool calls that it asked for. The calls of
+//! a turn run side by side; when all of them have an outcome, the next turn
+//! begins. An answer without tool calls ends the run.
+
+use nh_engine::{Decision, Ending, History, Outcome, Step, StepRecord};
+use nh_types::run::RunError;
+use serde_json::Value;
+
+use super::{MODEL_STEP, TOOL_STEP};
+use crate::definition::PinnedAgent;
+
+/// What a model's message asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestedCall {
+    /// The provider's id of the call, sent back with its output.
+    pub call_id: String,
+    pub tool: String,
+    /// The parsed arguments; the raw text when it is not JSON.
+    pub arguments: Value,
+}
+
+/// `repeatable` says of each tool whether a call in flight at a crash may be
+/// made again.
+pub fn decide(agent: &PinnedAgent, repeatable: impl Fn(&str) -> bool, history: &History) -> Decision {
+    let Some(last) = last_model_step(history) else { return Decision::Perform(vec![model_step(agent, 1)]) };
+    let message = match last.outcome() {
+        None => return Decision::Perform(vec![last.step.clone()]),
+        Some(Outcome::Failed(error)) => return Decision::Finish(Ending::Failure(error.clone())),
+        Some(Outcome::Completed(output)) => &output["message"],
+    };
+    let calls = requested_calls(message);
+    if calls.is_empty() {
+        return Decision::Finish(answer(message));
+    }
+    let turn = turns(history);
+    let steps: Vec<Step> = calls
+        .into_iter()
+        .enumerate()
+        .map(|(index, call)| Step {
+            id: tool_step_id(turn, index),
+            kind: TOOL_STEP.to_owned(),
+            repeatable: repeatable(&call.tool),
+            name: call.tool,
+            arguments: call.arguments,
+        })
+        .collect();
+    let done = |step: &Step| history.step(&step.id).is_some_and(|record| record.finished.is_some());
+    if !steps.iter().all(done) {
+        return Decision::Perform(steps);
+    }
+    if turn >= agent.agent.max_steps as usize {
+        return Decision::Finish(Ending::Failure(RunError::new(
+            "max_steps_exceeded",
+            format!("The agent made {turn} model calls, its `max_steps`, without coming to an answer."),
+        )));
+    }
+    Decision::Perform(vec![model_step(agent, turn + 1)])
+}
+
+/// The id of the step that makes call `index` (from 0) of turn `turn` (from 1).
+pub fn tool_step_id(turn: usize, index: usize) -> String {
+    format!("tool:{turn}.{}", index + 1)
+}
+
+fn model_step(agent: &PinnedAgent, turn: usize) -> Step {
+    Step {
+        id: format!("model:{turn}"),
+        kind: MODEL_STEP.to_owned(),
+        name: agent.model_id.clone(),
+        arguments: Value::Null,
+        repeatable: true,
+    }
+}
+
+fn last_model_step(history: &History) -> Option<&StepRecord> {
+    history.steps().iter().rev().find(|record| record.step.kind == MODEL_STEP)
+}
+
+fn turns(history: &History) -> usize {
+    history.steps().iter().filter(|record| record.step.kind == MODEL_STEP).count()
+}
+
+fn answer(message: &Value) -> Ending {
+    match message["content"].as_str().or_else(|| message["refusal"].as_str()) {
+        Some(text) => Ending::Success(Value::String(text.to_owned())),
+        None => Ending::Failure(RunError::new(
+            "empty_answer",
+            "The model answered with neither text nor a tool call.",
+        )),
+    }
+}
+
+pub fn requested_calls(message: &Value) -> Vec<RequestedCall> {
+    let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    calls
+        .iter()
+        .map(|call| {
+            let text = call["function"]["arguments"].as_str().unwrap_or_default();
+            // Some models send nothing for a tool without arguments.
+            let text = if text.trim().is_empty() { "{}" } else { text };
+            RequestedCall {
+                call_id: call["id"].as_str().unwrap_or_default().to_owned(),
+                tool: call["function"]["name"].as_str().unwrap_or_default().to_owned(),
+                arguments: serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
+            }
+        })
+        .collect()
+}

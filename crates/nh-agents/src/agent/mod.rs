@@ -1,0 +1,9 @@
+//! The agent loop: [`decide`] says what comes next, [`messages`] what the
+//! model is shown.
+
+pub mod decide;
+pub mod messages;
+
+/// Step kinds in the journal.
+pub const MODEL_STEP: &str = "model";
+pub const TOOL_STEP: &str = "tool";

@@ -1,0 +1,144 @@
+//! What may stand in an agent: the checks behind `POST` and
+//! `PATCH /v1/agents`.
+
+use nh_store::agents::AgentRecord;
+use nh_types::agent::{AgentDefinition, AgentView, ChangeAgent, CreateAgent};
+use nh_types::{ApiError, ErrorCode};
+use serde_json::Value;
+
+use crate::tools::Tools;
+
+const MAX_NAME_CHARS: usize = 128;
+const MAX_DESCRIPTION_CHARS: usize = 4096;
+const MAX_PROMPT_BYTES: usize = 256 * 1024;
+const MAX_TOOLS: usize = 128;
+
+pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiError> {
+    refuse_unavailable(new.memory.as_deref(), new.output_schema.as_ref())?;
+    let definition = AgentDefinition {
+        name: new.name,
+        description: new.description.unwrap_or_default(),
+        model_id: new.model_id,
+        system_prompt: new.system_prompt.unwrap_or_default(),
+        tools: new.tools.unwrap_or_else(|| vec![AgentDefinition::EVERY_TOOL.to_owned()]),
+        temperature: new.temperature,
+        max_steps: new.max_steps.unwrap_or(AgentDefinition::DEFAULT_MAX_STEPS),
+    };
+    check(definition, tools)
+}
+
+/// `now` with the change made to it.
+pub fn change(
+    now: &AgentDefinition,
+    change: ChangeAgent,
+    tools: &Tools,
+) -> Result<AgentDefinition, ApiError> {
+    refuse_unavailable(change.memory.as_deref(), change.output_schema.as_ref())?;
+    let definition = AgentDefinition {
+        name: change.name.unwrap_or_else(|| now.name.clone()),
+        description: change.description.unwrap_or_else(|| now.description.clone()),
+        model_id: change.model_id.unwrap_or_else(|| now.model_id.clone()),
+        system_prompt: change.system_prompt.unwrap_or_else(|| now.system_prompt.clone()),
+        tools: change.tools.unwrap_or_else(|| now.tools.clone()),
+        temperature: change.temperature.unwrap_or(now.temperature),
+        max_steps: change.max_steps.unwrap_or(now.max_steps),
+    };
+    check(definition, tools)
+}
+
+pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
+    let AgentDefinition { name, description, model_id, system_prompt, tools, temperature, max_steps } =
+        record.definition;
+    AgentView {
+        id: record.id,
+        name,
+        description,
+        model_id: model_id.unwrap_or_else(|| default_model.to_owned()),
+        system_prompt,
+        tools,
+        temperature,
+        max_steps,
+        memory: "off".to_owned(),
+        output_schema: None,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+        version: record.version,
+    }
+}
+
+fn refuse_unavailable(memory: Option<&str>, output_schema: Option<&Value>) -> Result<(), ApiError> {
+    if let Some(memory) = memory.filter(|memory| *memory != "off") {
+        return Err(ApiError::new(
+            ErrorCode::NotAvailable,
+            format!("`memory` is `{memory}`; this version offers only `off`."),
+        )
+        .param("memory"));
+    }
+    if output_schema.is_some_and(|schema| !schema.is_null()) {
+        return Err(ApiError::new(
+            ErrorCode::NotAvailable,
+            "`output_schema` is not available in this version; leave it out.",
+        )
+        .param("output_schema"));
+    }
+    Ok(())
+}
+
+fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiError> {
+    check_chars("name", &agent.name, 1, MAX_NAME_CHARS)?;
+    check_chars("description", &agent.description, 0, MAX_DESCRIPTION_CHARS)?;
+    if let Some(model_id) = &agent.model_id {
+        check_chars("model_id", model_id, 1, 256)?;
+    }
+    if agent.system_prompt.len() > MAX_PROMPT_BYTES {
+        return Err(invalid(
+            "system_prompt",
+            format!("`system_prompt` has {} bytes; at most {MAX_PROMPT_BYTES} fit.", agent.system_prompt.len()),
+        ));
+    }
+    if agent.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
+        let given = agent.temperature.unwrap_or_default();
+        return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2.")));
+    }
+    if !(1..=AgentDefinition::MAX_MAX_STEPS).contains(&agent.max_steps) {
+        let (given, most) = (agent.max_steps, AgentDefinition::MAX_MAX_STEPS);
+        return Err(invalid("max_steps", format!("`max_steps` is {given}; it must be from 1 to {most}.")));
+    }
+    check_tools(&agent.tools, tools)?;
+    Ok(agent)
+}
+
+fn check_tools(names: &[String], tools: &Tools) -> Result<(), ApiError> {
+    if names.len() > MAX_TOOLS {
+        let message = format!("`tools` names {} tools; at most {MAX_TOOLS} fit.", names.len());
+        return Err(invalid("tools", message));
+    }
+    for (index, name) in names.iter().enumerate() {
+        if name != AgentDefinition::EVERY_TOOL && tools.get(name).is_none() {
+            return Err(invalid(
+                &format!("tools[{index}]"),
+                format!(
+                    "There is no tool `{}`. The tools are {}; `*` stands for all that a run's scopes allow.",
+                    name.chars().take(80).collect::<String>(),
+                    tools.names(),
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_chars(field: &str, text: &str, least: usize, most: usize) -> Result<(), ApiError> {
+    let chars = text.chars().count();
+    if (least..=most).contains(&chars) && !text.contains('\0') {
+        return Ok(());
+    }
+    Err(invalid(
+        field,
+        format!("`{field}` has {chars} characters; it must have {least} to {most}, and no NUL."),
+    ))
+}
+
+fn invalid(param: &str, message: String) -> ApiError {
+    ApiError::new(ErrorCode::InvalidValue, message).param(param)
+}

@@ -1,0 +1,116 @@
+//! [`Hub`]: the store, the models, the tools and the engine of one process,
+//! put together so that runs can be started and shown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nh_engine::{Engine, EngineError, EngineSettings, Submitted};
+use nh_models::Models;
+use nh_store::runs::{self, RunRecord};
+use nh_store::{Idempotency, Store, StoreError};
+use nh_types::run::{RunView, StartRun};
+use nh_types::{ApiError, ErrorCode, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use tokio_util::sync::CancellationToken;
+
+use crate::program::RunProgram;
+use crate::tools::Tools;
+use crate::{start, view};
+
+/// Journal rows that one run view is folded from, at most.
+const VIEW_MAX_EVENTS: u32 = 10_000;
+
+/// On whose behalf a run is started.
+#[derive(Clone, Debug)]
+pub struct RunCaller {
+    pub workspace_id: WorkspaceId,
+    pub scopes: ScopeSet,
+    /// `key:42` or `session:user_…`.
+    pub created_by: String,
+}
+
+#[derive(Clone)]
+pub struct Hub {
+    pub store: Store,
+    pub models: Models,
+    pub tools: Tools,
+    pub engine: Engine,
+}
+
+impl Hub {
+    pub async fn start(
+        store: Store,
+        models: Models,
+        tools: Tools,
+        clock: SharedClock,
+        ids: SharedIds,
+        settings: &EngineSettings,
+        stopping: CancellationToken,
+    ) -> Result<Self, EngineError> {
+        let program = Arc::new(RunProgram { models: models.clone(), tools: tools.clone(), clock: clock.clone() });
+        let engine = Engine::start(store.clone(), program, clock, ids, settings, stopping).await?;
+        Ok(Self { store, models, tools, engine })
+    }
+
+    /// Checks the body and stores the run; what comes back is durable.
+    pub async fn start_run(
+        &self,
+        caller: &RunCaller,
+        body: StartRun,
+        once: Option<Idempotency>,
+    ) -> Result<Submitted, ApiError> {
+        let default_model = self.models.default_model();
+        let run = start::new_run(&self.store, &self.tools, default_model, caller, body).await?;
+        self.engine.submit(run, once).await.map_err(engine_error)
+    }
+
+    /// The whole run, with its tool calls; None when there is none such in the
+    /// workspace.
+    pub async fn run_view(&self, workspace_id: &WorkspaceId, run_id: RunId) -> Result<Option<RunView>, ApiError> {
+        let run = runs::find(&self.store, workspace_id, run_id).await.map_err(store_error)?;
+        match run {
+            Some(run) => self.view_of(&run).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn view_of(&self, run: &RunRecord) -> Result<RunView, ApiError> {
+        let journal = runs::events(&self.store, &run.workspace_id, run.id, 0, VIEW_MAX_EVENTS).await;
+        let journal = journal.map_err(store_error)?;
+        view::run(run, &journal, &self.tools).map_err(|error| engine_error(error.into()))
+    }
+
+    /// Waits for the run's end and shows it; None when the wait ends first.
+    pub async fn wait_for_run(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+        wait: Duration,
+    ) -> Result<Option<RunView>, ApiError> {
+        match self.engine.wait(workspace_id, run_id, wait).await.map_err(engine_error)? {
+            Some(run) => self.view_of(&run).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A store's failure as a client sees it.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    engine_error(EngineError::Store(error))
+}
+
+pub fn engine_error(error: EngineError) -> ApiError {
+    match error {
+        EngineError::ShuttingDown => {
+            ApiError::new(ErrorCode::ShuttingDown, "The hub is shutting down; try again shortly.").retry_after(5)
+        }
+        EngineError::Store(error) => {
+            tracing::error!(%error, "the store failed");
+            ApiError::new(ErrorCode::ComponentUnavailable, "The hub's store does not answer; try again shortly.")
+                .retry_after(5)
+        }
+        EngineError::Unreadable(error) => {
+            tracing::error!(%error, "a journal is unreadable");
+            ApiError::new(ErrorCode::Internal, "The run's journal is unreadable; the hub's log has the cause.")
+        }
+    }
+}

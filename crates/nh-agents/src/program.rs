@@ -1,0 +1,189 @@
+//! The engine's [`Program`]: what agent and tool runs do.
+
+use std::time::Duration;
+
+use nh_engine::program::Performing;
+use nh_engine::{Decision, Ending, History, Outcome, Performed, Program, Step};
+use nh_models::{Caller, ModelError, Models};
+use nh_store::runs::RunRecord;
+use nh_types::SharedClock;
+use nh_types::model::Usage;
+use nh_types::run::RunError;
+use serde_json::{Map, Value, json};
+
+use crate::agent::{self, MODEL_STEP, TOOL_STEP};
+use crate::definition::{Definition, PinnedAgent, PinnedTool};
+use crate::tools::{ToolError, Tools};
+
+/// Tries of one model call, and the longest pause between two that a provider
+/// may ask for.
+const MODEL_TRIES: u32 = 3;
+const MODEL_RETRY_MAX_SECONDS: u64 = 20;
+
+/// Calls of one turn that are made; the model is told of the others.
+const MAX_CALLS_PER_TURN: usize = 32;
+
+pub(crate) struct RunProgram {
+    pub(crate) models: Models,
+    pub(crate) tools: Tools,
+    pub(crate) clock: SharedClock,
+}
+
+impl Program for RunProgram {
+    fn decide(&self, run: &RunRecord, history: &History) -> Decision {
+        match Definition::read(&run.definition) {
+            Ok(Definition::Agent(pinned)) => {
+                let repeatable = |tool: &str| self.tools.get(tool).is_none_or(|tool| tool.spec().repeatable);
+                agent::decide::decide(&pinned, repeatable, history)
+            }
+            Ok(Definition::Tool(pinned)) => decide_tool_run(&pinned, &run.input, history),
+            Err(error) => Decision::Finish(Ending::Failure(unreadable_definition(&error))),
+        }
+    }
+
+    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
+        match (Definition::read(&run.definition), step.kind.as_str()) {
+            (Ok(Definition::Agent(pinned)), MODEL_STEP) => self.call_model(run, &pinned, history),
+            (Ok(Definition::Agent(pinned)), _) => self.call_agents_tool(run, &pinned, step),
+            (Ok(Definition::Tool(_)), _) => self.call_tool(run, step),
+            (Err(error), _) => {
+                let error = unreadable_definition(&error);
+                Box::pin(async move { Err(error) })
+            }
+        }
+    }
+}
+
+fn unreadable_definition(error: &serde_json::Error) -> RunError {
+    RunError::new("internal_error", format!("This version of the hub cannot read what the run runs: {error}."))
+}
+
+/// A tool run is one step, and its outcome is the run's.
+fn decide_tool_run(pinned: &PinnedTool, input: &Value, history: &History) -> Decision {
+    let step = Step {
+        id: "tool:1".to_owned(),
+        kind: TOOL_STEP.to_owned(),
+        name: pinned.name.clone(),
+        arguments: input.clone(),
+        repeatable: pinned.repeatable,
+    };
+    match history.step(&step.id).and_then(|record| record.outcome()) {
+        None => Decision::Perform(vec![step]),
+        Some(Outcome::Failed(error)) => Decision::Finish(Ending::Failure(error.clone())),
+        Some(Outcome::Completed(output)) => {
+            let field = if pinned.structured { "value" } else { "text" };
+            Decision::Finish(Ending::Success(output[field].clone()))
+        }
+    }
+}
+
+impl RunProgram {
+    fn call_model(&self, run: &RunRecord, pinned: &PinnedAgent, history: &History) -> Performing {
+        let body = agent::messages::request(pinned, &self.tools, &run.input, history);
+        let models = self.models.clone();
+        let caller = Caller {
+            workspace_id: run.workspace_id.clone(),
+            key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
+            run_id: Some(run.id),
+        };
+        Box::pin(async move {
+            let completion = complete(&models, &caller, body).await.map_err(model_error)?;
+            let choice = completion.body.get("choices").and_then(|choices| choices.get(0));
+            let choice = choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
+            Ok(Performed {
+                output: json!({
+                    "message": without_nulls(&choice["message"]),
+                    "finish_reason": choice["finish_reason"],
+                }),
+                usage: completion.usage,
+            })
+        })
+    }
+
+    fn call_agents_tool(&self, run: &RunRecord, pinned: &PinnedAgent, step: &Step) -> Performing {
+        let index = step.id.rsplit_once('.').and_then(|(_, index)| index.parse::<usize>().ok());
+        let refusal = if index.is_some_and(|index| index > MAX_CALLS_PER_TURN) {
+            Some(RunError::new(
+                "too_many_calls",
+                format!("At most {MAX_CALLS_PER_TURN} tools can be called in one turn; call this one in the next."),
+            ))
+        } else if pinned.tools.contains(&step.name) {
+            None
+        } else {
+            let offered = if pinned.tools.is_empty() { "none".to_owned() } else { pinned.tools.join(", ") };
+            Some(RunError::new(
+                "unknown_tool",
+                format!("There is no tool `{}`. The tools are: {offered}.", step.name),
+            ))
+        };
+        match refusal {
+            Some(error) => Box::pin(async move { Err(error) }),
+            None => self.call_tool(run, step),
+        }
+    }
+
+    fn call_tool(&self, run: &RunRecord, step: &Step) -> Performing {
+        let (tools, clock) = (self.tools.clone(), self.clock.clone());
+        let (step, workspace_id, run_id) = (step.clone(), run.workspace_id.clone(), run.id);
+        Box::pin(async move {
+            let key = step.idempotency_key(run_id);
+            let call = crate::tools::ToolCall {
+                arguments: &step.arguments,
+                workspace_id: &workspace_id,
+                run_id,
+                idempotency_key: &key,
+                clock: clock.as_ref(),
+            };
+            let output = tools.call(&step.name, call).await.map_err(tool_error)?;
+            Ok(Performed { output: json!({"text": output.text, "value": output.value}), usage: Usage::NONE })
+        })
+    }
+}
+
+/// A model call, tried again while the provider is only busy or down.
+async fn complete(
+    models: &Models,
+    caller: &Caller,
+    body: Map<String, Value>,
+) -> Result<nh_models::Completion, ModelError> {
+    let mut tries = 1;
+    loop {
+        let error = match models.chat(caller, body.clone()).await {
+            Ok(completion) => return Ok(completion),
+            Err(error) => error,
+        };
+        let wanted_seconds = match &error {
+            ModelError::RateLimited { retry_after_seconds, .. } => retry_after_seconds.unwrap_or(1),
+            _ => 1,
+        };
+        if !error.is_retryable() || tries >= MODEL_TRIES || wanted_seconds > MODEL_RETRY_MAX_SECONDS {
+            return Err(error);
+        }
+        tracing::warn!(%error, tries, "a model call is tried again");
+        tokio::time::sleep(Duration::from_secs(wanted_seconds * u64::from(tries))).await;
+        tries += 1;
+    }
+}
+
+/// The message to send back on the next turn: some providers refuse fields
+/// that they sent as null.
+fn without_nulls(message: &Value) -> Value {
+    match message {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, value)| !value.is_null() || *name == "content")
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<Map<_, _>>()
+            .into(),
+        other => other.clone(),
+    }
+}
+
+fn model_error(error: ModelError) -> RunError {
+    let error = nh_types::ApiError::from(error);
+    RunError::new(error.code.as_str(), error.message)
+}
+
+fn tool_error(error: ToolError) -> RunError {
+    RunError::new(error.code, error.message)
+}

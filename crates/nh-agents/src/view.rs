@@ -1,0 +1,78 @@
+//! Runs as the API shows them, folded from the row and the journal.
+
+use nh_engine::journal::UnreadableEvent;
+use nh_engine::{History, Outcome, StepRecord};
+use nh_store::runs::{EventRow, RunRecord};
+use nh_types::run::{AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView};
+use nh_types::RunId;
+
+use crate::agent::TOOL_STEP;
+use crate::agent::messages::shown;
+use crate::tools::Tools;
+
+/// What a 202 says: a run just stored is pending, whatever became of it since.
+pub fn accepted(run_id: RunId) -> AcceptedRun {
+    AcceptedRun { run_id, status: RunState::Pending.status().to_owned(), state: RunState::Pending }
+}
+
+pub fn run(run: &RunRecord, journal: &[EventRow], tools: &Tools) -> Result<RunView, UnreadableEvent> {
+    let history = History::read(journal)?;
+    let calls = history.steps().iter().filter(|record| record.step.kind == TOOL_STEP);
+    Ok(RunView {
+        run_id: run.id,
+        target: run.target.clone(),
+        run_type: run.run_type,
+        state: run.state,
+        status: run.state.status().to_owned(),
+        input: run.input.clone(),
+        result: run.result.clone(),
+        error: run.error.clone(),
+        events: calls.map(|record| tool_call(record, tools)).collect(),
+        // The row learns its usage at the end; the journal knows it all along.
+        usage: history.usage(),
+        metadata: run.metadata.clone(),
+        created_at: run.created_at,
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+    })
+}
+
+pub fn summary(run: RunRecord) -> RunSummary {
+    RunSummary {
+        run_id: run.id,
+        target: run.target,
+        run_type: run.run_type,
+        state: run.state,
+        status: run.state.status().to_owned(),
+        error: run.error,
+        usage: run.usage,
+        metadata: run.metadata,
+        created_at: run.created_at,
+        started_at: run.started_at,
+        finished_at: run.finished_at,
+    }
+}
+
+pub fn journal_event(row: EventRow) -> JournalEvent {
+    JournalEvent { seq: row.seq, kind: row.kind, at: row.at, data: row.data }
+}
+
+fn tool_call(record: &StepRecord, tools: &Tools) -> ToolCallView {
+    let arguments = &record.step.arguments;
+    let sole = tools.sole_string_argument(&record.step.name).and_then(|name| arguments.get(name));
+    let input = sole.filter(|value| value.is_string()).unwrap_or(arguments);
+    ToolCallView {
+        tool: record.step.name.clone(),
+        input: input.clone(),
+        output: record.outcome().map(shown),
+        seq: record.seq,
+        arguments: arguments.clone(),
+        error: record.outcome().and_then(|outcome| match outcome {
+            Outcome::Failed(error) => Some(error.clone()),
+            Outcome::Completed(_) => None,
+        }),
+        started_at: record.started_at,
+        finished_at: record.finished.as_ref().map(|(at, _)| *at),
+    }
+}
+
