@@ -20,12 +20,8 @@ use crate::journal::{Event, History, Step};
 use crate::program::{Decision, Ending, Performed};
 
 /// Waits between tries to save while the store is down.
-const SAVE_RETRY: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-];
+const SAVE_RETRY: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(5)];
 
 type StepDone = (String, Result<Performed, RunError>);
 
@@ -96,7 +92,8 @@ impl Driver {
         tracing::error!(run = %self.run.id, panic = panic_text(&*panic), "a run's program panicked");
         self.unsaved.clear();
         self.in_flight.clear();
-        let error = RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
+        let error =
+            RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
         self.end_after_reload(error).await;
     }
 
@@ -162,7 +159,10 @@ impl Driver {
             self.in_flight.push(Box::pin(async move {
                 let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {
                     tracing::error!(step = step.id, panic = panic_text(&*panic), "a step panicked");
-                    Err(RunError::new("internal_error", "The step failed inside the hub; its log has the cause."))
+                    Err(RunError::new(
+                        "internal_error",
+                        "The step failed inside the hub; its log has the cause.",
+                    ))
                 });
                 (step.id, done)
             }));

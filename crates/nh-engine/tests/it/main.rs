@@ -1,0 +1,5 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
+mod control;
+mod progress;
+mod resume;
+mod script;
