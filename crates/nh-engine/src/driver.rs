@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use nh_store::StoreError;
 use nh_store::runs::{self, Appended, EventRow, RunChange, RunEnding, RunRecord};
+use nh_types::crash;
 use nh_types::run::{RunError, RunState};
 use tokio_util::sync::CancellationToken;
 
@@ -155,8 +156,10 @@ impl Driver {
         // under way are the oldest of the open ones.
         for step in open.into_iter().skip(under_way) {
             metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
+            let key = step.idempotency_key(self.run.id);
             let performing = self.core.program.perform(&self.run, &self.history, &step);
             self.in_flight.push(Box::pin(async move {
+                crash::point(|| format!("perform {key}"));
                 let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {
                     tracing::error!(step = step.id, panic = panic_text(&*panic), "a step panicked");
                     Err(RunError::new(
@@ -164,6 +167,7 @@ impl Driver {
                         "The step failed inside the hub; its log has the cause.",
                     ))
                 });
+                crash::point(|| format!("performed {key}"));
                 (step.id, done)
             }));
         }

@@ -74,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) ids: SharedIds,
     /// This process, among the nodes that share the store.
     pub(crate) node: String,
+    pub(crate) lease_ms: u32,
     pub(crate) slots: Arc<Semaphore>,
     /// Runs are queued in the store that found no slot.
     pub(crate) backlog: AtomicBool,
@@ -114,6 +115,7 @@ impl Engine {
             clock,
             ids,
             node,
+            lease_ms: settings.lease_ms,
             slots: Arc::new(Semaphore::new(settings.max_running)),
             backlog: AtomicBool::new(true),
             wake: Notify::new(),

@@ -18,10 +18,6 @@ use crate::engine::{Core, EngineError};
 /// Runs claimed in one transaction.
 const CLAIM_BATCH: u32 = 64;
 
-/// A node whose lease is older is dead, and its runs are taken over.
-const LEASE_MS: i64 = 10_000;
-const LEASE_RENEWAL: Duration = Duration::from_secs(3);
-
 /// How often the queue is looked at although nobody woke it. On SQLite only
 /// this process queues runs, so that is but a backstop.
 const POLL_SHARED: Duration = Duration::from_millis(900);
@@ -179,15 +175,17 @@ async fn take_up(core: &Arc<Core>, mut run: RunRecord, slot: Slot) {
 }
 
 async fn renew_lease(core: &Core) -> Result<(), EngineError> {
-    core.store.write(nodes::Renew { node: core.node.clone(), lease_ms: LEASE_MS }).await?;
+    core.store.write(nodes::Renew { node: core.node.clone(), lease_ms: core.lease_ms.into() }).await?;
     Ok(())
 }
 
 async fn keep_lease(core: Arc<Core>) {
+    // Two renewals may fail before the lease ends.
+    let renewal = Duration::from_millis(u64::from(core.lease_ms) * 3 / 10);
     loop {
         tokio::select! {
             () = core.parking.cancelled() => return,
-            () = tokio::time::sleep(LEASE_RENEWAL) => {}
+            () = tokio::time::sleep(renewal) => {}
         }
         if let Err(error) = renew_lease(&core).await {
             tracing::error!(%error, "this node's lease could not be renewed; others will take its runs over");

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod crash;
 pub mod error;
 pub mod id;
 pub mod key;

@@ -29,7 +29,7 @@ each_engine! {
     }
 
     async fn a_queued_run_is_cancelled_before_it_begins(store: TestStore) {
-        let process = Process::with(store.store(), 1, EngineSettings { max_running: 1 }).await;
+        let process = Process::with(store.store(), 1, EngineSettings { max_running: 1, ..EngineSettings::default() }).await;
         let first = process.submit(json!([["hold"]])).await;
         process.script.until_begun(1).await;
         let queued = process.submit(json!([["a"]])).await;

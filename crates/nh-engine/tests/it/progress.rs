@@ -66,7 +66,7 @@ each_engine! {
     }
 
     async fn more_runs_than_slots_queue_up_and_all_end(store: TestStore) {
-        let process = Process::with(store.store(), 1, EngineSettings { max_running: 3 }).await;
+        let process = Process::with(store.store(), 1, EngineSettings { max_running: 3, ..EngineSettings::default() }).await;
         let mut ids = Vec::new();
         for _ in 0..40 {
             ids.push(process.submit(json!([["a"], ["b"]])).await);

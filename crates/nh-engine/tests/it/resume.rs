@@ -48,14 +48,14 @@ each_engine! {
     }
 
     async fn queued_runs_are_taken_up_by_the_next_process(store: TestStore) {
-        let first = Process::with(store.store(), 1, EngineSettings { max_running: 1 }).await;
+        let first = Process::with(store.store(), 1, EngineSettings { max_running: 1, ..EngineSettings::default() }).await;
         let mut ids = vec![first.submit(json!([["hold"]])).await];
         first.script.until_begun(1).await;
         for _ in 0..5 {
             ids.push(first.submit(json!([["a"]])).await);
         }
         first.park().await;
-        let second = Process::with(store.store(), 2, EngineSettings { max_running: 2 }).await;
+        let second = Process::with(store.store(), 2, EngineSettings { max_running: 2, ..EngineSettings::default() }).await;
         second.script.release();
         for id in ids {
             assert_eq!(second.ended(id).await.state, RunState::Success);
