@@ -1,0 +1,188 @@
+//! What every request passes on its way in and out: its id, the checks that
+//! need no credential, and the one form of every error.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use nh_types::{ApiError, ErrorCode};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::auth::api_key::ApiKey;
+use crate::failure::{Failed, Failure};
+use crate::metrics::Meters;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const MAX_REQUEST_ID_CHARS: usize = 128;
+
+/// What the edge needs at each request.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub(crate) app: Arc<App>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = request_id(&edge.app, request.headers());
+    let method = request.method().clone();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = match refuse(&edge.app, &request) {
+        Err(error) => Failure::from(error).into_response(),
+        Ok(()) => AssertUnwindSafe(next.run(request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
+    };
+    let route = path.as_ref().map(MatchedPath::as_str);
+    let response = finish(response, &method, route, id);
+    let time = began.elapsed();
+    edge.meters.of(route, &method).count(response.status(), time);
+    tracing::debug!(
+        method = method.as_str(),
+        route = route.unwrap_or("none"),
+        status = response.status().as_u16(),
+        ms = time.as_millis() as u64,
+        request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()),
+        "answered"
+    );
+    response
+}
+
+/// The client's own, if it is sane; else a new one.
+fn request_id(app: &App, headers: &HeaderMap) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=MAX_REQUEST_ID_CHARS).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte))
+    };
+    if let Some(given) = headers.get(REQUEST_ID).filter(sane) {
+        return given.clone();
+    }
+    let mut buffer = [0; 36];
+    let made = app.ids.uuid_v7(app.clock.now()).hyphenated().encode_lower(&mut buffer).as_bytes();
+    // Hexadecimal digits and hyphens are always a legal value.
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(made)).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+fn refuse(app: &App, request: &Request) -> Result<(), ApiError> {
+    refuse_foreign_host(app, request)?;
+    refuse_key_in_query(request.uri().query())
+}
+
+/// On a loopback bind only names of this machine are answered: a web page that
+/// rebinds its own name to 127.0.0.1 is told from a local client by `Host`.
+fn refuse_foreign_host(app: &App, request: &Request) -> Result<(), ApiError> {
+    if !app.settings.bind.ip().is_loopback() {
+        return Ok(());
+    }
+    let header = request.headers().get(HOST).map(|value| value.to_str().unwrap_or("?"));
+    let in_target = request.uri().authority().map(http::uri::Authority::as_str);
+    for host in header.into_iter().chain(in_target) {
+        if !is_own_host(app, host) {
+            let host: String = host.chars().take(100).collect();
+            let message = format!(
+                "this hub listens on a loopback address and does not answer for the host `{host}`; \
+                 name it in [server] public_url if it is right"
+            );
+            return Err(ApiError::new(ErrorCode::OriginRefused, message).param("Host"));
+        }
+    }
+    Ok(())
+}
+
+fn is_own_host(app: &App, host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || app.settings.public_url.as_ref().and_then(|url| url.host_str()).is_some_and(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Query strings end up in logs and histories.
+fn refuse_key_in_query(query: Option<&str>) -> Result<(), ApiError> {
+    let Some(query) = query.filter(|query| query.len() >= 40) else { return Ok(()) };
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if ApiKey::is_in(&value) || ApiKey::is_in(&name) {
+            let message = "an API key came in the query string, where logs keep it: send it as \
+                           `Authorization: Bearer nh_…`, and revoke this one";
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message).param("Authorization"));
+        }
+    }
+    Ok(())
+}
+
+fn finish(mut response: Response, method: &Method, route: Option<&str>, id: HeaderValue) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = explain(response, method, route, &id);
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Gives an error its body and headers; a 5xx is logged, once.
+fn explain(mut response: Response, method: &Method, route: Option<&str>, id: &HeaderValue) -> Response {
+    let failed = response.extensions_mut().remove::<Failed>();
+    let request_id = id.to_str().unwrap_or_default().to_owned();
+    let error = match &failed {
+        Some(Failed(failure)) => failure.error.clone(),
+        None => unexplained(response.status(), response.headers()),
+    };
+    if error.code.status() >= 500 {
+        let cause = failed.map(|failed| failed.0.chain()).unwrap_or_default();
+        let (method, code) = (method.as_str(), error.code.as_str());
+        let message = error.message.as_str();
+        tracing::error!(request_id, method, route, code, message, cause, "a request failed");
+    }
+    let body = serde_json::to_vec(&error.body(Some(request_id))).unwrap_or_default();
+    *response.body_mut() = Body::from(body);
+    let headers = response.headers_mut();
+    headers.remove(http::header::CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if error.code.status() == 401 {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if error.code.status() == 409 && !error.code.is_retryable() {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if let Some(seconds) = error.retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// An error that axum itself answered with.
+fn unexplained(status: StatusCode, headers: &HeaderMap) -> ApiError {
+    let allow = headers.get(http::header::ALLOW).and_then(|value| value.to_str().ok());
+    let (code, message) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = allow.unwrap_or("no method at all");
+            (ErrorCode::MethodNotAllowed, format!("this path does not take this method; it takes {allow}"))
+        }
+        StatusCode::NOT_FOUND => (ErrorCode::NotFound, "there is nothing at this path".to_owned()),
+        StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the body is too large".to_owned()),
+        status if status.is_client_error() => {
+            (ErrorCode::InvalidRequest, "the request cannot be understood".to_owned())
+        }
+        _ => (ErrorCode::Internal, "the hub failed to answer".to_owned()),
+    };
+    ApiError::new(code, message)
+}

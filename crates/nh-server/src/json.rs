@@ -1,0 +1,256 @@
+//! Request bodies: read within bounds, checked for depth, and deserialised so
+//! that every mistake names its field.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use nh_types::{ApiError, ErrorCode};
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::idempotency::Once;
+
+/// Deeper nesting is refused before it is parsed.
+const MAX_DEPTH: usize = 64;
+/// More values than this are refused before they are parsed: small values
+/// take many times their text in memory. The largest honest body, embeddings
+/// of 300,000 token numbers, fits.
+const MAX_VALUES: usize = 500_000;
+
+/// A JSON body of at most `MAX_BYTES` (and the configured limit). Every
+/// handler names it after its `Auth`, so that a caller without a credential
+/// cannot make the hub read a body.
+pub(crate) struct Json<T, const MAX_BYTES: usize = { usize::MAX }>(pub(crate) T);
+
+impl<T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<Arc<App>> for Json<T, MAX_BYTES> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(app, &parts.headers, body, MAX_BYTES).await?;
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// The body of a request that creates something, with its `Idempotency-Key`.
+pub(crate) struct Creating<T> {
+    pub(crate) body: T,
+    pub(crate) once: Option<Once>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Creating<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(app, &parts.headers, body, usize::MAX).await?;
+        let once = Once::of(&parts, &bytes)?;
+        Ok(Self { body: parse(&bytes)?, once })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(given) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn read(app: &App, headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Bytes, Failure> {
+    if !is_json(headers) {
+        let given = headers.get(CONTENT_TYPE).map_or("none", |value| value.to_str().unwrap_or("unreadable"));
+        let given: String = given.chars().take(100).collect();
+        let message = format!("the body's Content-Type must be application/json; it is {given}");
+        return Err(Failure::new(ErrorCode::UnsupportedMediaType, message));
+    }
+    let limit = app.settings.max_body_bytes.min(max_bytes);
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let time = Duration::from_millis(app.settings.body_timeout_ms);
+    let collected = tokio::time::timeout(time, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(error)) => {
+            let message = format!("the body could not be read to its end: {error}");
+            Err(Failure::new(ErrorCode::InvalidRequest, message))
+        }
+        Err(_) => {
+            let message = format!("the body did not arrive within {} ms", time.as_millis());
+            Err(Failure::new(ErrorCode::RequestTimeout, message))
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Failure {
+    Failure::new(ErrorCode::PayloadTooLarge, format!("the body is over the limit of {limit} bytes"))
+}
+
+/// Text to value; a mistake names the field.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::new(ErrorCode::InvalidJson, "the body is empty; it must be a JSON object"));
+    }
+    check_size(bytes)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| explain(&error.path().to_string(), error.inner()))?;
+    deserializer.end().map_err(|error| explain(".", &error))?;
+    Ok(value)
+}
+
+/// Counts nesting and values without parsing.
+fn check_size(bytes: &[u8]) -> Result<(), ApiError> {
+    let (mut depth, mut values, mut in_string, mut escaped) = (0_usize, 1_usize, false, false);
+    for byte in bytes {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b',' => values += 1,
+            b'[' | b'{' => {
+                depth += 1;
+                values += 1;
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            let message = format!("the body is nested more than {MAX_DEPTH} levels deep");
+            return Err(ApiError::new(ErrorCode::InvalidJson, message));
+        }
+    }
+    if values > MAX_VALUES {
+        let message = format!("the body holds more than {MAX_VALUES} values");
+        return Err(ApiError::new(ErrorCode::InvalidJson, message));
+    }
+    Ok(())
+}
+
+fn explain(path: &str, error: &serde_json::Error) -> ApiError {
+    use serde_json::error::Category;
+    let text: String = error.to_string().chars().take(400).collect();
+    if error.classify() != Category::Data {
+        return ApiError::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {text}"));
+    }
+    let said = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next()).map(str::to_owned);
+    let at = (path != ".").then(|| path.to_owned());
+    let inside = |field: String| match &at {
+        // For an unknown field the path already ends in the field's name.
+        Some(path) if path == &field || path.ends_with(&format!(".{field}")) => path.clone(),
+        Some(path) => format!("{path}.{field}"),
+        None => field,
+    };
+    if let Some(field) = said("unknown field `") {
+        return ApiError::new(ErrorCode::UnknownField, text).param(inside(field));
+    }
+    if let Some(field) = said("missing field `") {
+        return ApiError::new(ErrorCode::InvalidRequest, text).param(inside(field));
+    }
+    let code = match text.starts_with("unknown variant") {
+        true => ErrorCode::InvalidValue,
+        false => ErrorCode::InvalidRequest,
+    };
+    let named = at.as_deref().map_or_else(|| text.clone(), |path| format!("`{path}`: {text}"));
+    ApiError { param: at, ..ApiError::new(code, named) }
+}
+
+/// Whether a request with this method changes state.
+pub(crate) fn changes_state(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nh_types::run::StartRun;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn fault(body: &str) -> (ErrorCode, Option<String>) {
+        let error = parse::<StartRun>(body.as_bytes()).expect_err(body);
+        (error.code, error.param)
+    }
+
+    #[test]
+    fn every_mistake_names_its_field() {
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(fault(r#"{"type":"agent"}"#), (ErrorCode::InvalidRequest, named("target")));
+        assert_eq!(fault(r#"{"target":1,"type":"agent"}"#), (ErrorCode::InvalidRequest, named("target")));
+        assert_eq!(fault(r#"{"target":"a","type":"robot"}"#), (ErrorCode::InvalidValue, named("type")));
+        assert_eq!(
+            fault(r#"{"target":"a","type":"agent","wait":3}"#),
+            (ErrorCode::UnknownField, named("wait"))
+        );
+        assert_eq!(
+            fault(r#"{"target":"a","type":"agent","wait_seconds":-1}"#),
+            (ErrorCode::InvalidRequest, named("wait_seconds"))
+        );
+        for broken in ["", "  ", "{", "nul", "{\"target\":\"\u{1}\"}", "{} {}", "{\"target\":\"\\ud800\"}"] {
+            assert!(
+                matches!(fault(broken).0, ErrorCode::InvalidJson | ErrorCode::InvalidRequest),
+                "{broken}"
+            );
+        }
+        assert_eq!(fault("[]").0, ErrorCode::InvalidRequest);
+    }
+
+    #[test]
+    fn bombs_are_refused_before_they_are_parsed() {
+        let deep = "[".repeat(MAX_DEPTH + 1);
+        assert_eq!(parse::<Value>(deep.as_bytes()).expect_err("deep").code, ErrorCode::InvalidJson);
+        let flat = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+        assert!(parse::<Value>(flat.as_bytes()).is_ok());
+        let brackets_in_text = format!("[\"{}\\\"[\"]", "[".repeat(MAX_DEPTH + 1));
+        assert!(parse::<Value>(brackets_in_text.as_bytes()).is_ok());
+        let wide = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        assert_eq!(parse::<Value>(wide.as_bytes()).expect_err("wide").code, ErrorCode::InvalidJson);
+    }
+
+    #[test]
+    fn json_is_told_by_its_media_type() {
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(value))])
+        };
+        assert!(is_json(&with("application/json")));
+        assert!(is_json(&with("Application/JSON; charset=utf-8")));
+        assert!(is_json(&with("application/merge-patch+json")));
+        for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
+            assert!(!is_json(&with(other)), "{other}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// The fuzz target of the run request: whatever comes, it is a value
+        /// or a client's error, and what it says can be parsed again.
+        #[test]
+        fn any_body_is_a_value_or_a_client_error(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(error) = parse::<StartRun>(&body) {
+                prop_assert!(error.code.status() < 500);
+            }
+        }
+
+        #[test]
+        fn json_like_bodies_too(body in r#"[{}\[\]",:a-e0-9\\ ]{0,80}"#) {
+            if let Err(error) = parse::<StartRun>(body.as_bytes()) {
+                prop_assert!(error.code.status() < 500);
+            }
+        }
+    }
+}

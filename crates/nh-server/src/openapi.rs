@@ -1,0 +1,107 @@
+//! `/openapi.json`: written from the handlers' own annotations, with the
+//! errors that an operation can give added by what it is.
+
+use http::Method;
+use nh_types::error::ErrorBody;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, HttpMethod, OpenApi, RefOr, Required, ResponseBuilder};
+use utoipa::{OpenApi as _, ToSchema};
+
+const DESCRIPTION: &str = "Agents, tools, models and runs over one API. A bearer key or a browser \
+session holds scopes; each operation's `security` names the scope that it needs. Every error has \
+the body of `ErrorBody`, and every answer the header `x-request-id`.";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(title = "NeuralHub", description = "", license(name = "Apache-2.0", identifier = "Apache-2.0")))]
+struct Base;
+
+/// What all operations share.
+pub(crate) fn base() -> OpenApi {
+    let mut document = Base::openapi();
+    document.info.description = Some(DESCRIPTION.to_owned());
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An API key: `Authorization: Bearer nh_…`"))
+        .build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let cookie = ApiKeyValue::with_description("nh_session", "A browser session, `__Host-nh_session` behind https");
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    let mut schemas = Vec::new();
+    ErrorBody::schemas(&mut schemas);
+    schemas.push((ErrorBody::name().into_owned(), <ErrorBody as utoipa::PartialSchema>::schema()));
+    components.schemas.extend(schemas);
+    document
+}
+
+/// Writes axum's wildcards as plain parameters and adds the common errors.
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    let paths = std::mem::take(&mut document.paths.paths);
+    for (path, mut item) in paths {
+        for operation in operations_mut(&mut item) {
+            add_common_errors(operation);
+        }
+        document.paths.paths.insert(path.replace("{*", "{"), item);
+    }
+    document
+}
+
+/// Every route as axum knows it, with its methods.
+pub(crate) fn routes(document: &OpenApi) -> Vec<(String, Method)> {
+    let mut routes = Vec::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            (Method::GET, &item.get),
+            (Method::POST, &item.post),
+            (Method::PATCH, &item.patch),
+            (Method::PUT, &item.put),
+            (Method::DELETE, &item.delete),
+        ] {
+            if operation.is_some() {
+                routes.push((path.clone(), method));
+            }
+        }
+    }
+    routes
+}
+
+fn operations_mut(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete].into_iter().flatten()
+}
+
+fn add_common_errors(operation: &mut Operation) {
+    let has_credential = operation.security.as_ref().is_some_and(|needs| !needs.is_empty());
+    let takes = |place: ParameterIn| {
+        operation.parameters.as_ref().is_some_and(|all| all.iter().any(|one| one.parameter_in == place))
+    };
+    let (in_path, in_query) = (takes(ParameterIn::Path), takes(ParameterIn::Query));
+    let has_body = operation.request_body.is_some();
+    let errors = [
+        ("400", has_body || in_query, "Missing, unparsable or wrongly typed"),
+        ("401", has_credential, "No or a bad credential"),
+        ("403", has_credential, "The credential lacks the scope"),
+        ("404", in_path, "There is no such thing in the caller's workspace"),
+        ("408", has_body, "The body did not arrive in time"),
+        ("413", has_body, "The body is too large"),
+        ("415", has_body, "The body is not application/json"),
+        ("422", has_body || in_query, "Well-formed but not acceptable"),
+        ("429", has_credential, "Too many requests; see `Retry-After`"),
+        ("500", has_credential, "The hub failed"),
+        ("503", has_credential, "Stopping, overloaded, or a component is missing"),
+    ];
+    for (status, applies, meaning) in errors {
+        if applies && !operation.responses.responses.contains_key(status) {
+            operation.responses.responses.insert(status.to_owned(), RefOr::T(error(meaning)));
+        }
+    }
+}
+
+fn error(meaning: &str) -> utoipa::openapi::Response {
+    let schema = utoipa::openapi::Ref::from_schema_name(ErrorBody::name());
+    ResponseBuilder::new()
+        .description(meaning)
+        .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
+        .build()
+}

@@ -1,0 +1,72 @@
+//! All routes on one page.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::edge::{self, Edge};
+use crate::metrics::Meters;
+use crate::openapi;
+use crate::routes::{agents, auth, chat, docs, health, keys, metrics, models, runs, tools};
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(health::is_alive))
+        .routes(routes!(health::is_ready))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::logout))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::switch_workspace))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(agents::list, agents::create))
+        .routes(routes!(agents::find, agents::change, agents::delete))
+        .routes(routes!(runs::start))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::find))
+        .routes(routes!(runs::events))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(models::list))
+        .routes(routes!(models::find))
+        .routes(routes!(chat::complete))
+        .routes(routes!(chat::embed))
+        .routes(routes!(tools::list))
+        .routes(routes!(metrics::show))
+        .routes(routes!(docs::openapi_json))
+        .routes(routes!(docs::open))
+}
+
+/// The document that `GET /openapi.json` serves.
+pub fn openapi() -> OpenApi {
+    openapi::complete(documented().into_openapi())
+}
+
+/// The whole API.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, document) = documented().split_for_parts();
+    let meters = Arc::new(Meters::new(openapi::routes(&document).into_iter()));
+    let edge = Edge { app: app.clone(), meters };
+    routes
+        .merge(docs::viewer())
+        .layer(axum::Extension(docs::document(&openapi::complete(document))))
+        .fallback(nothing)
+        .layer(from_fn_with_state(edge, edge::pass))
+        .with_state(app)
+}
+
+/// `/metrics` alone, without a credential.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    Router::new().route("/metrics", get(metrics::show_to_anyone)).with_state(app)
+}
+
+async fn nothing(uri: http::Uri) -> crate::failure::Failure {
+    let path: String = uri.path().chars().take(200).collect();
+    let message = format!("there is nothing at `{path}`; GET /openapi.json lists every path");
+    crate::failure::Failure::new(nh_types::ErrorCode::NotFound, message)
+}

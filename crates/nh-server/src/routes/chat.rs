@@ -1,0 +1,112 @@
+//! `/v1/chat/completions` and `/v1/embeddings`: the hot path. A request costs
+//! no database statement here: the key is cached, usage is written in batches.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
+use nh_models::Caller;
+use nh_types::{ApiError, ErrorCode};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::auth::{Auth, ChatWrite, Principal};
+use crate::failure::Answer;
+use crate::json::Json;
+
+/// OpenAI's chat completion request. Fields that the hub does not know are
+/// passed to the provider unchanged.
+#[derive(ToSchema)]
+#[allow(dead_code)] // only its schema is used: the body stays as it came
+#[schema(example = json!({"model": "google/gemini-2.5-flash-lite", "messages": [{"role": "user", "content": "Hello!"}], "stream": true}))]
+pub(crate) struct ChatRequest {
+    model: String,
+    #[schema(value_type = Vec<Object>)]
+    messages: Vec<Value>,
+    /// Answer as server-sent events.
+    stream: Option<bool>,
+    #[schema(value_type = Option<Vec<Object>>)]
+    tools: Option<Vec<Value>>,
+}
+
+/// OpenAI's embeddings request.
+#[derive(ToSchema)]
+#[allow(dead_code)] // only its schema is used: the body stays as it came
+#[schema(example = json!({"model": "openai/text-embedding-3-small", "input": "Hello!"}))]
+pub(crate) struct EmbeddingsRequest {
+    model: String,
+    /// Text, a list of texts, or token numbers.
+    #[schema(value_type = Object)]
+    input: Value,
+    /// `float` (the default) or `base64`: little-endian 32-bit floats.
+    encoding_format: Option<String>,
+    dimensions: Option<u32>,
+}
+
+/// Complete a chat: OpenAI's chat completions, also streamed.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "Chat and models", request_body = ChatRequest,
+    security(("bearer" = ["chat:write"]), ("session" = ["chat:write"])),
+    responses(
+        (status = 200, description = "A chat completion, or its chunks as server-sent events", content(
+            (Object = "application/json"), (String = "text/event-stream"))),
+        (status = 404, description = "No provider serves the model", body = nh_types::ErrorBody),
+        (status = 502, description = "The provider failed", body = nh_types::ErrorBody),
+        (status = 504, description = "The provider did not answer in time", body = nh_types::ErrorBody)))]
+pub(crate) async fn complete(
+    auth: Auth<ChatWrite>,
+    State(app): State<Arc<App>>,
+    Json(body): Json<Map<String, Value>>,
+) -> Answer<Response> {
+    let caller = caller(&auth);
+    if !wants_stream(&body)? {
+        return Ok(axum::Json(app.hub.models.chat(&caller, body).await?.body).into_response());
+    }
+    let frames = app.hub.models.chat_stream(&caller, body).await?;
+    Ok(event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>))))
+}
+
+/// Embed texts.
+#[utoipa::path(post, path = "/v1/embeddings", tag = "Chat and models", request_body = EmbeddingsRequest,
+    security(("bearer" = ["chat:write"]), ("session" = ["chat:write"])),
+    responses((status = 200, body = Object),
+        (status = 404, description = "No provider serves the model", body = nh_types::ErrorBody),
+        (status = 502, description = "The provider failed", body = nh_types::ErrorBody),
+        (status = 504, description = "The provider did not answer in time", body = nh_types::ErrorBody)))]
+pub(crate) async fn embed(
+    auth: Auth<ChatWrite>,
+    State(app): State<Arc<App>>,
+    Json(body): Json<Map<String, Value>>,
+) -> Answer<axum::Json<Value>> {
+    Ok(axum::Json(app.hub.models.embeddings(&caller(&auth), body).await?))
+}
+
+/// Server-sent events, past caches and buffering proxies.
+pub(crate) fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn caller(principal: &Principal) -> Caller {
+    Caller { workspace_id: principal.workspace_id.clone(), key_id: principal.key_id(), run_id: None }
+}
+
+fn wants_stream(body: &Map<String, Value>) -> Result<bool, ApiError> {
+    match body.get("stream") {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(stream)) => Ok(*stream),
+        Some(_) => {
+            let message = "`stream` must be true or false";
+            Err(ApiError::new(ErrorCode::InvalidRequest, message).param("stream"))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `/v1/keys`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use nh_store::keys::{self, KeyRecord};
+use nh_store::Once;
+use nh_types::key::{CreateKey, CreatedKey, KeyList, KeyView};
+use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet};
+
+use crate::app::App;
+use crate::auth::api_key::ApiKey;
+use crate::auth::{Auth, Credential, KeysRead, KeysWrite, Principal};
+use crate::failure::{Answer, Failure};
+use crate::idempotency::mismatch;
+use crate::json::Creating;
+use crate::paging::{Query, invalid, seal_cursor};
+
+const MAX_NAME_CHARS: usize = 128;
+const MAX_RATE_LIMIT: u32 = 1_000_000;
+
+/// List the workspace's active keys, masked, newest first.
+#[utoipa::path(get, path = "/v1/keys", tag = "API keys",
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000), ("cursor" = Option<String>, Query)),
+    security(("bearer" = ["keys:read"]), ("session" = ["keys:read"])),
+    responses((status = 200, body = KeyList)))]
+pub(crate) async fn list(
+    auth: Auth<KeysRead>,
+    State(app): State<Arc<App>>,
+    mut query: Query,
+) -> Answer<Json<KeyList>> {
+    let page = query.page()?;
+    query.finish()?;
+    let found = keys::list(&app.hub.store, &auth.workspace_id, &page).await?;
+    let next_cursor = found.next.as_deref().map(seal_cursor);
+    Ok(Json(KeyList { keys: found.items.into_iter().map(view).collect(), next_cursor }))
+}
+
+/// Create a key. Its raw form is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/keys", tag = "API keys", request_body = CreateKey,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["keys:write"]), ("session" = ["keys:write"])),
+    responses((status = 201, body = CreatedKey),
+        (status = 409, description = "The Idempotency-Key was used before", body = nh_types::ErrorBody)))]
+pub(crate) async fn create(
+    auth: Auth<KeysWrite>,
+    State(app): State<Arc<App>>,
+    creating: Creating<CreateKey>,
+) -> Answer<(StatusCode, Json<CreatedKey>)> {
+    let now = app.clock.now();
+    let scopes = check(&auth, &creating.body, now)?;
+    let key = ApiKey::generate(app.ids.as_ref());
+    let create = keys::Create {
+        workspace_id: auth.workspace_id.clone(),
+        name: creating.body.name,
+        prefix: key.prefix(),
+        hash: key.hash(),
+        scopes,
+        created_at: now,
+        expires_at: creating.body.expires_at,
+        rate_limit: creating.body.rate_limit,
+    };
+    let once = creating.once.map(|once| once.record(&auth, now));
+    match app.hub.store.write_once(once, create).await? {
+        Once::First(record) => Ok((StatusCode::CREATED, Json(created(&key, record)))),
+        Once::Replay(record) => Err(already_created(record.id).into()),
+        Once::Mismatch => Err(mismatch().into()),
+    }
+}
+
+/// Revoke a key: within a second no node accepts it.
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "API keys", params(("id" = i64, Path)),
+    security(("bearer" = ["keys:write"]), ("session" = ["keys:write"])),
+    responses((status = 204, description = "Revoked")))]
+pub(crate) async fn revoke(
+    auth: Auth<KeysWrite>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let missing = || Failure::not_found("key", &id);
+    let number: KeyId = id.parse().map_err(|_| missing())?;
+    let revoke = keys::Revoke { workspace_id: auth.workspace_id.clone(), id: number, at: app.clock.now() };
+    let revoked = app.hub.store.write(revoke).await?;
+    app.credentials.forget();
+    if revoked { Ok(StatusCode::NO_CONTENT) } else { Err(missing()) }
+}
+
+fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Result<ScopeSet, ApiError> {
+    if matches!(caller.credential, Credential::Key { is_limited: true, .. }) {
+        let message = "a key with an expiry, a rate limit or a budget can create no keys";
+        return Err(ApiError::new(ErrorCode::LimitedKey, message));
+    }
+    let chars = body.name.chars().count();
+    if !(1..=MAX_NAME_CHARS).contains(&chars) || body.name.contains('\0') {
+        let message = format!("`name` has {chars} characters; it must have 1 to {MAX_NAME_CHARS}, and no NUL");
+        return Err(invalid("name", message));
+    }
+    if body.expires_at.is_some_and(|end| end <= now) {
+        return Err(invalid("expires_at", format!("`expires_at` must be in the future; now it is {now}")));
+    }
+    if let Some(limit) = body.rate_limit.filter(|limit| !(1..=MAX_RATE_LIMIT).contains(limit)) {
+        let message = format!("`rate_limit` is {limit}; it must be 1 to {MAX_RATE_LIMIT} requests a minute");
+        return Err(invalid("rate_limit", message));
+    }
+    if body.budget_usd.is_some() {
+        let message = "`budget_usd` is not available in this version; leave it out";
+        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("budget_usd"));
+    }
+    check_scopes(caller, &body.scopes)
+}
+
+fn check_scopes(caller: &Principal, names: &[String]) -> Result<ScopeSet, ApiError> {
+    if names.is_empty() {
+        return Err(invalid("scopes", "`scopes` is empty; a key needs at least one".to_owned()));
+    }
+    let mut wanted = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        wanted.push(name.parse::<Scope>().map_err(|error| {
+            ApiError::new(ErrorCode::UnknownScope, error.to_string()).param(format!("scopes[{index}]"))
+        })?);
+    }
+    let wanted: ScopeSet = wanted.into_iter().collect();
+    match caller.scopes.first_beyond(&wanted) {
+        None => Ok(wanted),
+        Some(scope) => {
+            let message = format!("a key cannot create one with the scope `{scope}`, which it does not have itself");
+            Err(ApiError::new(ErrorCode::MissingScope, message).param(scope.as_str()))
+        }
+    }
+}
+
+fn already_created(id: KeyId) -> ApiError {
+    let message = format!(
+        "this Idempotency-Key already created the key {id}, whose secret was shown then and is not kept; \
+         revoke it and create another if it is lost"
+    );
+    ApiError::new(ErrorCode::AlreadyCreated, message).param(id.to_string())
+}
+
+fn created(key: &ApiKey, record: KeyRecord) -> CreatedKey {
+    CreatedKey {
+        key: key.expose().to_owned(),
+        id: record.id,
+        prefix: record.prefix,
+        name: record.name,
+        scopes: record.scopes.iter().collect(),
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        rate_limit: record.rate_limit,
+    }
+}
+
+fn view(record: KeyRecord) -> KeyView {
+    KeyView {
+        id: record.id,
+        name: record.name,
+        prefix: record.prefix,
+        scopes: record.scopes.iter().collect(),
+        created_at: record.created_at,
+        last_used_at: record.last_used_at,
+        expires_at: record.expires_at,
+        rate_limit: record.rate_limit,
+    }
+}

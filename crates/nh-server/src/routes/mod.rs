@@ -1,0 +1,13 @@
+//! One file per group of routes. A handler checks who is calling, calls one
+//! function, and shapes the answer.
+
+pub(crate) mod agents;
+pub(crate) mod auth;
+pub(crate) mod chat;
+pub(crate) mod docs;
+pub(crate) mod health;
+pub(crate) mod keys;
+pub(crate) mod metrics;
+pub(crate) mod models;
+pub(crate) mod runs;
+pub(crate) mod tools;

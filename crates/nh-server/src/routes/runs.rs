@@ -1,0 +1,175 @@
+//! `/v1/run` and `/v1/runs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::ACCEPT;
+use http::{HeaderMap, StatusCode};
+use nh_agents::{MAX_WAIT_SECONDS, RunCaller, view};
+use nh_engine::Submitted;
+use nh_store::runs::{self, CancelOutcome, RunFilter};
+use nh_types::run::{AcceptedRun, JournalPage, RunList, RunView, StartRun};
+use nh_types::{ApiError, ErrorCode, Page, RunId};
+
+use crate::app::App;
+use crate::auth::{Auth, Principal, RunRead, RunWrite};
+use crate::failure::{Answer, Failure};
+use crate::idempotency::mismatch;
+use crate::json::Creating;
+use crate::paging::{Query, invalid, seal_cursor};
+use crate::run_stream;
+
+/// Run an agent or a tool.
+///
+/// With `async` the answer is 202 once the run is durably stored; without, the
+/// run is waited for, and the answer is the whole run, a failed one too. When
+/// the wait ends first the answer is 202, and the run goes on.
+#[utoipa::path(post, path = "/v1/run", tag = "Runs", request_body = StartRun,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["run:write"]), ("session" = ["run:write"])),
+    responses((status = 200, body = RunView), (status = 202, body = AcceptedRun),
+        (status = 409, description = "The Idempotency-Key came before with another body", body = nh_types::ErrorBody)))]
+pub(crate) async fn start(
+    auth: Auth<RunWrite>,
+    State(app): State<Arc<App>>,
+    creating: Creating<StartRun>,
+) -> Answer<Response> {
+    let body = creating.body;
+    let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
+    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    let run_id = match app.hub.start_run(&caller(&auth), body, once).await? {
+        Submitted::Started(id) | Submitted::Replay(id) => id,
+        Submitted::Mismatch => return Err(mismatch().into()),
+    };
+    if let Some(seconds) = wait {
+        let wait = Duration::from_secs(seconds.into());
+        if let Some(run) = app.hub.wait_for_run(&auth.workspace_id, run_id, wait).await? {
+            return Ok(axum::Json(run).into_response());
+        }
+    }
+    Ok((StatusCode::ACCEPTED, axum::Json(view::accepted(run_id))).into_response())
+}
+
+/// Get a run with its tool calls.
+#[utoipa::path(get, path = "/v1/run/{runId}", tag = "Runs", params(("runId" = String, Path)),
+    security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
+    responses((status = 200, body = RunView)))]
+pub(crate) async fn find(
+    auth: Auth<RunRead>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Answer<axum::Json<RunView>> {
+    let found = app.hub.run_view(&auth.workspace_id, parse(&id)?).await?;
+    found.map(axum::Json).ok_or_else(|| missing(&id))
+}
+
+/// Read a run's journal: as JSON or, with `Accept: text/event-stream`, as a
+/// stream that replays it, follows it, and resumes from `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/run/{runId}/events", tag = "Runs",
+    params(("runId" = String, Path), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query), ("Last-Event-ID" = Option<String>, Header)),
+    security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
+    responses((status = 200, description = "The journal", content(
+            (JournalPage = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "As a stream: the run has ended, and all of it was seen")))]
+pub(crate) async fn events(
+    auth: Auth<RunRead>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Answer<Response> {
+    let run_id = parse(&id)?;
+    let found = runs::find(&app.hub.store, &auth.workspace_id, run_id).await?;
+    let run = found.ok_or_else(|| missing(&id))?;
+    let page = query.page()?;
+    query.finish()?;
+    if wants_event_stream(&headers) {
+        return run_stream::follow(&app, auth.shared(), &run, &headers);
+    }
+    let after = page.after.as_deref().unwrap_or("0").parse();
+    let after = after.map_err(|_| invalid("cursor", "`cursor` is not one that this list gave out".to_owned()))?;
+    let rows = runs::events(&app.hub.store, &auth.workspace_id, run_id, after, page.limit + 1).await?;
+    let cut = Page::cut(rows, page.limit, |row| row.seq.to_string());
+    let next_cursor = cut.next.as_deref().map(seal_cursor);
+    let events = cut.items.into_iter().map(view::journal_event).collect();
+    Ok(axum::Json(JournalPage { events, next_cursor }).into_response())
+}
+
+/// List runs, newest first.
+#[utoipa::path(get, path = "/v1/runs", tag = "Runs",
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000), ("cursor" = Option<String>, Query),
+        ("state" = Option<nh_types::run::RunState>, Query), ("target" = Option<String>, Query),
+        ("type" = Option<nh_types::run::RunType>, Query),
+        ("created_after" = Option<String>, Query, format = DateTime),
+        ("created_before" = Option<String>, Query, format = DateTime)),
+    security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
+    responses((status = 200, body = RunList)))]
+pub(crate) async fn list(
+    auth: Auth<RunRead>,
+    State(app): State<Arc<App>>,
+    mut query: Query,
+) -> Answer<axum::Json<RunList>> {
+    let page = query.page()?;
+    let filter = RunFilter {
+        state: query.parsed("state")?,
+        target: query.take("target")?,
+        run_type: query.parsed("type")?,
+        created_after: query.time("created_after")?,
+        created_before: query.time("created_before")?,
+    };
+    query.finish()?;
+    let found = runs::list(&app.hub.store, &auth.workspace_id, &filter, &page).await?;
+    let next_cursor = found.next.as_deref().map(seal_cursor);
+    Ok(axum::Json(RunList { runs: found.items.into_iter().map(view::summary).collect(), next_cursor }))
+}
+
+/// Cancel a run. What it has in flight is dropped; one that has ended is a 409.
+#[utoipa::path(post, path = "/v1/run/{runId}/cancel", tag = "Runs", params(("runId" = String, Path)),
+    security(("bearer" = ["run:write"]), ("session" = ["run:write"])),
+    responses((status = 200, body = RunView), (status = 202, description = "Another node will end it", body = RunView),
+        (status = 409, description = "It has ended already", body = nh_types::ErrorBody)))]
+pub(crate) async fn cancel(
+    auth: Auth<RunWrite>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Answer<(StatusCode, axum::Json<RunView>)> {
+    let run_id = parse(&id)?;
+    let status = match app.hub.engine.cancel(&auth.workspace_id, run_id).await? {
+        CancelOutcome::Cancelled => StatusCode::OK,
+        CancelOutcome::Requested => StatusCode::ACCEPTED,
+        CancelOutcome::Missing => return Err(missing(&id)),
+        CancelOutcome::Finished(state) => {
+            let message = format!("the run has ended as {state}; it cannot be cancelled");
+            return Err(ApiError::new(ErrorCode::Conflict, message).param("runId").into());
+        }
+    };
+    let run = app.hub.run_view(&auth.workspace_id, run_id).await?;
+    run.map(|run| (status, axum::Json(run))).ok_or_else(|| missing(&id))
+}
+
+fn caller(principal: &Principal) -> RunCaller {
+    RunCaller {
+        workspace_id: principal.workspace_id.clone(),
+        scopes: principal.scopes.clone(),
+        created_by: principal.created_by(),
+    }
+}
+
+/// What is no id names nothing.
+fn parse(id: &str) -> Answer<RunId> {
+    id.parse().map_err(|_| missing(id))
+}
+
+fn missing(id: &str) -> Failure {
+    Failure::not_found("run", id)
+}
+
+fn wants_event_stream(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepts.flat_map(|list| list.split(',')).any(|range| {
+        range.split(';').next().is_some_and(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+    })
+}

@@ -1,0 +1,59 @@
+//! The store's and the engine's errors as clients see them.
+
+use nh_engine::EngineError;
+use nh_models::ModelError;
+use nh_store::StoreError;
+use nh_types::{ApiError, ErrorCode};
+
+use crate::failure::Failure;
+
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let api = match &error {
+            StoreError::InvalidCursor(_) => {
+                ApiError::new(ErrorCode::InvalidValue, error.to_string()).param("cursor")
+            }
+            StoreError::Conflict(_) => ApiError::new(
+                ErrorCode::Conflict,
+                "the request does not fit the present state; read it again and retry",
+            ),
+            StoreError::Overloaded { .. } => ApiError::new(ErrorCode::Overloaded, error.to_string())
+                .retry_after(RETRY_AFTER_SECONDS),
+            StoreError::Unavailable(_) => {
+                ApiError::new(ErrorCode::ComponentUnavailable, "the store cannot be reached at present")
+                    .retry_after(RETRY_AFTER_SECONDS)
+            }
+            StoreError::Closed => shutting_down(),
+            StoreError::Missing(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Settings(_)
+            | StoreError::Migration(_)
+            | StoreError::WrongMasterKey
+            | StoreError::Unsealable { .. }
+            | StoreError::Database(_) => return Failure::internal(error),
+        };
+        Self { error: api, cause: Some(Box::new(error)) }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::ShuttingDown => shutting_down().into(),
+            EngineError::Store(error) => error.into(),
+            EngineError::Unreadable(error) => Failure::internal(error),
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self { error: error.clone().into(), cause: Some(Box::new(error)) }
+    }
+}
+
+pub(crate) fn shutting_down() -> ApiError {
+    ApiError::new(ErrorCode::ShuttingDown, "the hub is stopping; try again").retry_after(RETRY_AFTER_SECONDS)
+}
