@@ -1,0 +1,92 @@
+//! A closed-loop load: `in_flight` workers, each on its own kept-alive
+//! connection, each sending its next request when the last one is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+#[derive(Clone)]
+pub struct Load {
+    pub address: std::net::SocketAddr,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub in_flight: usize,
+    pub expect: StatusCode,
+}
+
+pub struct Loaded {
+    pub requests: u64,
+    pub seconds: f64,
+    /// Sorted.
+    pub latencies: Vec<Duration>,
+}
+
+impl Loaded {
+    pub fn per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    /// `quantile` from 0 to 1.
+    pub fn latency_ms(&self, quantile: f64) -> f64 {
+        let index = ((self.latencies.len() as f64 - 1.0) * quantile).round().max(0.0) as usize;
+        self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
+    }
+}
+
+impl Load {
+    /// Drives the load for about `seconds`. An answer with another status than
+    /// the expected one ends it with an error.
+    pub async fn run(&self, seconds: f64) -> anyhow::Result<Loaded> {
+        let requests = Arc::new(AtomicU64::new(0));
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(seconds);
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..self.in_flight {
+            workers.spawn(self.clone().work(until, requests.clone()));
+        }
+        let mut latencies = Vec::new();
+        while let Some(worker) = workers.join_next().await {
+            latencies.extend(worker??);
+        }
+        latencies.sort_unstable();
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Loaded { requests: requests.load(Ordering::Relaxed), seconds, latencies })
+    }
+
+    async fn work(self, until: Instant, requests: Arc<AtomicU64>) -> anyhow::Result<Vec<Duration>> {
+        let stream = TcpStream::connect(self.address).await.context("connecting to the server")?;
+        stream.set_nodelay(true)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut connections = tokio::task::JoinSet::new();
+        connections.spawn(connection);
+        let mut latencies = Vec::new();
+        while Instant::now() < until {
+            let mut request = Request::builder()
+                .method(Method::POST)
+                .uri(&self.path)
+                .header("host", self.address.to_string())
+                .header("content-type", "application/json");
+            for (name, value) in &self.headers {
+                request = request.header(name, value);
+            }
+            let begun = Instant::now();
+            let answer = sender.send_request(request.body(Full::new(self.body.clone()))?).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            latencies.push(begun.elapsed());
+            if status != self.expect {
+                bail!("{} answered {status}: {}", self.path, String::from_utf8_lossy(&body));
+            }
+            requests.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(latencies)
+    }
+}
