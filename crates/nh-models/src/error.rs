@@ -15,7 +15,9 @@ pub enum ModelError {
     #[error("the provider `{provider}` refused the request with status {status}: {message}")]
     Rejected { provider: String, status: u16, message: String, param: Option<String> },
     /// The provider refused the hub's credential, or its account has no credit.
-    #[error("the provider `{provider}` refused the hub's credential or account with status {status}: {message}")]
+    #[error(
+        "the provider `{provider}` refused the hub's credential or account with status {status}: {message}"
+    )]
     Refused { provider: String, status: u16, message: String },
     /// The provider asks for a pause.
     #[error("the provider `{provider}` limits the rate of requests: {message}")]
@@ -36,7 +38,9 @@ impl ModelError {
     /// Whether the same request may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::Invalid { .. } | Self::Rejected { .. } | Self::Refused { .. } => false,
+            Self::NotFound { .. } | Self::Invalid { .. } | Self::Rejected { .. } | Self::Refused { .. } => {
+                false
+            }
             Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
         }
     }
@@ -51,7 +55,9 @@ impl From<ModelError> for ApiError {
         let message = error.to_string();
         match error {
             ModelError::NotFound { .. } => ApiError::new(ErrorCode::ModelNotFound, message).param("model"),
-            ModelError::Invalid { param, .. } => ApiError::new(ErrorCode::InvalidRequest, message).param(param),
+            ModelError::Invalid { param, .. } => {
+                ApiError::new(ErrorCode::InvalidRequest, message).param(param)
+            }
             ModelError::Rejected { status, param, .. } => {
                 let code = match status {
                     404 => ErrorCode::ModelNotFound,
@@ -64,8 +70,10 @@ impl From<ModelError> for ApiError {
                 ApiError { param, ..ApiError::new(code, message) }
             }
             ModelError::Refused { .. } => ApiError::new(ErrorCode::UpstreamRefused, message),
-            ModelError::RateLimited { retry_after_seconds, .. } => ApiError::new(ErrorCode::RateLimited, message)
-                .retry_after(retry_after_seconds.unwrap_or(DEFAULT_RETRY_AFTER_SECONDS)),
+            ModelError::RateLimited { retry_after_seconds, .. } => {
+                ApiError::new(ErrorCode::RateLimited, message)
+                    .retry_after(retry_after_seconds.unwrap_or(DEFAULT_RETRY_AFTER_SECONDS))
+            }
             ModelError::Failed { .. } => ApiError::new(ErrorCode::UpstreamError, message),
             ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
             ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),

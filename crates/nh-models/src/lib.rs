@@ -8,9 +8,13 @@
 //! call either to a provider (`provider/`, `stream/`) or to the built-in
 //! [`offline`] planner.
 
+mod catalogue;
+mod chat;
+mod embeddings;
 mod error;
 mod models;
 pub mod offline;
+mod provider;
 mod settings;
 mod stream;
 mod usage;
@@ -19,4 +23,4 @@ pub use error::ModelError;
 pub use models::{Caller, Completion, Models, ModelsSetup};
 pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, SettingsFault};
 pub use stream::ChatStream;
-pub use usage::UsageSink;
+pub use usage::{UsageSink, UsageWriter};

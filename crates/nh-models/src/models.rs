@@ -1,12 +1,28 @@
 //! The one door: [`Models`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use nh_http::Outbound;
 use nh_types::model::{ModelView, Usage};
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
-use crate::{ChatStream, ModelError, ResolvedProvider, UsageSink, offline};
+use crate::catalogue::Model;
+use crate::provider::Provider;
+use crate::{
+    ChatStream, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline, stream,
+};
+
+/// A provider's models are looked up again after so long.
+const LISTING_AGE_MS: i64 = 3_600_000;
+/// A model that nobody knows makes the hub ask again, but not more often.
+const UNKNOWN_AGE_MS: i64 = 30_000;
+/// The list is shown from what was read within this time.
+const SHOWN_AGE_MS: i64 = 300_000;
+/// `<provider name>/default` is the provider's first model, whichever it is.
+const FIRST_MODEL: &str = "default";
 
 /// On whose account a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +50,8 @@ pub struct ModelsSetup {
     pub providers: Vec<ResolvedProvider>,
     /// `[agents] default_model`.
     pub default_model: Option<String>,
+    /// A client of the operator's trust: a `base_url` is the operator's word.
+    pub http: Outbound,
     pub clock: SharedClock,
     pub ids: SharedIds,
     pub usage: UsageSink,
@@ -41,47 +59,191 @@ pub struct ModelsSetup {
 
 /// Every model that this hub can call.
 #[derive(Clone)]
-pub struct Models(Arc<ModelsSetup>);
+pub struct Models(Arc<Inner>);
+
+pub(crate) struct Inner {
+    providers: Vec<Arc<Provider>>,
+    default_model: Option<String>,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+    pub(crate) usage: UsageSink,
+}
+
+/// Who answers a call.
+enum Route {
+    Offline,
+    Provider(Arc<Provider>, Arc<Model>),
+}
 
 impl Models {
     pub fn new(setup: ModelsSetup) -> Self {
-        Self(Arc::new(setup))
+        let ModelsSetup { providers, default_model, http, clock, ids, usage } = setup;
+        let providers = providers
+            .into_iter()
+            .map(|provider| Arc::new(Provider::new(provider, http.clone(), clock.clone())))
+            .collect();
+        Self(Arc::new(Inner { providers, default_model, clock, ids, usage }))
     }
 
     /// Every model, in the order of the providers in the configuration; the
     /// built-in offline model last.
     pub async fn list(&self) -> Vec<ModelView> {
-        Vec::new()
+        join_all(self.0.providers.iter().map(|provider| provider.look_up(SHOWN_AGE_MS))).await;
+        let mut seen = HashSet::new();
+        let mut views = Vec::new();
+        for provider in &self.0.providers {
+            for model in provider.shelf().models() {
+                let mut view = model.view.clone();
+                // The first provider serves the bare id; the others' models
+                // are reached, and so listed, under their provider's name.
+                if seen.contains(&view.id) {
+                    view.id = format!("{}/{}", provider.name(), model.upstream_id);
+                }
+                if seen.insert(view.id.clone()) {
+                    views.push(view);
+                }
+            }
+        }
+        views.push(offline::view());
+        views
     }
 
     /// One model by any id that [`Models::chat`] takes.
     pub async fn find(&self, id: &str) -> Option<ModelView> {
-        self.list().await.into_iter().find(|model| model.id == id)
+        match self.0.route(id).await.ok()? {
+            Route::Offline => Some(offline::view()),
+            Route::Provider(_, model) => Some(ModelView { id: id.to_owned(), ..model.view.clone() }),
+        }
     }
 
     /// The configured default, else the first provider's, else the offline
-    /// model.
+    /// model. A provider of unknown models is asked when the id is used:
+    /// `<provider name>/default` is its first chat model.
     pub fn default_model(&self) -> String {
-        self.0.default_model.clone().unwrap_or_else(|| offline::MODEL_ID.to_owned())
+        if let Some(id) = &self.0.default_model {
+            return id.clone();
+        }
+        let Some(provider) = self.0.providers.first() else {
+            return offline::MODEL_ID.to_owned();
+        };
+        if let Some(model) = provider.settings.models.iter().find(|model| !model.id.contains("embed")) {
+            return provider.find(&model.id).map_or_else(|| model.id.clone(), |model| model.view.id.clone());
+        }
+        match provider.settings.kind {
+            ProviderKind::Openrouter | ProviderKind::Google => "google/gemini-2.5-flash-lite".to_owned(),
+            ProviderKind::Openai if provider.settings.is_at_public_address() => "gpt-5-mini".to_owned(),
+            ProviderKind::Openai | ProviderKind::Anthropic => format!("{}/{FIRST_MODEL}", provider.name()),
+        }
+    }
+
+    /// Whether no provider is configured, so that only the offline model is
+    /// there.
+    pub fn is_offline_only(&self) -> bool {
+        self.0.providers.is_empty()
     }
 
     /// A whole answer to OpenAI's `POST /chat/completions` body; `stream` in it
     /// is ignored.
     pub async fn chat(&self, caller: &Caller, body: Map<String, Value>) -> Result<Completion, ModelError> {
-        let _ = (caller, body);
-        Err(ModelError::Overloaded)
+        match self.0.chat_route(&body).await? {
+            Route::Offline => offline::chat(&self.0, caller, &body).await,
+            Route::Provider(provider, model) => chat::ask(&self.0, &provider, &model, caller, body).await,
+        }
     }
 
     /// The same as a stream. An error that shows before the first byte is an
     /// `Err`; one that shows later is a frame of the stream.
-    pub async fn chat_stream(&self, caller: &Caller, body: Map<String, Value>) -> Result<ChatStream, ModelError> {
-        let _ = (caller, body);
-        Err(ModelError::Overloaded)
+    pub async fn chat_stream(
+        &self,
+        caller: &Caller,
+        body: Map<String, Value>,
+    ) -> Result<ChatStream, ModelError> {
+        match self.0.chat_route(&body).await? {
+            Route::Offline => offline::chat_stream(&self.0, caller, &body).await,
+            Route::Provider(provider, model) => stream::ask(&self.0, provider, &model, caller, body).await,
+        }
     }
 
-    /// The answer to OpenAI's `POST /embeddings` body.
+    /// The answer to OpenAI's `POST /embeddings` body. `encoding_format` and
+    /// `dimensions` go to the provider; the hub sees to `encoding_format` itself
+    /// where the provider ignores it.
     pub async fn embeddings(&self, caller: &Caller, body: Map<String, Value>) -> Result<Value, ModelError> {
-        let _ = (caller, body);
-        Err(ModelError::Overloaded)
+        let id = model_of(&body)?;
+        let encoding = embeddings::check(&body)?;
+        match self.0.route(id).await? {
+            Route::Offline => Err(ModelError::Invalid {
+                message: format!(
+                    "`{id}` makes no embeddings; choose a model with the capability `embeddings`"
+                ),
+                param: "model".to_owned(),
+            }),
+            Route::Provider(provider, model) => {
+                embeddings::ask(&self.0, &provider, &model, caller, body, encoding).await
+            }
+        }
+    }
+}
+
+fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
+    match body.get("model") {
+        Some(Value::String(id)) if !id.is_empty() => Ok(id),
+        Some(_) => Err(ModelError::Invalid {
+            message: "`model` must be the id of a model, as GET /v1/models lists them".to_owned(),
+            param: "model".to_owned(),
+        }),
+        None => Err(ModelError::Invalid {
+            message: "`model` is missing; give the id of a model, as GET /v1/models lists them".to_owned(),
+            param: "model".to_owned(),
+        }),
+    }
+}
+
+impl Inner {
+    async fn chat_route(&self, body: &Map<String, Value>) -> Result<Route, ModelError> {
+        let id = model_of(body)?;
+        chat::check(body)?;
+        self.route(id).await
+    }
+
+    /// In memory, except when the id is unknown or the listing is old.
+    async fn route(&self, id: &str) -> Result<Route, ModelError> {
+        if id == offline::MODEL_ID {
+            return Ok(Route::Offline);
+        }
+        if let Some((provider, model)) = self.known(id) {
+            if !provider.look_up_again(LISTING_AGE_MS).await {
+                return Ok(Route::Provider(provider, model));
+            }
+            let model = provider.find(id).unwrap_or(model);
+            return Ok(Route::Provider(provider, model));
+        }
+        join_all(self.providers.iter().map(|provider| provider.look_up(UNKNOWN_AGE_MS))).await;
+        if let Some((provider, model)) = self.known(id).or_else(|| self.first_of(id)) {
+            return Ok(Route::Provider(provider, model));
+        }
+        for provider in &self.providers {
+            let Some(reason) = provider.unlisted_because() else { continue };
+            // Named outright, and nobody can say that it is not there.
+            if let Some(own) = provider.without_name(id).filter(|own| *own != FIRST_MODEL) {
+                let model = Model::unlisted(&provider.settings, own);
+                return Ok(Route::Provider(provider.clone(), Arc::new(model)));
+            }
+            return Err(provider.failed(format!("whether it serves `{id}` is not known: {reason}")));
+        }
+        Err(ModelError::NotFound { model: id.chars().take(256).collect() })
+    }
+
+    fn known(&self, id: &str) -> Option<(Arc<Provider>, Arc<Model>)> {
+        self.providers.iter().find_map(|provider| Some((provider.clone(), provider.find(id)?)))
+    }
+
+    /// `<provider name>/default`.
+    fn first_of(&self, id: &str) -> Option<(Arc<Provider>, Arc<Model>)> {
+        self.providers.iter().find_map(|provider| {
+            provider.without_name(id).filter(|own| *own == FIRST_MODEL)?;
+            let shelf = provider.shelf();
+            let chats = |model: &&Arc<Model>| model.view.capabilities.iter().any(|word| word == "chat");
+            Some((provider.clone(), shelf.models().iter().find(chats)?.clone()))
+        })
     }
 }

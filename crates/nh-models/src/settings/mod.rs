@@ -52,7 +52,8 @@ pub struct ModelSettings {
     pub id: String,
     /// US dollars per million input tokens.
     pub input_cost: Option<f64>,
-    /// US dollars per million output tokens.
+    /// US dollars per million output tokens. Where only one of the two costs
+    /// is given, the other is the catalogue's, else 0.
     pub output_cost: Option<f64>,
     /// Tokens.
     pub context_length: Option<u64>,
@@ -76,25 +77,6 @@ pub struct SettingsFault {
     pub message: String,
 }
 
-/// A provider that is ready to be called: its key read, its address known.
-#[derive(Clone, Debug)]
-pub struct ResolvedProvider {
-    pub name: String,
-    pub kind: ProviderKind,
-    pub base_url: Url,
-    pub api_key: Option<SecretString>,
-    pub models: Vec<ModelSettings>,
-}
+mod resolve;
 
-impl ResolvedProvider {
-    /// Turns the configuration's providers into callable ones, and adds those
-    /// that the environment alone is enough for (`OPENROUTER_API_KEY`,
-    /// `GEMINI_API_KEY`, `OPENAI_API_KEY`). Reports every fault at once.
-    pub fn resolve(
-        settings: &[ProviderSettings],
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Vec<ResolvedProvider>, Vec<SettingsFault>> {
-        let _ = (settings, environment);
-        Ok(Vec::new())
-    }
-}
+pub use resolve::ResolvedProvider;

@@ -1,0 +1,124 @@
+//! What a provider's own `GET /models` says.
+
+use serde_json::Value;
+
+/// Models of one provider; more are left out, with a warning.
+pub(super) const MAX_MODELS: usize = 10_000;
+const MAX_ID_BYTES: usize = 256;
+
+/// One model as its provider lists it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Listed {
+    pub(super) id: String,
+    pub(super) created: i64,
+    pub(super) description: Option<String>,
+    /// US dollars per million tokens.
+    pub(super) input_cost: Option<f64>,
+    pub(super) output_cost: Option<f64>,
+    pub(super) cached_input_cost: Option<f64>,
+    pub(super) context_length: Option<u64>,
+    /// Empty where the provider does not say.
+    pub(super) capabilities: Vec<String>,
+}
+
+/// Reads OpenAI's shape (`data: [{id, created}]`) with what OpenRouter
+/// (`pricing`, `architecture`, `supported_parameters`, `context_length`), vLLM
+/// (`max_model_len`) and llama.cpp (`meta.n_ctx_train`) add. None when it is
+/// not a list of models.
+pub(super) fn read(body: &Value) -> Option<Vec<Listed>> {
+    let items = body.get("data").unwrap_or(body).as_array()?;
+    let listed: Vec<Listed> = items.iter().filter_map(model).take(MAX_MODELS).collect();
+    if items.len() > MAX_MODELS {
+        tracing::warn!(listed = items.len(), kept = MAX_MODELS, "a provider lists more models than are kept");
+    }
+    Some(listed)
+}
+
+fn model(item: &Value) -> Option<Listed> {
+    let id = item.get("id")?.as_str()?;
+    if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
+        return None;
+    }
+    let number = |path: &str| item.pointer(path).and_then(Value::as_u64);
+    Some(Listed {
+        id: id.to_owned(),
+        created: item.get("created").and_then(Value::as_i64).unwrap_or(0),
+        description: text(item, "description")
+            .or_else(|| text(item, "name"))
+            .or_else(|| text(item, "display_name")),
+        input_cost: price(item, "/pricing/prompt"),
+        output_cost: price(item, "/pricing/completion"),
+        cached_input_cost: price(item, "/pricing/input_cache_read"),
+        context_length: number("/context_length")
+            .or_else(|| number("/max_model_len"))
+            .or_else(|| number("/meta/n_ctx_train")),
+        capabilities: capabilities(item),
+    })
+}
+
+fn text(item: &Value, field: &str) -> Option<String> {
+    let text = item.get(field)?.as_str()?.trim();
+    (!text.is_empty()).then(|| text.chars().take(2_000).collect())
+}
+
+/// OpenRouter says dollars per token, as text; a negative price means "it
+/// depends" (<https://openrouter.ai/docs/api-reference/list-available-models>).
+fn price(item: &Value, path: &str) -> Option<f64> {
+    let value = item.pointer(path)?;
+    let per_token = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let per_million = per_token * 1_000_000.0;
+    // Removes what the multiplication adds: 0.0000001 is 0.1, not 0.09999999999999999.
+    let rounded = (per_million * 1e9).round() / 1e9;
+    (rounded.is_finite() && rounded >= 0.0).then_some(rounded)
+}
+
+fn capabilities(item: &Value) -> Vec<String> {
+    let holds = |path: &str, word: &str| {
+        item.pointer(path).and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one == word))
+    };
+    let mut found = Vec::new();
+    if holds("/architecture/output_modalities", "text") {
+        found.push("chat");
+    }
+    if holds("/supported_parameters", "tools") {
+        found.push("tools");
+    }
+    if holds("/architecture/input_modalities", "image") {
+        found.push("vision");
+    }
+    if holds("/architecture/output_modalities", "embeddings") {
+        found.push("embeddings");
+    }
+    found.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn openrouters_listing_tells_prices_and_capabilities() {
+        let body = json!({"data": [{
+            "id": "google/gemini-2.5-flash-lite", "name": "Google: Gemini 2.5 Flash Lite", "created": 1753200276,
+            "context_length": 1048576,
+            "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
+            "pricing": {"prompt": "0.0000001", "completion": "0.0000004", "input_cache_read": "0.00000001"},
+            "supported_parameters": ["max_tokens", "tools"],
+        }, {"id": "openrouter/auto", "pricing": {"prompt": "-1", "completion": "-1"}}]});
+        let models = read(&body).expect("a list");
+        assert_eq!(models[0].input_cost, Some(0.1));
+        assert_eq!(models[0].output_cost, Some(0.4));
+        assert_eq!(models[0].cached_input_cost, Some(0.01));
+        assert_eq!(models[0].capabilities, ["chat", "tools", "vision"]);
+        assert_eq!(models[1].input_cost, None);
+    }
+
+    #[test]
+    fn what_is_not_a_model_is_left_out() {
+        let body =
+            json!([{"id": "llama"}, {"id": ""}, {"id": 7}, null, {"id": "a\nb"}, {"id": "x".repeat(300)}]);
+        assert_eq!(read(&body).expect("a list").len(), 1);
+        assert_eq!(read(&json!({"error": "no"})), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Chat answers that come whole.
+
+use nh_store::usage::UsageKind;
+use nh_types::SharedIds;
+use serde_json::{Map, Value, json};
+
+use crate::catalogue::Model;
+use crate::models::Inner;
+use crate::provider::{Operation, Provider};
+use crate::usage::{Meter, Metered, prompt_tokens};
+use crate::{Caller, Completion, ModelError};
+
+const ID_LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+/// `chatcmpl-…`, as OpenAI makes them.
+pub(crate) fn completion_id(ids: &SharedIds) -> String {
+    format!("chatcmpl-{}", ids.text(ID_LETTERS, 24))
+}
+
+/// `call_…`, as OpenAI makes them.
+pub(crate) fn call_id(ids: &SharedIds) -> String {
+    format!("call_{}", ids.text(ID_LETTERS, 24))
+}
+
+/// What every chat request must have, whoever answers it.
+pub(crate) fn check(body: &Map<String, Value>) -> Result<(), ModelError> {
+    let invalid = |message: String, param: String| Err(ModelError::Invalid { message, param });
+    let Some(messages) = body.get("messages") else {
+        return invalid(
+            "`messages` is missing; give a list such as [{\"role\": \"user\", \"content\": \"Hello\"}]"
+                .to_owned(),
+            "messages".to_owned(),
+        );
+    };
+    let Some(messages) = messages.as_array().filter(|messages| !messages.is_empty()) else {
+        return invalid(
+            "`messages` must be a list with at least one message".to_owned(),
+            "messages".to_owned(),
+        );
+    };
+    for (index, message) in messages.iter().enumerate() {
+        if !message.get("role").is_some_and(Value::is_string) {
+            let message =
+                format!("`messages[{index}].role` must be one of system, developer, user, assistant, tool");
+            return invalid(message, format!("messages[{index}].role"));
+        }
+    }
+    Ok(())
+}
+
+/// Asks a provider and mends its answer.
+pub(crate) async fn ask(
+    hub: &Inner,
+    provider: &Provider,
+    model: &Model,
+    caller: &Caller,
+    mut body: Map<String, Value>,
+) -> Result<Completion, ModelError> {
+    let meter = begin(hub, provider, model, caller, &body).await?;
+    body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
+    body.remove("stream");
+    body.remove("stream_options");
+    provider.fit_chat(&mut body);
+    let (mut meter, mut answer) = exchange(provider, Operation::Chat, body, "choices", meter).await?;
+    mend(hub, provider, model, &mut answer);
+    match answer.get("usage").and_then(|usage| provider.reported(usage)) {
+        Some(reported) => meter.report(reported),
+        None => {
+            let size = answer.get("choices").map_or(0, |choices| choices.to_string().len());
+            meter.add_output_bytes(size);
+            let (usage, _) = meter.usage();
+            answer.insert("usage".to_owned(), estimated_usage(usage.input_tokens, usage.output_tokens));
+        }
+    }
+    let usage = meter.settle();
+    Ok(Completion { body: answer, usage })
+}
+
+pub(crate) async fn begin(
+    hub: &Inner,
+    provider: &Provider,
+    model: &Model,
+    caller: &Caller,
+    body: &Map<String, Value>,
+) -> Result<Meter, ModelError> {
+    let call = Metered {
+        caller,
+        provider: provider.name(),
+        model: &model.view.id,
+        kind: UsageKind::Chat,
+        price: model.price,
+        prompt_tokens: prompt_tokens(body),
+    };
+    Meter::begin(&hub.usage, &hub.clock, call).await
+}
+
+/// `usage` where the provider gave none: OpenAI's shape, and a word that it is
+/// a guess.
+pub(crate) fn estimated_usage(input_tokens: u64, output_tokens: u64) -> Value {
+    json!({
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens.saturating_add(output_tokens),
+        "estimated": true,
+    })
+}
+
+/// Sends a request and reads its whole answer, an object whose `list` is a list
+/// that is not empty. A call that the provider refused costs nothing; one that
+/// it began to answer, or did not answer in time, is accounted for as far as it
+/// is known.
+pub(crate) async fn exchange(
+    provider: &Provider,
+    operation: Operation,
+    body: Map<String, Value>,
+    list: &str,
+    meter: Meter,
+) -> Result<(Meter, Map<String, Value>), ModelError> {
+    let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
+    let response = match provider.ask(operation, body.into()).await {
+        Ok(response) => response,
+        Err(error) => {
+            if !matches!(error, ModelError::TimedOut { .. }) {
+                meter.waive();
+            }
+            return Err(error);
+        }
+    };
+    let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
+    let answer: Map<String, Value> =
+        serde_json::from_slice(&bytes).map_err(|_| provider.failed("its answer is not a JSON object"))?;
+    if answer.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()) {
+        return Ok((meter, answer));
+    }
+    match answer.get("error") {
+        Some(error) if !error.is_null() => {
+            meter.waive();
+            Err(provider.error_in_answer(error))
+        }
+        _ => Err(provider.failed(format!("its answer has no `{list}`"))),
+    }
+}
+
+/// Puts in what OpenAI's SDKs need and some providers leave out.
+fn mend(hub: &Inner, provider: &Provider, model: &Model, answer: &mut Map<String, Value>) {
+    put_if_absent(answer, "id", || Value::from(completion_id(&hub.ids)));
+    put_if_absent(answer, "object", || Value::from("chat.completion"));
+    put_if_absent(answer, "created", || Value::from(hub.clock.now().as_millis() / 1_000));
+    put_if_absent(answer, "model", || Value::from(model.view.id.clone()));
+    let Some(choices) = answer.get_mut("choices").and_then(Value::as_array_mut) else { return };
+    for (index, choice) in choices.iter_mut().enumerate() {
+        let Some(choice) = choice.as_object_mut() else { continue };
+        put_if_absent(choice, "index", || Value::from(index));
+        put_if_absent(choice, "message", || json!({}));
+        let mut has_calls = false;
+        if let Some(message) = choice.get_mut("message").and_then(Value::as_object_mut) {
+            put_if_absent(message, "role", || Value::from("assistant"));
+            message.entry("content").or_insert(Value::Null);
+            has_calls = mend_calls(hub, message);
+        }
+        mend_finish_reason(choice, has_calls, provider.mends_tool_turns());
+    }
+}
+
+/// Whether there are tool calls.
+fn mend_calls(hub: &Inner, message: &mut Map<String, Value>) -> bool {
+    let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) else { return false };
+    for call in calls.iter_mut().filter_map(Value::as_object_mut) {
+        if call.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
+            call.insert("id".to_owned(), Value::from(call_id(&hub.ids)));
+        }
+        put_if_absent(call, "type", || Value::from("function"));
+    }
+    !calls.is_empty()
+}
+
+fn mend_finish_reason(choice: &mut Map<String, Value>, has_calls: bool, mends_tool_turns: bool) {
+    let reason = choice.get("finish_reason").and_then(Value::as_str);
+    let mended = match reason {
+        None | Some("") => finish_reason(has_calls),
+        Some("stop") if has_calls && mends_tool_turns => "tool_calls",
+        Some(_) => return,
+    };
+    choice.insert("finish_reason".to_owned(), Value::from(mended));
+}
+
+pub(crate) const fn finish_reason(has_calls: bool) -> &'static str {
+    if has_calls { "tool_calls" } else { "stop" }
+}
+
+pub(crate) fn put_if_absent(map: &mut Map<String, Value>, field: &str, value: impl FnOnce() -> Value) {
+    if map.get(field).is_none_or(Value::is_null) {
+        map.insert(field.to_owned(), value());
+    }
+}

@@ -1,0 +1,246 @@
+//! From the settings and the environment to providers that can be called.
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{ModelSettings, ProviderKind, ProviderSettings, SettingsFault};
+
+/// A provider that is ready to be called: its key read, its address known.
+#[derive(Clone, Debug)]
+pub struct ResolvedProvider {
+    pub name: String,
+    pub kind: ProviderKind,
+    /// Without a slash at its end.
+    pub base_url: String,
+    pub api_key: Option<SecretString>,
+    pub models: Vec<ModelSettings>,
+}
+
+/// The kinds that need nothing but a key in the environment.
+const WELL_KNOWN: [ProviderKind; 3] = [ProviderKind::Openrouter, ProviderKind::Google, ProviderKind::Openai];
+
+const MAX_NAME_BYTES: usize = 64;
+const MAX_PROVIDERS: usize = 100;
+/// Taken already by the built-in model.
+const OWN_NAME: &str = "neuralhub";
+
+impl ProviderKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Openrouter => "openrouter",
+            Self::Google => "google",
+            Self::Anthropic => "anthropic",
+        }
+    }
+
+    const fn public_address(self) -> &'static str {
+        match self {
+            Self::Openai => "https://api.openai.com/v1",
+            Self::Openrouter => "https://openrouter.ai/api/v1",
+            Self::Google => "https://generativelanguage.googleapis.com/v1beta/openai",
+            Self::Anthropic => "https://api.anthropic.com/v1",
+        }
+    }
+
+    /// The environment variable whose presence alone makes a provider.
+    const fn key_variable(self) -> &'static str {
+        match self {
+            Self::Openai => "OPENAI_API_KEY",
+            Self::Openrouter => "OPENROUTER_API_KEY",
+            Self::Google => "GEMINI_API_KEY",
+            Self::Anthropic => "ANTHROPIC_API_KEY",
+        }
+    }
+}
+
+impl ResolvedProvider {
+    /// Turns the configuration's providers into callable ones, and adds those
+    /// that the environment alone is enough for: `OPENROUTER_API_KEY`,
+    /// `GEMINI_API_KEY` and `OPENAI_API_KEY` each make a provider at its public
+    /// address, named after its kind, unless the configuration has that address
+    /// or that name already. Reports every fault at once.
+    pub fn resolve(
+        settings: &[ProviderSettings],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<ResolvedProvider>, Vec<SettingsFault>> {
+        let environment = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let mut faults = Vec::new();
+        let mut providers: Vec<ResolvedProvider> = Vec::new();
+        if settings.len() > MAX_PROVIDERS {
+            faults.push(fault(
+                None,
+                "",
+                format!("{} providers; at most {MAX_PROVIDERS} can be", settings.len()),
+            ));
+        }
+        for (index, one) in settings.iter().take(MAX_PROVIDERS).enumerate() {
+            check(one, index, &providers, &mut faults);
+            let api_key = read_key(one, &environment).and_then(check_key).unwrap_or_else(|mut problem| {
+                problem.path = format!("providers[{index}].{}", problem.path);
+                faults.push(problem);
+                None
+            });
+            providers.push(ResolvedProvider {
+                name: one.name.clone(),
+                kind: one.kind,
+                base_url: address(one),
+                api_key,
+                models: one.models.clone(),
+            });
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        for kind in WELL_KNOWN {
+            let is_there = |one: &ResolvedProvider| {
+                one.name == kind.as_str() || (one.kind == kind && one.is_at_public_address())
+            };
+            if let Some(key) = environment(kind.key_variable())
+                && !providers.iter().any(is_there)
+            {
+                let path = kind.key_variable().to_owned();
+                if let Err(problem) = check_key(Some(secret(&key))) {
+                    return Err(vec![SettingsFault { path, ..problem }]);
+                }
+                providers.push(ResolvedProvider {
+                    name: kind.as_str().to_owned(),
+                    kind,
+                    base_url: kind.public_address().to_owned(),
+                    api_key: Some(secret(&key)),
+                    models: Vec::new(),
+                });
+            }
+        }
+        Ok(providers)
+    }
+
+    /// Whether this is the kind's own service and not a server that speaks its
+    /// protocol.
+    pub(crate) fn is_at_public_address(&self) -> bool {
+        self.base_url == self.kind.public_address()
+    }
+
+    /// Takes the provider's key out of a text that came from it.
+    pub(crate) fn scrub(&self, text: &str) -> String {
+        match &self.api_key {
+            Some(key) if !key.expose_secret().is_empty() => text.replace(key.expose_secret(), "(secret)"),
+            _ => text.to_owned(),
+        }
+    }
+}
+
+fn fault(index: Option<usize>, field: &str, message: String) -> SettingsFault {
+    let path = match index {
+        Some(index) => format!("providers[{index}].{field}"),
+        None => "providers".to_owned(),
+    };
+    SettingsFault { path, message }
+}
+
+fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faults: &mut Vec<SettingsFault>) {
+    let mut say = |field: &str, message: String| faults.push(fault(Some(index), field, message));
+    let name = one.name.as_str();
+    let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    if !is_name {
+        say(
+            "name",
+            format!("`{name}` is not a name; use 1 to {MAX_NAME_BYTES} of letters, digits, `_`, `-` and `.`"),
+        );
+    } else if name == OWN_NAME {
+        say("name", format!("`{OWN_NAME}` is the built-in model's; choose another name"));
+    } else if before.iter().any(|other| other.name == name) {
+        say("name", format!("`{name}` is the name of another provider too; each needs its own"));
+    }
+    if one.kind == ProviderKind::Anthropic {
+        say(
+            "kind",
+            "`anthropic` is not available in this version; reach its models through `openrouter`".to_owned(),
+        );
+    }
+    if let Some(url) = &one.base_url {
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            say("base_url", format!("`{}` is not an http or https address", shown(url)));
+        } else if !url.username().is_empty() || url.password().is_some() {
+            say("base_url", "it holds a user name or password; put the key into `api_key_env`".to_owned());
+        } else if url.query().is_some() || url.fragment().is_some() {
+            say("base_url", format!("`{}` has a query or fragment; leave it out", shown(url)));
+        }
+    }
+    let keys = [one.api_key.is_some(), one.api_key_env.is_some(), one.api_key_file.is_some()];
+    if keys.iter().filter(|given| **given).count() > 1 {
+        say("api_key", "give one of `api_key`, `api_key_env` and `api_key_file`, not several".to_owned());
+    }
+    for (place, model) in one.models.iter().enumerate() {
+        if model.id.is_empty() {
+            say(
+                &format!("models[{place}].id"),
+                "it is empty; give the id that the provider knows the model by".to_owned(),
+            );
+        }
+        for (field, cost) in [("input_cost", model.input_cost), ("output_cost", model.output_cost)] {
+            if cost.is_some_and(|cost| !(0.0..=1e9).contains(&cost)) {
+                say(
+                    &format!("models[{place}].{field}"),
+                    "a cost is a number of US dollars from 0 up".to_owned(),
+                );
+            }
+        }
+    }
+}
+
+/// The URL without what may be secret in it.
+fn shown(url: &Url) -> String {
+    format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+fn address(one: &ProviderSettings) -> String {
+    match &one.base_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => one.kind.public_address().to_owned(),
+    }
+}
+
+fn secret(text: &str) -> SecretString {
+    SecretString::from(text.trim().to_owned())
+}
+
+/// It must fit into a header.
+fn check_key(key: Option<SecretString>) -> Result<Option<SecretString>, SettingsFault> {
+    match &key {
+        Some(key) if !key.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => Err(SettingsFault {
+            path: "api_key".to_owned(),
+            message: "the key holds a space or another character that no key has".to_owned(),
+        }),
+        _ => Ok(key),
+    }
+}
+
+/// The fault's path is the field alone.
+fn read_key(
+    one: &ProviderSettings,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<SecretString>, SettingsFault> {
+    let problem = |field: &str, message: String| SettingsFault { path: field.to_owned(), message };
+    if let Some(key) = &one.api_key {
+        return Ok(Some(secret(key.expose_secret())));
+    }
+    if let Some(name) = &one.api_key_env {
+        let key = environment(name).ok_or_else(|| {
+            problem("api_key_env", format!("the environment has no `{name}`; set it, or leave the field out"))
+        })?;
+        return Ok(Some(secret(&key)));
+    }
+    if let Some(path) = &one.api_key_file {
+        let key = std::fs::read_to_string(path)
+            .map_err(|error| problem("api_key_file", format!("`{path}` cannot be read: {error}")))?;
+        if key.trim().is_empty() {
+            return Err(problem("api_key_file", format!("`{path}` is empty; write the key into it")));
+        }
+        return Ok(Some(secret(&key)));
+    }
+    // The kind's own variable, but never to an address that it is not meant for.
+    let is_public = address(one) == one.kind.public_address();
+    Ok(if is_public { environment(one.kind.key_variable()).map(|key| secret(&key)) } else { None })
+}

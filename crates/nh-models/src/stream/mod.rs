@@ -1,0 +1,99 @@
+//! Chat answers that come as a stream.
+//!
+//! [`Shaper`] decides, frame by frame and without I/O, what the client gets: it
+//! passes on what needs no change, mends what OpenAI's SDKs would stumble over,
+//! and keeps usage and errors apart. [`Relay`] moves the bytes.
+
+mod chunk;
+mod relay;
+mod shaper;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::BoxStream;
+use nh_types::ApiError;
+use serde_json::{Map, Value, json};
+
+use crate::catalogue::Model;
+use crate::models::Inner;
+use crate::provider::{Operation, Provider};
+use crate::{Caller, ModelError, chat};
+
+pub(crate) use shaper::{Header, Shaper};
+
+/// A chat answer as complete server-sent-event frames, ready to be written to
+/// the client as they are. It ends with `data: [DONE]`; when the provider fails
+/// in mid-stream it ends with an error frame and without `[DONE]`. Dropping it
+/// stops the provider, and what was used until then is still accounted for.
+pub struct ChatStream(BoxStream<'static, Bytes>);
+
+impl Stream for ChatStream {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+impl ChatStream {
+    pub(crate) fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self(Box::pin(frames))
+    }
+}
+
+/// The last frame of a stream that failed.
+pub(crate) fn error_frame(error: ModelError) -> Bytes {
+    let body = serde_json::to_string(&ApiError::from(error).body(None)).unwrap_or_default();
+    Bytes::from(format!("data: {body}\n\n"))
+}
+
+/// Whether the client asked for the usage chunk.
+pub(crate) fn wants_usage(body: &Map<String, Value>) -> bool {
+    body.get("stream_options").and_then(|options| options.get("include_usage")) == Some(&Value::Bool(true))
+}
+
+/// Asks a provider. Its first bytes are awaited, so that what fails before them
+/// is a plain error with a status of its own.
+pub(crate) async fn ask(
+    hub: &Inner,
+    provider: Arc<Provider>,
+    model: &Model,
+    caller: &Caller,
+    mut body: Map<String, Value>,
+) -> Result<ChatStream, ModelError> {
+    let meter = chat::begin(hub, &provider, model, caller, &body).await?;
+    let header = Header {
+        id: chat::completion_id(&hub.ids),
+        created: hub.clock.now().as_millis() / 1_000,
+        model: model.view.id.clone(),
+        wants_usage: wants_usage(&body),
+        mends_tool_turns: provider.mends_tool_turns(),
+    };
+    body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
+    body.insert("stream".to_owned(), Value::Bool(true));
+    match body.get_mut("stream_options").and_then(Value::as_object_mut) {
+        Some(options) => {
+            options.insert("include_usage".to_owned(), Value::Bool(true));
+        }
+        None => {
+            body.insert("stream_options".to_owned(), json!({"include_usage": true}));
+        }
+    }
+    provider.fit_chat(&mut body);
+    let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
+    let response = match provider.ask(Operation::ChatStream, body.into()).await {
+        Ok(response) => response,
+        Err(error) => {
+            if !matches!(error, ModelError::TimedOut { .. }) {
+                meter.waive();
+            }
+            return Err(error);
+        }
+    };
+    let shaper = Shaper::new(header, hub.ids.clone());
+    relay::Relay::new(provider, response.body, shaper, meter).start().await
+}

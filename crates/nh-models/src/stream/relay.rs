@@ -1,0 +1,171 @@
+//! Moves a provider's stream to the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use nh_http::sse::{Decoder, SseLimits};
+use nh_http::{Body, HttpError};
+
+use super::shaper::{Fault, Shaper};
+use super::{ChatStream, error_frame};
+use crate::ModelError;
+use crate::provider::Provider;
+use crate::usage::Meter;
+
+/// One line may be a megabyte (a tool's arguments, an image), not more than
+/// this.
+const SSE_LIMITS: SseLimits = SseLimits { max_line_bytes: 8_000_000, max_event_bytes: 8_000_000 };
+/// How long the connection may take to end after `[DONE]`, to be used again.
+const LINGER_MS: u64 = 1_000;
+/// What the client gets when the provider says nothing but that it is alive.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+pub(super) struct Relay {
+    provider: Arc<Provider>,
+    body: Body,
+    decoder: Decoder,
+    shaper: Shaper,
+    /// None once the stream is over for the client.
+    meter: Option<Meter>,
+    has_failed: bool,
+}
+
+impl Relay {
+    pub(super) fn new(provider: Arc<Provider>, body: Body, shaper: Shaper, meter: Meter) -> Self {
+        Self {
+            provider,
+            body,
+            decoder: Decoder::new(SSE_LIMITS),
+            shaper,
+            meter: Some(meter),
+            has_failed: false,
+        }
+    }
+
+    /// Waits for the first bytes; an error in them is not yet part of a stream.
+    pub(super) async fn start(mut self) -> Result<ChatStream, ModelError> {
+        let first = match self.read().await {
+            Ok(first) => first,
+            Err((before, error)) if before.is_empty() => {
+                if let Some(meter) = self.meter.take() {
+                    if matches!(error, ModelError::TimedOut { .. }) { drop(meter) } else { meter.waive() }
+                }
+                return Err(error);
+            }
+            Err((before, error)) => self.fail(before, error),
+        };
+        let rest = stream::unfold(self, |mut relay| async move {
+            let bytes = relay.step().await?;
+            Some((bytes, relay))
+        });
+        Ok(ChatStream::new(stream::once(async move { first }).chain(rest)))
+    }
+
+    /// The next bytes for the client; None at the end.
+    async fn step(&mut self) -> Option<Bytes> {
+        if self.meter.is_none() {
+            if !self.has_failed {
+                self.linger().await;
+            }
+            return None;
+        }
+        match self.read().await {
+            Ok(bytes) => Some(bytes),
+            Err((before, error)) => Some(self.fail(before, error)),
+        }
+    }
+
+    /// Reads until there is something for the client. An error comes with what
+    /// was to be sent before it.
+    async fn read(&mut self) -> Result<Bytes, (BytesMut, ModelError)> {
+        let mut out = BytesMut::new();
+        loop {
+            match self.body.next().await {
+                Some(Ok(bytes)) => {
+                    self.decoder.push(&bytes);
+                    if self.take_frames(&mut out).map_err(|error| (std::mem::take(&mut out), error))? {
+                        return self.end(true, out);
+                    }
+                    if out.is_empty() && bytes.contains(&b'\n') {
+                        out.extend_from_slice(KEEP_ALIVE);
+                    }
+                    if !out.is_empty() {
+                        return Ok(out.freeze());
+                    }
+                }
+                Some(Err(error)) => return Err((out, self.cut(&error))),
+                None => {
+                    // A last frame may lack its empty line.
+                    self.decoder.push(b"\n\n");
+                    let done =
+                        self.take_frames(&mut out).map_err(|error| (std::mem::take(&mut out), error))?;
+                    return self.end(done, out);
+                }
+            }
+        }
+    }
+
+    /// Whether `[DONE]` came.
+    fn take_frames(&mut self, out: &mut BytesMut) -> Result<bool, ModelError> {
+        loop {
+            let frame = self.decoder.next_frame().map_err(|error| self.provider.failed(error.to_string()))?;
+            let Some(frame) = frame else { return Ok(false) };
+            let told = self.shaper.frame(&frame.data, out).map_err(|fault| self.explain(fault))?;
+            if let Some(meter) = &mut self.meter {
+                meter.add_output_bytes(told.output_bytes);
+                if let Some(reported) = told.usage.as_ref().and_then(|usage| self.provider.reported(usage)) {
+                    meter.report(reported);
+                }
+            }
+            if told.done {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The provider has said all.
+    fn end(&mut self, was_done: bool, mut out: BytesMut) -> Result<Bytes, (BytesMut, ModelError)> {
+        let guess = self.meter.as_ref().map(|meter| meter.usage().0).unwrap_or_default();
+        match self.shaper.finish(was_done, (guess.input_tokens, guess.output_tokens), &mut out) {
+            Ok(()) => {
+                self.settle();
+                Ok(out.freeze())
+            }
+            Err(fault) => Err((out, self.explain(fault))),
+        }
+    }
+
+    /// The stream's last bytes: what came before the error, and the error.
+    fn fail(&mut self, mut before: BytesMut, error: ModelError) -> Bytes {
+        tracing::warn!(provider = self.provider.name(), %error, "a provider's stream failed");
+        self.has_failed = true;
+        self.settle();
+        before.extend_from_slice(&error_frame(error));
+        before.freeze()
+    }
+
+    fn settle(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            meter.settle();
+        }
+    }
+
+    /// Reads the end of the body, which lets the connection be used again.
+    async fn linger(&mut self) {
+        let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
+        let _too_slow = tokio::time::timeout(Duration::from_millis(LINGER_MS), rest).await;
+    }
+
+    fn cut(&self, error: &HttpError) -> ModelError {
+        self.provider.broken(error)
+    }
+
+    fn explain(&self, fault: Fault) -> ModelError {
+        match fault {
+            Fault::Told(error) => self.provider.error_in_answer(&error),
+            Fault::Broken(message) => self.provider.failed(message),
+        }
+    }
+}

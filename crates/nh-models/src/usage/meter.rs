@@ -1,0 +1,125 @@
+//! Follows one call from its start to its row in the ledger.
+
+use nh_store::usage::{UsageKind, UsageRow};
+use nh_types::SharedClock;
+use nh_types::model::Usage;
+
+use super::estimate::tokens_of_bytes;
+use super::sink::Place;
+use super::{Reported, UsageSink};
+use crate::catalogue::Price;
+use crate::{Caller, ModelError};
+
+/// Counts what one call uses. Dropped without an end (the client went away, or
+/// the caller was cancelled) it records what was used until then.
+pub(crate) struct Meter {
+    /// None once the call is accounted for, or cost nothing.
+    place: Option<Place>,
+    caller: Caller,
+    clock: SharedClock,
+    provider: String,
+    model: String,
+    kind: UsageKind,
+    price: Option<Price>,
+    /// A guess, for when the provider does not say.
+    prompt_tokens: u64,
+    output_bytes: u64,
+    reported: Option<Reported>,
+}
+
+/// What a meter is made for.
+pub(crate) struct Metered<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) provider: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) kind: UsageKind,
+    pub(crate) price: Option<Price>,
+    pub(crate) prompt_tokens: u64,
+}
+
+impl Meter {
+    /// Takes a place in the ledger for a call that is about to begin.
+    pub(crate) async fn begin(
+        sink: &UsageSink,
+        clock: &SharedClock,
+        call: Metered<'_>,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            place: Some(sink.reserve().await?),
+            caller: call.caller.clone(),
+            clock: clock.clone(),
+            provider: call.provider.to_owned(),
+            model: call.model.to_owned(),
+            kind: call.kind,
+            price: call.price,
+            prompt_tokens: call.prompt_tokens,
+            output_bytes: 0,
+            reported: None,
+        })
+    }
+
+    pub(crate) fn add_output_bytes(&mut self, bytes: usize) {
+        self.output_bytes += bytes as u64;
+    }
+
+    /// The provider's own count; the last one wins, since some repeat a
+    /// growing count in every chunk.
+    pub(crate) fn report(&mut self, reported: Reported) {
+        self.reported = Some(reported);
+    }
+
+    /// What the call used as far as it is known now, and whether that is a
+    /// guess.
+    pub(crate) fn usage(&self) -> (Usage, bool) {
+        let (mut usage, estimated) = match self.reported {
+            Some(reported) => (reported.usage, false),
+            None => {
+                let guess = Usage {
+                    input_tokens: self.prompt_tokens,
+                    output_tokens: tokens_of_bytes(self.output_bytes),
+                    cost_usd: None,
+                    ..Usage::NONE
+                };
+                (guess, true)
+            }
+        };
+        if usage.cost_usd.is_none() {
+            usage.cost_usd = self.price.map(|price| price.cost_usd(&usage));
+        }
+        (usage, estimated)
+    }
+
+    /// The call is over.
+    pub(crate) fn settle(mut self) -> Usage {
+        self.record()
+    }
+
+    /// The call was refused or never reached the provider: it cost nothing.
+    pub(crate) fn waive(mut self) {
+        self.place = None;
+    }
+
+    fn record(&mut self) -> Usage {
+        let (usage, estimated) = self.usage();
+        if let Some(place) = self.place.take() {
+            place.record(UsageRow {
+                workspace_id: self.caller.workspace_id.clone(),
+                at: self.clock.now(),
+                key_id: self.caller.key_id,
+                run_id: self.caller.run_id,
+                provider: std::mem::take(&mut self.provider),
+                model: std::mem::take(&mut self.model),
+                kind: self.kind,
+                usage,
+                estimated,
+            });
+        }
+        usage
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.record();
+    }
+}

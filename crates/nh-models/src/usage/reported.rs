@@ -1,0 +1,102 @@
+//! The `usage` object of a provider's answer.
+
+use nh_types::model::Usage;
+use serde_json::Value;
+
+/// What a provider says that a call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Reported {
+    /// Its `cost_usd` is the provider's own word, where it gives one.
+    pub(crate) usage: Usage,
+}
+
+impl Reported {
+    /// Reads OpenAI's shape and the traps of its imitators:
+    /// - Google and xAI leave reasoning tokens out of `completion_tokens` but
+    ///   not out of `total_tokens`; they are billed as output.
+    /// - DeepSeek has `prompt_cache_hit_tokens`, some have `cached_tokens` at
+    ///   the top.
+    /// - OpenRouter says the `cost` in US dollars.
+    ///
+    /// None when it holds no token count at all.
+    pub(crate) fn read(usage: &Value) -> Option<Self> {
+        let count = |path: &str| usage.pointer(path).and_then(tokens);
+        let input_tokens = count("/prompt_tokens").or_else(|| count("/input_tokens"));
+        let stated_output = count("/completion_tokens").or_else(|| count("/output_tokens"));
+        let total = count("/total_tokens");
+        let input_tokens = match (input_tokens, total) {
+            (Some(input), _) => input,
+            (None, Some(total)) => total.saturating_sub(stated_output.unwrap_or(0)),
+            (None, None) => {
+                stated_output?;
+                0
+            }
+        };
+        let stated_output = stated_output.unwrap_or(0);
+        let hidden = total.unwrap_or(0).saturating_sub(input_tokens.saturating_add(stated_output));
+        let output_tokens = stated_output.saturating_add(hidden);
+        let reasoning = count("/completion_tokens_details/reasoning_tokens")
+            .or_else(|| count("/reasoning_tokens"))
+            .unwrap_or(0);
+        let cached = count("/prompt_tokens_details/cached_tokens")
+            .or_else(|| count("/prompt_cache_hit_tokens"))
+            .or_else(|| count("/cached_tokens"))
+            .unwrap_or(0);
+        let cost_usd =
+            usage.get("cost").and_then(Value::as_f64).filter(|cost| cost.is_finite() && *cost >= 0.0);
+        Some(Self {
+            usage: Usage {
+                input_tokens,
+                output_tokens,
+                cached_tokens: cached.min(input_tokens),
+                reasoning_tokens: reasoning.max(hidden).min(output_tokens),
+                cost_usd,
+            },
+        })
+    }
+}
+
+/// No call can use more; a larger number is a provider's mistake, and the
+/// store's integers must be able to hold it.
+const MAX_TOKENS: f64 = 1e12;
+
+/// Some providers write whole numbers as `12.0`.
+fn tokens(value: &Value) -> Option<u64> {
+    let number = value.as_f64()?;
+    (number >= 0.0).then(|| number.min(MAX_TOKENS).round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> Usage {
+        Reported::read(&value).expect("has counts").usage
+    }
+
+    #[test]
+    fn reasoning_that_only_the_total_shows_is_output() {
+        let usage = read(json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}));
+        assert_eq!((usage.output_tokens, usage.reasoning_tokens), (30, 25));
+    }
+
+    #[test]
+    fn reasoning_within_the_output_is_counted_once() {
+        let usage = read(json!({"prompt_tokens": 10, "completion_tokens": 30, "total_tokens": 40,
+            "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 25}}));
+        assert_eq!((usage.output_tokens, usage.reasoning_tokens, usage.cached_tokens), (30, 25, 4));
+    }
+
+    #[test]
+    fn nonsense_does_no_harm() {
+        assert_eq!(Reported::read(&json!(null)), None);
+        assert_eq!(Reported::read(&json!({"prompt_tokens": "many"})), None);
+        let usage =
+            read(json!({"prompt_tokens": -3.0, "completion_tokens": 1e300, "total_tokens": 1, "cost": -1}));
+        assert_eq!(usage.cost_usd, None);
+        assert!(usage.output_tokens <= 1_000_000_000_000);
+        let usage = read(json!({"total_tokens": 7, "cached_tokens": 9}));
+        assert_eq!((usage.input_tokens, usage.cached_tokens), (7, 7));
+    }
+}

@@ -1,0 +1,136 @@
+//! The bounded way from a call to the store.
+
+use std::time::Duration;
+
+use nh_store::Store;
+use nh_store::usage::{RecordMany, UsageRow};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ModelError;
+
+/// Rows in one transaction.
+const MAX_BATCH_ROWS: usize = 512;
+/// How long a call waits for a place before it is refused.
+const RESERVE_TIMEOUT_MS: u64 = 2_000;
+/// How often a batch is tried before its rows go to the log instead.
+const MAX_ATTEMPTS: u32 = 8;
+const FIRST_RETRY_MS: u64 = 50;
+
+enum Entry {
+    Row(Box<UsageRow>),
+    Flush(oneshot::Sender<()>),
+}
+
+/// Takes what each model call used. A call takes its place before it begins,
+/// so that recording can neither wait nor fail, and works in a `Drop`.
+#[derive(Clone, Debug)]
+pub struct UsageSink {
+    entries: mpsc::Sender<Entry>,
+}
+
+/// Writes what the sinks took. It ends when every sink is dropped.
+pub struct UsageWriter {
+    entries: mpsc::Receiver<Entry>,
+}
+
+/// A place for one row.
+pub(crate) struct Place(mpsc::OwnedPermit<Entry>);
+
+impl UsageSink {
+    /// Calls in flight and rows not yet written, together.
+    pub const DEFAULT_CAPACITY_ROWS: usize = 16_384;
+
+    /// A sink and the writer behind it, which the owner must run:
+    /// `tracker.spawn(writer.run(store))`.
+    pub fn new(capacity_rows: usize) -> (UsageSink, UsageWriter) {
+        let (sender, receiver) = mpsc::channel(capacity_rows.max(1));
+        (UsageSink { entries: sender }, UsageWriter { entries: receiver })
+    }
+
+    /// Waits until everything recorded before is written (or the writer is
+    /// gone).
+    pub async fn flush(&self) {
+        let (sender, written) = oneshot::channel();
+        if self.entries.send(Entry::Flush(sender)).await.is_ok() {
+            let _writer_gone = written.await;
+        }
+    }
+
+    pub(crate) async fn reserve(&self) -> Result<Place, ModelError> {
+        match self.entries.clone().try_reserve_owned() {
+            Ok(permit) => Ok(Place(permit)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ModelError::Overloaded),
+            Err(mpsc::error::TrySendError::Full(entries)) => {
+                let wait = Duration::from_millis(RESERVE_TIMEOUT_MS);
+                match tokio::time::timeout(wait, entries.reserve_owned()).await {
+                    Ok(Ok(permit)) => Ok(Place(permit)),
+                    Ok(Err(_)) | Err(_) => Err(ModelError::Overloaded),
+                }
+            }
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn record(self, row: UsageRow) {
+        self.0.send(Entry::Row(Box::new(row)));
+    }
+}
+
+impl UsageWriter {
+    /// Writes until every sink is dropped.
+    pub async fn run(mut self, store: Store) {
+        let mut entries = Vec::with_capacity(MAX_BATCH_ROWS);
+        while self.entries.recv_many(&mut entries, MAX_BATCH_ROWS).await > 0 {
+            let mut rows = Vec::with_capacity(entries.len());
+            let mut waiting = Vec::new();
+            for entry in entries.drain(..) {
+                match entry {
+                    Entry::Row(row) => rows.push(*row),
+                    Entry::Flush(sender) => waiting.push(sender),
+                }
+            }
+            if !rows.is_empty() {
+                write(&store, rows).await;
+            }
+            for sender in waiting {
+                let _nobody_waits = sender.send(());
+            }
+        }
+    }
+
+    /// The next row, for tests that look at rows without a store; None when
+    /// every sink is dropped.
+    pub async fn next_row(&mut self) -> Option<UsageRow> {
+        loop {
+            match self.entries.recv().await? {
+                Entry::Row(row) => return Some(*row),
+                Entry::Flush(sender) => {
+                    let _nobody_waits = sender.send(());
+                }
+            }
+        }
+    }
+}
+
+/// Tries for about six seconds; money that cannot be written must at least be
+/// readable in the log.
+async fn write(store: &Store, rows: Vec<UsageRow>) {
+    let mut delay_ms = FIRST_RETRY_MS;
+    for attempt in 1..=MAX_ATTEMPTS {
+        match store.write(RecordMany(rows.clone())).await {
+            Ok(()) => return,
+            Err(error) if attempt == MAX_ATTEMPTS => {
+                tracing::error!(%error, rows = rows.len(), "usage could not be written; its rows follow");
+            }
+            Err(error) => {
+                tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
+                tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                delay_ms *= 2;
+            }
+        }
+    }
+    for row in rows {
+        tracing::error!(?row, "usage lost");
+    }
+}
