@@ -1,1 +1,104 @@
+//! Reads a row's columns one after the other.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
+use nh_types::Timestamp;
+use serde::de::DeserializeOwned;
+use sqlx::Row as _;
+
+use crate::StoreError;
+use crate::sql::Row;
+
+/// A cursor over the columns of one row, in the order of the select list.
+pub(crate) struct Columns<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+macro_rules! native {
+    ($($(#[$doc:meta])* $name:ident -> $type:ty;)+) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(&mut self) -> Result<$type, StoreError> {
+            let index = self.next;
+            self.next += 1;
+            let value = match self.row {
+                Row::Sqlite(row) => row.try_get(index),
+                Row::Postgres(row) => row.try_get(index),
+            };
+            value.map_err(|error| StoreError::Corrupt(error.to_string()))
+        }
+    )+};
+}
+
+impl<'r> Columns<'r> {
+    pub(crate) fn of(row: &'r Row) -> Self {
+        Self { row, next: 0 }
+    }
+
+    native! {
+        int -> i64;
+        optional_int -> Option<i64>;
+        optional_real -> Option<f64>;
+        text -> String;
+        optional_text -> Option<String>;
+        bytes -> Vec<u8>;
+    }
+
+    pub(crate) fn flag(&mut self) -> Result<bool, StoreError> {
+        Ok(self.int()? != 0)
+    }
+
+    /// A number that is never negative; a bigger one than `T` holds is damage.
+    pub(crate) fn number<T: TryFrom<i64>>(&mut self) -> Result<T, StoreError> {
+        let number = self.int()?;
+        T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{number} is out of range")))
+    }
+
+    pub(crate) fn optional_number<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, StoreError> {
+        let Some(number) = self.optional_int()? else { return Ok(None) };
+        match T::try_from(number) {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(StoreError::Corrupt(format!("{number} is out of range"))),
+        }
+    }
+
+    pub(crate) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        self.int().map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn optional_time(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.optional_int()?.map(Timestamp::from_millis))
+    }
+
+    /// An id or a word.
+    pub(crate) fn parse<T>(&mut self) -> Result<T, StoreError>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        self.text()?.parse().map_err(|error: T::Err| StoreError::Corrupt(error.to_string()))
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<T, StoreError> {
+        parse_json(&self.text()?)
+    }
+
+    pub(crate) fn optional_json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, StoreError> {
+        self.optional_text()?.map(|text| parse_json(&text)).transpose()
+    }
+
+    pub(crate) fn scopes(&mut self) -> Result<nh_types::ScopeSet, StoreError> {
+        nh_types::ScopeSet::from_text(&self.text()?).map_err(|error| StoreError::Corrupt(error.to_string()))
+    }
+
+    pub(crate) fn hash(&mut self) -> Result<[u8; 32], StoreError> {
+        self.bytes()?
+            .try_into()
+            .map_err(|bytes: Vec<u8>| StoreError::Corrupt(format!("a hash of {} bytes", bytes.len())))
+    }
+}
+
+fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

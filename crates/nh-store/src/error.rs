@@ -10,6 +10,9 @@ pub enum StoreError {
     /// What the write needs is not there; the text says what.
     #[error("{0}")]
     Missing(String),
+    /// A value that cannot be kept; the text says why.
+    #[error("{0}")]
+    Unstorable(String),
     /// A cursor that this store did not give out.
     #[error("`{0}` is not a cursor of this list; leave it out to start from the first page")]
     InvalidCursor(String),
@@ -20,6 +23,10 @@ pub enum StoreError {
     /// ends so may or may not have been kept: read before writing it again.
     #[error("the database cannot be reached")]
     Unavailable(#[source] Arc<sqlx::Error>),
+    /// The database did not answer in time. As with `Unavailable`, the write
+    /// may or may not have been kept.
+    #[error("the database did not answer within {after_ms} ms")]
+    TimedOut { after_ms: u64 },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -45,6 +52,16 @@ pub enum StoreError {
     /// A statement failed.
     #[error("a statement failed")]
     Database(#[source] Arc<sqlx::Error>),
+}
+
+impl StoreError {
+    /// PostgreSQL's class 40: another node's transaction was in the way, and
+    /// the same write may succeed when it is tried again.
+    pub(crate) fn is_lost_race(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let code = error.as_database_error().and_then(|database| database.code());
+        code.is_some_and(|code| code.len() == 5 && code.starts_with("40"))
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -85,6 +102,7 @@ fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
         Ok(number) if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
             matches!(number & 0xff, 5 | 6)
         }
-        _ => code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class)),
+        // 57014 is one statement's time-out: the connection is fine.
+        _ => code != "57014" && code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class)),
     }
 }

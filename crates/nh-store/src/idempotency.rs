@@ -1,7 +1,11 @@
 //! Idempotency records: what a POST with an `Idempotency-Key` answered first.
 
 use nh_types::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::columns::Columns;
+use crate::sql::{args, to_json};
 use crate::{StoreError, Tx, Write};
 
 /// How long a record counts: 24 h.
@@ -29,6 +33,55 @@ pub enum Once<T> {
     Mismatch,
 }
 
+/// A write and its record, in one transaction.
+pub(crate) struct WriteOnce<W> {
+    pub(crate) once: Idempotency,
+    pub(crate) write: W,
+}
+
+impl<W> Write for WriteOnce<W>
+where
+    W: Write,
+    W::Output: Serialize + DeserializeOwned,
+{
+    type Output = Once<W::Output>;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Once<W::Output>, StoreError> {
+        let Idempotency { owner, key, body_hash, at } = &self.once;
+        let expired = at.plus_millis(-LIFE_MS);
+        let rows = tx
+            .select(
+                "select body_hash, answer from idempotency \
+                 where owner = $1 and request_key = $2 and created_at > $3",
+                args![owner, key, expired],
+            )
+            .await?;
+        if let Some(row) = rows.first() {
+            let mut columns = Columns::of(row);
+            return match columns.hash()? == *body_hash {
+                true => Ok(Once::Replay(columns.json()?)),
+                false => Ok(Once::Mismatch),
+            };
+        }
+        let output = self.write.apply(tx).await?;
+        let kept = tx
+            .execute(
+                "insert into idempotency (owner, request_key, body_hash, answer, created_at) \
+                 values ($1, $2, $3, $4, $5) on conflict (owner, request_key) do update \
+                 set body_hash = excluded.body_hash, answer = excluded.answer, created_at = excluded.created_at \
+                 where idempotency.created_at <= $6",
+                args![owner, key, body_hash, to_json(&output)?, *at, expired],
+            )
+            .await?;
+        match kept {
+            // Another node was first. The writer rolls this back and tries
+            // again, and then finds that node's record.
+            0 => Err(StoreError::Conflict(format!("the Idempotency-Key `{key}` is being used elsewhere"))),
+            _ => Ok(Once::First(output)),
+        }
+    }
+}
+
 /// Removes the records that no longer count.
 #[derive(Clone, Copy, Debug)]
 pub struct Purge {
@@ -39,7 +92,8 @@ impl Write for Purge {
     /// How many were removed.
     type Output = u64;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<u64, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        let expired = self.now.plus_millis(-LIFE_MS);
+        tx.execute("delete from idempotency where created_at <= $1", args![expired]).await
     }
 }

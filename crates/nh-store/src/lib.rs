@@ -10,11 +10,13 @@
 //! job's rows. What differs between the two engines is in `dialect.rs`.
 
 mod columns;
-mod connection;
+mod connect;
+mod cursor;
 mod dialect;
 mod error;
 mod migrations;
 mod settings;
+mod rows;
 mod sql;
 mod store;
 mod write;

@@ -2,6 +2,10 @@
 //! clocks need not agree. A run belongs to its owner only while the owner's
 //! lease lives. Meant for PostgreSQL, where many nodes share one store.
 
+use sqlx::AssertSqlSafe;
+
+use crate::columns::Columns;
+use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
 
 /// Makes or extends a node's lease.
@@ -15,13 +19,19 @@ pub struct Renew {
 impl Write for Renew {
     type Output = ();
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<(), StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        let sql = format!(
+            "insert into nodes (id, expires_at) values ($1, {} + $2) \
+             on conflict (id) do update set expires_at = excluded.expires_at",
+            tx.engine().now_ms()
+        );
+        // Only this crate's own words were put together.
+        tx.execute(AssertSqlSafe(sql), args![&self.node, self.lease_ms]).await.map(drop)
     }
 }
 
 /// Ends a node's lease at once: whatever it still owns can be claimed. Removes
-/// the rows of nodes whose leases ended long ago too.
+/// all leases that have ended, too.
 #[derive(Clone, Debug)]
 pub struct Leave {
     pub node: String,
@@ -30,12 +40,16 @@ pub struct Leave {
 impl Write for Leave {
     type Output = ();
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<(), StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        let sql = format!("delete from nodes where id = $1 or expires_at <= {}", tx.engine().now_ms());
+        // Only this crate's own words were put together.
+        tx.execute(AssertSqlSafe(sql), args![&self.node]).await.map(drop)
     }
 }
 
 /// The names of the nodes whose leases live, sorted.
-pub async fn live(_store: &Store) -> Result<Vec<String>, StoreError> {
-    todo!()
+pub async fn live(store: &Store) -> Result<Vec<String>, StoreError> {
+    let sql = format!("select id from nodes where expires_at > {} order by id", store.engine().now_ms());
+    // Only this crate's own words were put together.
+    store.all(AssertSqlSafe(sql), args![], |row| Columns::of(row).text()).await
 }

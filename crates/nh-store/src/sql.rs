@@ -1,1 +1,217 @@
+//! Arguments and rows that are the same for both engines, and the two native
+//! connections and pools behind one dispatch macro.
 
+use std::sync::Arc;
+
+use nh_types::{RunId, ScopeSet, Timestamp, WorkspaceId};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::{Arguments, PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
+
+use crate::{EngineKind, StoreError};
+
+/// One argument of a statement.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    Int(Option<i64>),
+    Real(Option<f64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+impl Arg {
+    /// A null of the same type: PostgreSQL wants to know the type of a null.
+    pub(crate) fn null_like(&self) -> Self {
+        match self {
+            Self::Int(_) => Self::Int(None),
+            Self::Real(_) => Self::Real(None),
+            Self::Text(_) => Self::Text(None),
+            Self::Bytes(_) => Self::Bytes(None),
+        }
+    }
+}
+
+macro_rules! arg_from {
+    ($($given:ty => |$value:ident| $arg:expr;)+) => {
+        $(impl From<$given> for Arg {
+            fn from($value: $given) -> Self {
+                $arg
+            }
+        })+
+    };
+}
+
+arg_from! {
+    i64 => |value| Self::Int(Some(value));
+    Option<i64> => |value| Self::Int(value);
+    u32 => |value| Self::Int(Some(value.into()));
+    Option<u32> => |value| Self::Int(value.map(i64::from));
+    u64 => |value| Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)));
+    bool => |value| Self::Int(Some(value.into()));
+    Option<f64> => |value| Self::Real(value);
+    Timestamp => |value| Self::Int(Some(value.as_millis()));
+    Option<Timestamp> => |value| Self::Int(value.map(Timestamp::as_millis));
+    &str => |value| Self::Text(Some(value.to_owned()));
+    &String => |value| Self::Text(Some(value.clone()));
+    String => |value| Self::Text(Some(value));
+    Option<String> => |value| Self::Text(value);
+    Option<&str> => |value| Self::Text(value.map(str::to_owned));
+    &WorkspaceId => |value| Self::Text(Some(value.as_str().to_owned()));
+    &nh_types::AgentId => |value| Self::Text(Some(value.as_str().to_owned()));
+    &nh_types::UserId => |value| Self::Text(Some(value.as_str().to_owned()));
+    RunId => |value| Self::Text(Some(value.to_string()));
+    Option<RunId> => |value| Self::Text(value.map(|id| id.to_string()));
+    &ScopeSet => |value| Self::Text(Some(value.to_text()));
+    &[u8; 32] => |value| Self::Bytes(Some(value.to_vec()));
+    &[u8] => |value| Self::Bytes(Some(value.to_vec()));
+}
+
+/// `args![a, b]`: the arguments of a statement, in the order of `$1`, `$2`.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::sql::Arg::from($value)),*] };
+}
+pub(crate) use args;
+
+/// JSON as the store keeps it.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Unstorable(error.to_string()))
+}
+
+/// PostgreSQL's text cannot hold NUL; SQLite is held to the same, so that a
+/// store can move.
+fn check_text(text: Option<&String>) -> Result<(), StoreError> {
+    match text {
+        Some(text) if text.contains('\0') => {
+            Err(StoreError::Unstorable("a text holds the character U+0000, which cannot be stored".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+macro_rules! binder {
+    ($name:ident, $arguments:ty) => {
+        fn $name(args: Vec<Arg>) -> Result<$arguments, StoreError> {
+            let mut bound = <$arguments>::default();
+            Arguments::reserve(&mut bound, args.len(), 0);
+            for arg in args {
+                match arg {
+                    Arg::Int(value) => Arguments::add(&mut bound, value),
+                    Arg::Real(value) => Arguments::add(&mut bound, value),
+                    Arg::Text(value) => {
+                        check_text(value.as_ref())?;
+                        Arguments::add(&mut bound, value)
+                    }
+                    Arg::Bytes(value) => Arguments::add(&mut bound, value),
+                }
+                .map_err(|error| StoreError::Database(Arc::new(sqlx::Error::Encode(error))))?;
+            }
+            Ok(bound)
+        }
+    };
+}
+binder!(bind_sqlite, SqliteArguments);
+binder!(bind_postgres, PgArguments);
+
+/// One row of an answer.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// The pool of readers.
+#[derive(Clone, Debug)]
+pub(crate) enum Readers {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The writer's connection.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Sqlite(Box<SqliteConnection>),
+    Postgres(Box<PgConnection>),
+}
+
+/// Runs `$body` with `$inner`, the native pool or connection in `$value`, and
+/// `$bind`, its binder of arguments; rows come out as [`Row`].
+macro_rules! on_engine {
+    ($kind:ident, $value:expr, |$inner:ident, $bind:ident, $row:ident| $body:expr) => {
+        match $value {
+            $kind::Sqlite($inner) => {
+                let ($bind, $row) = (bind_sqlite, Row::Sqlite);
+                $body
+            }
+            $kind::Postgres($inner) => {
+                let ($bind, $row) = (bind_postgres, Row::Postgres);
+                $body
+            }
+        }
+    };
+}
+
+impl Readers {
+    pub(crate) fn engine(&self) -> EngineKind {
+        match self {
+            Self::Sqlite(_) => EngineKind::Sqlite,
+            Self::Postgres(_) => EngineKind::Postgres,
+        }
+    }
+
+    pub(crate) async fn fetch(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        on_engine!(Readers, self, |pool, bind, row| {
+            let rows = sqlx::query_with(sql, bind(args)?).fetch_all(pool).await?;
+            Ok(rows.into_iter().map(row).collect())
+        })
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn engine(&self) -> EngineKind {
+        match self {
+            Self::Sqlite(_) => EngineKind::Sqlite,
+            Self::Postgres(_) => EngineKind::Postgres,
+        }
+    }
+
+    pub(crate) async fn fetch(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        on_engine!(Connection, self, |connection, bind, row| {
+            let rows = sqlx::query_with(sql, bind(args)?).fetch_all(&mut **connection).await?;
+            Ok(rows.into_iter().map(row).collect())
+        })
+    }
+
+    /// The number of rows that the statement changed.
+    pub(crate) async fn execute(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<u64, StoreError> {
+        on_engine!(Connection, self, |connection, bind, _row| {
+            let done = sqlx::query_with(sql, bind(args)?).execute(&mut **connection).await?;
+            Ok(done.rows_affected())
+        })
+    }
+
+    /// A statement without arguments that is not kept prepared: `begin`,
+    /// `commit`, `rollback`.
+    pub(crate) async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let sql = sqlx::raw_sql(sql.into_sql_str());
+        match self {
+            Self::Sqlite(connection) => sql.execute(&mut **connection).await.map(drop),
+            Self::Postgres(connection) => sql.execute(&mut **connection).await.map(drop),
+        }
+        .map_err(StoreError::from)
+    }
+
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
+        use sqlx::Connection as _;
+        match self {
+            Self::Sqlite(connection) => connection.close().await,
+            Self::Postgres(connection) => connection.close().await,
+        }
+        .map_err(StoreError::from)
+    }
+}

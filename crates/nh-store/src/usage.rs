@@ -1,9 +1,15 @@
 //! What model calls used: one row a call.
 
+use std::str::FromStr;
+
 use nh_types::model::Usage;
+use nh_types::run::UnknownWord;
 use nh_types::{KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use crate::columns::Columns;
+use crate::rows::Rows;
+use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
 
 /// What kind of model call it was.
@@ -22,6 +28,17 @@ impl UsageKind {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
         }
+    }
+}
+
+impl FromStr for UsageKind {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::EVERY.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| UnknownWord {
+            given: text.chars().take(80).collect(),
+            expected: "chat, embeddings".to_owned(),
+        })
     }
 }
 
@@ -47,8 +64,35 @@ pub struct RecordMany(pub Vec<UsageRow>);
 impl Write for RecordMany {
     type Output = ();
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<(), StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        let mut rows = Rows::new(13);
+        for row in &self.0 {
+            rows.push(args![
+                &row.workspace_id,
+                row.at,
+                row.key_id,
+                row.run_id,
+                &row.provider,
+                &row.model,
+                row.kind.as_str(),
+                row.usage.input_tokens,
+                row.usage.output_tokens,
+                row.usage.cached_tokens,
+                row.usage.reasoning_tokens,
+                row.usage.cost_usd,
+                row.estimated,
+            ]);
+        }
+        tx.execute_rows(
+            "with given (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, output_tokens, \
+             cached_tokens, reasoning_tokens, cost_usd, estimated) as (values ROWS) \
+             insert into model_calls (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, \
+             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated) \
+             select * from given where workspace_id is not null",
+            rows,
+        )
+        .await
+        .map(drop)
     }
 }
 
@@ -67,9 +111,36 @@ pub struct UsageTotal {
 
 /// What the workspace used at `since` or later, by provider and model.
 pub async fn totals(
-    _store: &Store,
-    _workspace_id: &WorkspaceId,
-    _since: Timestamp,
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    since: Timestamp,
 ) -> Result<Vec<UsageTotal>, StoreError> {
-    todo!()
+    store
+        .all(
+            "select provider, model, kind, count(*), cast(sum(estimated) as bigint), \
+             cast(sum(input_tokens) as bigint), cast(sum(output_tokens) as bigint), \
+             cast(sum(cached_tokens) as bigint), cast(sum(reasoning_tokens) as bigint), \
+             case when count(cost_usd) = count(*) then sum(cost_usd) end \
+             from model_calls where workspace_id = $1 and at >= $2 \
+             group by provider, model, kind order by provider, model, kind",
+            args![workspace_id, since],
+            |row| {
+                let mut columns = Columns::of(row);
+                Ok(UsageTotal {
+                    provider: columns.text()?,
+                    model: columns.text()?,
+                    kind: columns.parse()?,
+                    calls: columns.int()?,
+                    estimated_calls: columns.int()?,
+                    usage: Usage {
+                        input_tokens: columns.number()?,
+                        output_tokens: columns.number()?,
+                        cached_tokens: columns.number()?,
+                        reasoning_tokens: columns.number()?,
+                        cost_usd: columns.optional_real()?,
+                    },
+                })
+            },
+        )
+        .await
 }

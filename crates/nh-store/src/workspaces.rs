@@ -1,9 +1,13 @@
 //! Workspaces: who owns all other rows.
 
 use nh_types::agent::AgentDefinition;
-use nh_types::{Page, PageRequest, Timestamp, WorkspaceId};
+use nh_types::{AgentId, Page, PageRequest, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use crate::agents;
+use crate::columns::Columns;
+use crate::cursor::Cursor;
+use crate::sql::{Row, args};
 use crate::{Store, StoreError, Tx, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,17 +18,33 @@ pub struct Workspace {
     pub created_at: Timestamp,
 }
 
-pub async fn find(_store: &Store, _id: &WorkspaceId) -> Result<Option<Workspace>, StoreError> {
-    todo!()
+fn workspace(row: &Row) -> Result<Workspace, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(Workspace { id: columns.parse()?, name: columns.text()?, created_at: columns.time()? })
 }
 
-pub async fn find_by_name(_store: &Store, _name: &str) -> Result<Option<Workspace>, StoreError> {
-    todo!()
+pub async fn find(store: &Store, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError> {
+    store.find("select id, name, created_at from workspaces where id = $1", args![id], workspace).await
+}
+
+pub async fn find_by_name(store: &Store, name: &str) -> Result<Option<Workspace>, StoreError> {
+    store.find("select id, name, created_at from workspaces where name = $1", args![name], workspace).await
 }
 
 /// All workspaces, newest first: for the operator only.
-pub async fn list(_store: &Store, _page: &PageRequest) -> Result<Page<Workspace>, StoreError> {
-    todo!()
+pub async fn list(store: &Store, page: &PageRequest) -> Result<Page<Workspace>, StoreError> {
+    let after = Cursor::after(page.after.as_deref())?;
+    let workspaces = store
+        .all(
+            "select id, name, created_at from workspaces where (created_at, id) < ($1, $2) \
+             order by created_at desc, id desc limit $3",
+            args![after.at_ms, after.id, page.limit.saturating_add(1)],
+            workspace,
+        )
+        .await?;
+    Ok(Page::cut(workspaces, page.limit, |workspace| {
+        Cursor::text(workspace.created_at, workspace.id.as_str())
+    }))
 }
 
 /// Makes a workspace and its `agent_default`. A taken name is a
@@ -38,7 +58,24 @@ pub struct Create {
 impl Write for Create {
     type Output = Workspace;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<Workspace, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Workspace, StoreError> {
+        let Workspace { id, name, created_at } = &self.workspace;
+        let made = tx
+            .execute(
+                "insert into workspaces (id, name, created_at) values ($1, $2, $3) on conflict do nothing",
+                args![id, name, *created_at],
+            )
+            .await?;
+        if made == 0 {
+            return Err(StoreError::Conflict(format!("there is a workspace named `{name}` already")));
+        }
+        let agent = agents::Create {
+            workspace_id: id.clone(),
+            id: AgentId::default_agent(),
+            definition: self.default_agent.clone(),
+            at: *created_at,
+        };
+        agent.apply(tx).await?;
+        Ok(self.workspace.clone())
     }
 }

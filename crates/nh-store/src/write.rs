@@ -1,6 +1,10 @@
 use std::future::Future;
 
-use crate::StoreError;
+use sqlx::{SqlSafeStr, SqlStr};
+
+use crate::rows::{Rows, Texts};
+use crate::sql::{Arg, Connection, Row};
+use crate::{EngineKind, StoreError};
 
 /// One write. It is queued, and the store's one writer applies it with others
 /// in one transaction; the answer comes once that is committed.
@@ -17,8 +21,150 @@ pub trait Write: Send + Sync + 'static {
         &'t self,
         tx: &'t mut Tx,
     ) -> impl Future<Output = Result<Self::Output, StoreError>> + Send + 't;
+
+    /// Applies those of one batch that have the same type, with one answer for
+    /// each, in order; an error in place of the answers spoils the batch. A
+    /// type that is written often overrides this with one statement for all.
+    fn apply_group<'t>(
+        group: &'t [&'t Self],
+        tx: &'t mut Tx,
+    ) -> impl Future<Output = Result<Vec<Result<Self::Output, StoreError>>, StoreError>> + Send + 't {
+        async move {
+            let mut answers = Vec::with_capacity(group.len());
+            for write in group {
+                let changes = tx.changes;
+                match write.apply(tx).await {
+                    Err(error) if tx.failed || tx.changes != changes => return Err(error),
+                    answer => answers.push(answer),
+                }
+            }
+            Ok(answers)
+        }
+    }
 }
 
 /// An open transaction. Only this crate can run statements in it; others
 /// compose the writes that are here by calling their `apply`.
-pub struct Tx;
+pub struct Tx {
+    connection: Connection,
+    texts: Texts,
+    /// Rows changed since it began: tells whether a write that failed left
+    /// something behind.
+    changes: u64,
+    /// A statement failed: nothing of this transaction may be committed.
+    failed: bool,
+}
+
+impl Tx {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, texts: Texts::default(), changes: 0, failed: false }
+    }
+
+    pub(crate) fn engine(&self) -> EngineKind {
+        self.connection.engine()
+    }
+
+    /// Whether a statement failed, so that nothing of this may be committed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
+        (self.changes, self.failed) = (0, false);
+        self.connection.command(self.engine().begin()).await
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
+        if self.failed {
+            // PostgreSQL would answer this commit with a silent rollback.
+            return Err(StoreError::Corrupt("a commit after a failed statement was stopped".to_owned()));
+        }
+        self.connection.command("commit").await
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
+        self.connection.command("rollback").await
+    }
+
+    pub(crate) async fn close(self) -> Result<(), StoreError> {
+        self.connection.close().await
+    }
+
+    /// Runs a statement that reads.
+    pub(crate) async fn select(
+        &mut self,
+        sql: impl SqlSafeStr,
+        args: Vec<Arg>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.connection.fetch(sql.into_sql_str(), args).await;
+        self.failed |= rows.is_err();
+        rows
+    }
+
+    /// Runs a statement that changes rows; tells how many it changed.
+    pub(crate) async fn execute(
+        &mut self,
+        sql: impl SqlSafeStr,
+        args: Vec<Arg>,
+    ) -> Result<u64, StoreError> {
+        let changed = self.connection.execute(sql.into_sql_str(), args).await;
+        self.failed |= changed.is_err();
+        self.changes += *changed.as_ref().unwrap_or(&0);
+        changed
+    }
+
+    /// Runs a statement that changes rows and returns each of them.
+    pub(crate) async fn returning(
+        &mut self,
+        sql: impl SqlSafeStr,
+        args: Vec<Arg>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.connection.fetch(sql.into_sql_str(), args).await;
+        self.failed |= rows.is_err();
+        self.changes += rows.as_ref().map_or(0, |rows| rows.len() as u64);
+        rows
+    }
+
+    /// [`Tx::execute`] with `rows` in place of the word `ROWS`.
+    pub(crate) async fn execute_rows(
+        &mut self,
+        template: &'static str,
+        rows: Rows,
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        for (sql, args) in self.statements(template, rows) {
+            changed += self.execute(sql, args).await?;
+        }
+        Ok(changed)
+    }
+
+    /// [`Tx::select`] with `rows` in place of the word `ROWS`.
+    pub(crate) async fn select_rows(
+        &mut self,
+        template: &'static str,
+        rows: Rows,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut selected = Vec::new();
+        for (sql, args) in self.statements(template, rows) {
+            selected.extend(self.select(sql, args).await?);
+        }
+        Ok(selected)
+    }
+
+    /// [`Tx::returning`] with `rows` in place of the word `ROWS`.
+    pub(crate) async fn returning_rows(
+        &mut self,
+        template: &'static str,
+        rows: Rows,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut returned = Vec::new();
+        for (sql, args) in self.statements(template, rows) {
+            returned.extend(self.returning(sql, args).await?);
+        }
+        Ok(returned)
+    }
+
+    fn statements(&mut self, template: &'static str, rows: Rows) -> Vec<(SqlStr, Vec<Arg>)> {
+        rows.statements(template, &mut self.texts)
+    }
+}

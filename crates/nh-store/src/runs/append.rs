@@ -1,10 +1,17 @@
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState};
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
 use super::EventRow;
-use crate::{StoreError, Tx, Write};
+use super::insert::insert_events;
+use crate::columns::Columns;
+use crate::rows::Rows;
+use crate::sql::{Arg, args, to_json};
+use crate::{EngineKind, StoreError, Tx, Write};
 
 /// Appends events and changes the run's row, only while `epoch` is still the
 /// row's and the run has not ended: else nothing changes and the answer is
@@ -49,7 +56,131 @@ pub enum Appended {
 impl Write for Append {
     type Output = Appended;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<Appended, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Appended, StoreError> {
+        let done = append(tx, &[self]).await?;
+        if done.is_empty() { self.why_not(tx).await } else { Ok(Appended::Done) }
     }
+
+    async fn apply_group<'t>(
+        group: &'t [&'t Self],
+        tx: &'t mut Tx,
+    ) -> Result<Vec<Result<Appended, StoreError>>, StoreError> {
+        let mut answers: Vec<Option<Result<Appended, StoreError>>> = vec![None; group.len()];
+        // One statement changes a row once, so a run's second append of this
+        // batch waits for the next round.
+        let mut waiting: Vec<usize> = (0..group.len()).collect();
+        while !waiting.is_empty() {
+            let mut round: BTreeMap<RunId, usize> = BTreeMap::new();
+            waiting.retain(|&place| match round.entry(group[place].run_id) {
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                    false
+                }
+                Entry::Occupied(_) => true,
+            });
+            let appends: Vec<&Append> = round.values().map(|&place| group[place]).collect();
+            let done = append(tx, &appends).await?;
+            for (run_id, place) in round {
+                answers[place] = Some(match done.contains(&run_id) {
+                    true => Ok(Appended::Done),
+                    false => group[place].why_not(tx).await,
+                });
+            }
+            if tx.has_failed() {
+                return Err(StoreError::Conflict("a statement of the batch failed".to_owned()));
+            }
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Appended::Fenced))).collect())
+    }
+}
+
+impl Append {
+    fn row(&self) -> Result<Vec<Arg>, StoreError> {
+        let ending = self.change.ending.as_ref();
+        let result = ending.and_then(|ending| ending.result.as_ref());
+        let error = ending.and_then(|ending| ending.error.as_ref());
+        Ok(args![
+            self.run_id,
+            &self.workspace_id,
+            self.epoch,
+            self.events.first().map(|event| event.seq - 1),
+            self.events.last().map(|event| event.seq),
+            self.change.state.as_str(),
+            self.change.started_at,
+            ending.map(|ending| ending.finished_at),
+            self.change.release || ending.is_some(),
+            ending.map(|ending| to_json(&ending.usage)).transpose()?,
+            error.map(to_json).transpose()?,
+            result.map(to_json).transpose()?,
+        ])
+    }
+
+    /// Why the row was not changed.
+    async fn why_not(&self, tx: &mut Tx) -> Result<Appended, StoreError> {
+        let rows = tx
+            .select(
+                "select epoch, last_seq from runs \
+                 where id = $1 and workspace_id = $2 and finished_at is null",
+                args![self.run_id, &self.workspace_id],
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(Appended::Fenced) };
+        let mut columns = Columns::of(row);
+        if columns.int()? != self.epoch {
+            return Ok(Appended::Fenced);
+        }
+        Err(StoreError::Conflict(format!(
+            "the journal of run {} is at event {}, so event {} cannot follow",
+            self.run_id,
+            columns.int()?,
+            self.events.first().map_or(0, |event| event.seq),
+        )))
+    }
+}
+
+/// The runs of which the row was changed; only their events are kept. No run
+/// may come twice. Goes by the runs' ids in order.
+async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreError> {
+    lock(tx, appends).await?;
+    let mut rows = Rows::new(12);
+    for append in appends {
+        rows.push(append.row()?);
+    }
+    let changed = tx
+        .returning_rows(
+            "with given (run_id, run_workspace, held_epoch, before_seq, new_seq, new_state, begun_at, ended_at, \
+             released, used, failure, outcome) as (values ROWS) \
+             update runs set state = given.new_state, started_at = coalesce(given.begun_at, started_at), \
+             finished_at = given.ended_at, last_seq = coalesce(given.new_seq, last_seq), \
+             owner = case when given.released = 1 then null else owner end, \
+             usage = coalesce(given.used, usage), error = given.failure, result = given.outcome \
+             from given where id = given.run_id and workspace_id = given.run_workspace \
+             and epoch = given.held_epoch and finished_at is null \
+             and (given.before_seq is null or last_seq = given.before_seq) returning id",
+            rows,
+        )
+        .await?;
+    let changed: Vec<RunId> =
+        changed.iter().map(|row| Columns::of(row).parse()).collect::<Result<_, StoreError>>()?;
+    let journals = appends.iter().filter(|append| changed.contains(&append.run_id));
+    insert_events(tx, journals.map(|append| (append.run_id, append.events.as_slice()))).await?;
+    Ok(changed)
+}
+
+/// On PostgreSQL, rows are locked in the order of their ids, so that two nodes
+/// cannot wait for each other.
+async fn lock(tx: &mut Tx, appends: &[&Append]) -> Result<(), StoreError> {
+    if tx.engine() == EngineKind::Sqlite || appends.len() < 2 {
+        return Ok(());
+    }
+    let mut rows = Rows::new(1);
+    for append in appends {
+        rows.push(args![append.run_id]);
+    }
+    tx.select_rows(
+        "select id from runs where id in (select column1 from (values ROWS) as given) order by id for update",
+        rows,
+    )
+    .await
+    .map(drop)
 }

@@ -1,7 +1,11 @@
 use nh_types::run::RunState;
 use nh_types::{RunId, Timestamp, WorkspaceId};
+use sqlx::AssertSqlSafe;
 
 use super::EventRow;
+use super::insert::insert_events;
+use crate::columns::Columns;
+use crate::sql::args;
 use crate::{StoreError, Tx, Write};
 
 /// Cancels a run that nobody carries out; asks the owner of any other.
@@ -30,7 +34,31 @@ pub enum CancelOutcome {
 impl Write for CancelUnowned {
     type Output = CancelOutcome;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<CancelOutcome, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<CancelOutcome, StoreError> {
+        let sql = format!(
+            "select state, owner, last_seq from runs where id = $1 and workspace_id = $2 {}",
+            tx.engine().for_update()
+        );
+        // Only this crate's own words were put together.
+        let rows = tx.select(AssertSqlSafe(sql), args![self.run_id, &self.workspace_id]).await?;
+        let Some(row) = rows.first() else { return Ok(CancelOutcome::Missing) };
+        let mut columns = Columns::of(row);
+        let state: RunState = columns.parse()?;
+        if state.is_terminal() {
+            return Ok(CancelOutcome::Finished(state));
+        }
+        if columns.optional_text()?.is_some() {
+            tx.execute("update runs set cancel_requested = 1 where id = $1", args![self.run_id]).await?;
+            return Ok(CancelOutcome::Requested);
+        }
+        let event = EventRow { seq: columns.int()? + 1, ..self.event.clone() };
+        tx.execute(
+            "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
+             epoch = epoch + 1 where id = $4",
+            args![RunState::Cancelled.as_str(), self.at, event.seq, self.run_id],
+        )
+        .await?;
+        insert_events(tx, std::iter::once((self.run_id, std::slice::from_ref(&event)))).await?;
+        Ok(CancelOutcome::Cancelled)
     }
 }

@@ -1,5 +1,9 @@
+use sqlx::AssertSqlSafe;
+
 use super::RunRecord;
-use crate::{StoreError, Tx, Write};
+use super::record::{record, run_columns};
+use crate::sql::args;
+use crate::{EngineKind, StoreError, Tx, Write};
 
 /// Takes unowned PENDING or RUNNING runs for `node`, oldest first, and raises
 /// their epochs. On PostgreSQL a run whose owner's lease has expired or is gone
@@ -15,8 +19,28 @@ impl Write for Claim {
     /// Oldest first.
     type Output = Vec<RunRecord>;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<Vec<RunRecord>, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Vec<RunRecord>, StoreError> {
+        let engine = tx.engine();
+        let unowned = match engine {
+            EngineKind::Sqlite => "runs.owner is null".to_owned(),
+            EngineKind::Postgres => format!(
+                "(runs.owner is null or not exists \
+                 (select 1 from nodes where nodes.id = runs.owner and nodes.expires_at > {}))",
+                engine.now_ms()
+            ),
+        };
+        let sql = format!(
+            "with picked (run_id) as materialized (select id from runs where finished_at is null \
+             and state in ('PENDING', 'RUNNING') and {unowned} order by id limit $2 {}) \
+             update runs set owner = $1, epoch = epoch + 1 from picked where id = picked.run_id returning {}",
+            engine.skip_locked(),
+            run_columns!()
+        );
+        // Only this crate's own words were put together.
+        let rows = tx.returning(AssertSqlSafe(sql), args![&self.node, self.limit]).await?;
+        let mut runs: Vec<RunRecord> = rows.iter().map(record).collect::<Result<_, _>>()?;
+        runs.sort_by_key(|run| run.id);
+        Ok(runs)
     }
 }
 
@@ -29,7 +53,11 @@ impl Write for ReleaseAll {
     /// How many runs had an owner.
     type Output = u64;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<u64, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        tx.execute(
+            "update runs set owner = null where finished_at is null and owner is not null",
+            args![],
+        )
+        .await
     }
 }

@@ -1,6 +1,8 @@
 use nh_types::RunId;
 
 use super::{EventRow, RunRecord};
+use crate::rows::Rows;
+use crate::sql::{args, to_json};
 use crate::{StoreError, Tx, Write};
 
 /// Stores a new run with its first events. `run.last_seq` is taken from the
@@ -15,7 +17,76 @@ pub struct Insert {
 impl Write for Insert {
     type Output = RunId;
 
-    async fn apply<'t>(&'t self, _tx: &'t mut Tx) -> Result<RunId, StoreError> {
-        todo!()
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<RunId, StoreError> {
+        insert(tx, &[self]).await?;
+        Ok(self.run.id)
     }
+
+    async fn apply_group<'t>(
+        group: &'t [&'t Self],
+        tx: &'t mut Tx,
+    ) -> Result<Vec<Result<RunId, StoreError>>, StoreError> {
+        insert(tx, group).await?;
+        Ok(group.iter().map(|insert| Ok(insert.run.id)).collect())
+    }
+}
+
+async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
+    let mut runs = Rows::new(21);
+    for Insert { run, events } in group {
+        runs.push(args![
+            run.id,
+            &run.workspace_id,
+            &run.target,
+            run.run_type.as_str(),
+            run.state.as_str(),
+            &run.scopes,
+            &run.created_by,
+            run.created_at,
+            run.started_at,
+            run.finished_at,
+            run.deadline_at,
+            run.owner.as_deref(),
+            run.epoch,
+            run.cancel_requested,
+            events.last().map_or(0, |event| event.seq),
+            to_json(&run.usage)?,
+            run.error.as_ref().map(to_json).transpose()?,
+            to_json(&run.metadata)?,
+            to_json(&run.input)?,
+            to_json(&run.definition)?,
+            run.result.as_ref().map(to_json).transpose()?,
+        ]);
+    }
+    tx.execute_rows(
+        "with given (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, input, \
+         definition, result) as (values ROWS) \
+         insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, input, \
+         definition, result) select * from given where id is not null",
+        runs,
+    )
+    .await?;
+    insert_events(tx, group.iter().map(|insert| (insert.run.id, insert.events.as_slice()))).await
+}
+
+/// Appends to the journals of several runs.
+pub(super) async fn insert_events<'e>(
+    tx: &mut Tx,
+    journals: impl Iterator<Item = (RunId, &'e [EventRow])>,
+) -> Result<(), StoreError> {
+    let mut rows = Rows::new(5);
+    for (run_id, events) in journals {
+        for event in events {
+            rows.push(args![run_id, event.seq, &event.kind, event.at, to_json(&event.data)?]);
+        }
+    }
+    tx.execute_rows(
+        "with given (run_id, seq, kind, at, data) as (values ROWS) \
+         insert into run_events (run_id, seq, kind, at, data) select * from given where run_id is not null",
+        rows,
+    )
+    .await
+    .map(drop)
 }

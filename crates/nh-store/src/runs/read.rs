@@ -1,7 +1,10 @@
 use nh_types::run::{RunState, RunType};
 use nh_types::{Page, PageRequest, RunId, Timestamp, WorkspaceId};
 
+use super::record::{event, record, run_columns, run_columns_of_a_list};
 use super::{EventRow, RunRecord};
+use crate::columns::Columns;
+use crate::sql::args;
 use crate::{Store, StoreError};
 
 /// Which runs a list holds; an absent field does not narrow it.
@@ -17,39 +20,98 @@ pub struct RunFilter {
 }
 
 pub async fn find(
-    _store: &Store,
-    _workspace_id: &WorkspaceId,
-    _run_id: RunId,
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    run_id: RunId,
 ) -> Result<Option<RunRecord>, StoreError> {
-    todo!()
+    store
+        .find(
+            concat!("select ", run_columns!(), " from runs where id = $1 and workspace_id = $2"),
+            args![run_id, workspace_id],
+            record,
+        )
+        .await
 }
 
 /// The journal after `after_seq` (0: from its start), in order.
 pub async fn events(
-    _store: &Store,
-    _workspace_id: &WorkspaceId,
-    _run_id: RunId,
-    _after_seq: i64,
-    _limit: u32,
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    run_id: RunId,
+    after_seq: i64,
+    limit: u32,
 ) -> Result<Vec<EventRow>, StoreError> {
-    todo!()
+    store
+        .all(
+            "select seq, kind, at, data from run_events where run_id = $1 and seq > $2 \
+             and exists (select 1 from runs where id = $1 and workspace_id = $3) order by seq limit $4",
+            args![run_id, after_seq, workspace_id, limit],
+            event,
+        )
+        .await
 }
 
-/// Newest first.
+/// Newest first. What may be long is left out: `input` and `definition` are
+/// null and `result` is absent in every run of a list; [`find`] has them.
 pub async fn list(
-    _store: &Store,
-    _workspace_id: &WorkspaceId,
-    _filter: &RunFilter,
-    _page: &PageRequest,
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    filter: &RunFilter,
+    page: &PageRequest,
 ) -> Result<Page<RunRecord>, StoreError> {
-    todo!()
+    // Greater than every UUID in text.
+    let mut before = "g".to_owned();
+    if let Some(cursor) = &page.after {
+        let last: Result<RunId, _> = cursor.parse();
+        before = last.map_err(|_| StoreError::InvalidCursor(cursor.chars().take(80).collect()))?.to_string();
+    }
+    let runs = store
+        .all(
+            concat!(
+                "select ",
+                run_columns_of_a_list!(),
+                " from runs where workspace_id = $1 and id < $2 and ($3 is null or state = $3) \
+                 and ($4 is null or target = $4) and ($5 is null or run_type = $5) \
+                 and ($6 is null or created_at >= $6) and ($7 is null or created_at < $7) \
+                 order by id desc limit $8"
+            ),
+            args![
+                workspace_id,
+                before,
+                filter.state.map(RunState::as_str),
+                filter.target.as_deref(),
+                filter.run_type.map(RunType::as_str),
+                filter.created_after,
+                filter.created_before,
+                page.limit.saturating_add(1),
+            ],
+            record,
+        )
+        .await?;
+    Ok(Page::cut(runs, page.limit, |run| run.id.to_string()))
 }
 
-/// The unfinished runs of `node` that somebody wants cancelled.
-pub async fn cancel_requests(_store: &Store, _node: &str) -> Result<Vec<RunId>, StoreError> {
-    todo!()
+/// The unfinished runs of `node` that somebody wants cancelled. Of every
+/// workspace: for the engine only.
+pub async fn cancel_requests(store: &Store, node: &str) -> Result<Vec<RunId>, StoreError> {
+    store
+        .all(
+            "select id from runs where owner = $1 and finished_at is null and cancel_requested = 1 order by id",
+            args![node],
+            |row| Columns::of(row).parse(),
+        )
+        .await
 }
 
-pub async fn count_unfinished(_store: &Store, _workspace_id: &WorkspaceId) -> Result<i64, StoreError> {
-    todo!()
+pub async fn count_unfinished(store: &Store, workspace_id: &WorkspaceId) -> Result<i64, StoreError> {
+    // The empty text keeps the planner from walking all runs of the workspace
+    // by the other index: of the unfinished there are few.
+    let count = store
+        .find(
+            "select count(*) from runs where finished_at is null and workspace_id || '' = $1",
+            args![workspace_id],
+            |row| Columns::of(row).int(),
+        )
+        .await?;
+    Ok(count.unwrap_or(0))
 }

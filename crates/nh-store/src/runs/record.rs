@@ -3,6 +3,10 @@ use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{RunId, ScopeSet, Timestamp, WorkspaceId};
 use serde_json::{Map, Value};
 
+use crate::StoreError;
+use crate::columns::Columns;
+use crate::sql::Row;
+
 /// A run as the store keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
@@ -42,4 +46,54 @@ pub struct EventRow {
     pub kind: String,
     pub at: Timestamp,
     pub data: Value,
+}
+
+/// The columns that [`record`] reads, in its order.
+macro_rules! run_columns {
+    () => {
+        "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
+         deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, input, definition, result"
+    };
+}
+pub(super) use run_columns;
+
+/// The same for lists, which leave out what may be long.
+macro_rules! run_columns_of_a_list {
+    () => {
+        "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
+         deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, 'null', 'null', null"
+    };
+}
+pub(super) use run_columns_of_a_list;
+
+pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(RunRecord {
+        id: columns.parse()?,
+        workspace_id: columns.parse()?,
+        target: columns.text()?,
+        run_type: columns.parse()?,
+        state: columns.parse()?,
+        scopes: columns.scopes()?,
+        created_by: columns.text()?,
+        created_at: columns.time()?,
+        started_at: columns.optional_time()?,
+        finished_at: columns.optional_time()?,
+        deadline_at: columns.optional_time()?,
+        owner: columns.optional_text()?,
+        epoch: columns.int()?,
+        cancel_requested: columns.flag()?,
+        last_seq: columns.int()?,
+        usage: columns.json()?,
+        error: columns.optional_json()?,
+        metadata: columns.json()?,
+        input: columns.json()?,
+        definition: columns.json()?,
+        result: columns.optional_json()?,
+    })
+}
+
+pub(super) fn event(row: &Row) -> Result<EventRow, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(EventRow { seq: columns.int()?, kind: columns.text()?, at: columns.time()?, data: columns.json()? })
 }

@@ -1,0 +1,160 @@
+//! How each engine is connected to.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, PgConnection, SqliteConnection};
+use tokio::time::timeout;
+
+use crate::sql::{Connection, Readers};
+use crate::{StoreError, Tx, migrations};
+
+/// How long a connection, or a reader out of the pool, is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long SQLite waits for another process, such as the command line beside
+/// a running hub, to let go of the write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// PostgreSQL ends a statement that runs longer, so that none waits forever.
+const STATEMENT_TIMEOUT_MS: &str = "30000";
+
+const SQLITE_READERS: u32 = 4;
+const POSTGRES_READERS: u32 = 16;
+const PREPARED_STATEMENTS: usize = 256;
+
+/// Where the store is.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Sqlite(PathBuf),
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl Target {
+    pub(crate) fn postgres(url: &SecretString) -> Result<Self, StoreError> {
+        let url = url.expose_secret();
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(StoreError::Settings(
+                "the store's URL does not begin with `postgres://`; only PostgreSQL is reached by a URL, \
+                 and without one the hub keeps its rows in SQLite"
+                    .to_owned(),
+            ));
+        }
+        // The parser's own words may repeat the URL, which may hold a password.
+        let options = PgConnectOptions::from_str(url).map_err(|_| {
+            StoreError::Settings(
+                "the store's URL cannot be read; write it as postgres://user:password@host:port/database"
+                    .to_owned(),
+            )
+        })?;
+        let options = options
+            .application_name("neuralhub")
+            .statement_cache_capacity(PREPARED_STATEMENTS)
+            .disable_statement_logging();
+        Ok(Self::Postgres(Box::new(options)))
+    }
+
+    /// Makes what is missing and brings the schema up to date. Its connection
+    /// has no time-out for statements: a migration may take its time.
+    pub(crate) async fn prepare(&self) -> Result<(), StoreError> {
+        use sqlx::Connection as _;
+        match self {
+            Self::Sqlite(path) => {
+                create_private(path)?;
+                let mut connection = self.sqlite_writer(path).await?;
+                migrations::run_sqlite(&mut connection).await?;
+                connection.close().await?;
+            }
+            Self::Postgres(options) => {
+                let mut connection = connect_postgres(options).await?;
+                migrations::run_postgres(&mut connection).await?;
+                connection.close().await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn connect_writer(&self) -> Result<Tx, StoreError> {
+        let connection = match self {
+            Self::Sqlite(path) => Connection::Sqlite(Box::new(self.sqlite_writer(path).await?)),
+            Self::Postgres(options) => {
+                Connection::Postgres(Box::new(connect_postgres(&with_time_out(options)).await?))
+            }
+        };
+        Ok(Tx::new(connection))
+    }
+
+    /// Readers connect when they are needed.
+    pub(crate) fn readers(&self) -> Readers {
+        match self {
+            Self::Sqlite(path) => {
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(SQLITE_READERS)
+                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .test_before_acquire(false)
+                    .idle_timeout(None)
+                    .max_lifetime(None);
+                Readers::Sqlite(pool.connect_lazy_with(sqlite(path).read_only(true)))
+            }
+            Self::Postgres(options) => {
+                let pool = PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
+                Readers::Postgres(pool.connect_lazy_with(with_time_out(options)))
+            }
+        }
+    }
+
+    async fn sqlite_writer(&self, path: &Path) -> Result<SqliteConnection, StoreError> {
+        let options = sqlite(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // 16 MB at most, and a log of 16 MB before it is written back:
+            // fewer, larger write-backs while thousands of commits go by.
+            .pragma("cache_size", "-16384")
+            .pragma("wal_autocheckpoint", "4096")
+            .pragma("journal_size_limit", "67108864");
+        options.connect().await.map_err(|error| StoreError::Settings(format!(
+            "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, and may this user write there?",
+            path.display()
+        )))
+    }
+}
+
+fn sqlite(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(PREPARED_STATEMENTS)
+        .disable_statement_logging()
+}
+
+fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)])
+}
+
+async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    match timeout(CONNECT_TIMEOUT, options.connect()).await {
+        Ok(connected) => connected.map_err(|error| match error {
+            sqlx::Error::Database(error) => StoreError::Settings(format!(
+                "PostgreSQL at {} refuses the connection: {error}; check the user, password and database in the store's URL",
+                options.get_host()
+            )),
+            error => StoreError::Unavailable(Arc::new(error)),
+        }),
+        Err(_elapsed) => Err(StoreError::TimedOut { after_ms: CONNECT_TIMEOUT.as_millis() as u64 }),
+    }
+}
+
+/// Makes the file for its owner alone before SQLite would make it for all; the
+/// files beside it (`-wal`, `-shm`) take over its mode.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let opened = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    opened.map(drop).map_err(|error| {
+        StoreError::Settings(format!("the store's file {} cannot be made: {error}", path.display()))
+    })
+}
