@@ -1,0 +1,13 @@
+//! One file per command: what it takes, and what it does.
+
+pub mod agents;
+pub mod chat;
+pub mod config;
+pub mod doctor;
+pub mod keys;
+pub mod models;
+pub mod run;
+pub mod runs;
+pub mod serve;
+pub mod users;
+pub mod workspaces;

@@ -1,0 +1,128 @@
+//! `neuralhub runs`.
+
+use clap::{Args, Subcommand};
+use nh_types::RunId;
+use nh_types::run::{RunList, RunState, RunView};
+use serde_json::{Value, json};
+
+use crate::cli::ClientArgs;
+use crate::client::{Client, segment};
+use crate::exit::Failure;
+use crate::output;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Runs {
+    #[command(subcommand)]
+    command: Option<RunsCommand>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// List runs, newest first
+    List(List),
+    /// Show a run with its tool calls
+    Show(One),
+    /// Cancel a run
+    Cancel(One),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only runs in this state, such as RUNNING or FAILED
+    #[arg(long)]
+    state: Option<RunState>,
+    /// Only runs of this agent or tool
+    #[arg(long)]
+    target: Option<String>,
+    /// At most so many, 1 to 1000
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+struct One {
+    /// The run's id
+    run_id: RunId,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Runs {
+    pub async fn perform(self) -> Result<(), Failure> {
+        match self.command {
+            None => self.list.perform().await,
+            Some(RunsCommand::List(list)) => list.perform().await,
+            Some(RunsCommand::Show(one)) => one.show().await,
+            Some(RunsCommand::Cancel(one)) => one.cancel().await,
+        }
+    }
+}
+
+impl List {
+    async fn perform(self) -> Result<(), Failure> {
+        let client = Client::new(&self.client)?;
+        let mut path = format!("/v1/runs?limit={}", self.limit);
+        if let Some(state) = self.state {
+            path.push_str(&format!("&state={state}"));
+        }
+        if let Some(target) = &self.target {
+            path.push_str(&format!("&target={}", segment(target)));
+        }
+        if self.client.output.json {
+            return output::json(&client.get::<Value>(&path).await?);
+        }
+        let list: RunList = client.get(&path).await?;
+        let rows = list.runs.into_iter().map(|run| {
+            [run.run_id.to_string(), run.target, run.state.to_string(), run.created_at.to_string(), cost(run.usage.cost_usd)]
+        });
+        output::table(["RUN", "TARGET", "STATE", "CREATED", "COST"], rows, "No runs yet.")
+    }
+}
+
+impl One {
+    fn path(&self) -> String {
+        format!("/v1/run/{}", segment(&self.run_id.to_string()))
+    }
+
+    async fn show(self) -> Result<(), Failure> {
+        let client = Client::new(&self.client)?;
+        if self.client.output.json {
+            return output::json(&client.get::<Value>(&self.path()).await?);
+        }
+        let run: RunView = client.get(&self.path()).await?;
+        output::line(format!("{}  {}  {}", run.run_id, run.target, run.state))?;
+        output::line(format!("input   {}", output::printable(&run.input.to_string())))?;
+        for call in &run.events {
+            output::line(format!("→ {} {}", call.tool, output::printable(&call.arguments.to_string())))?;
+            match (&call.output, &call.error) {
+                (Some(text), _) => output::line(format!("← {}", output::printable(text)))?,
+                (None, Some(error)) => output::line(format!("✗ {}", output::printable(&error.message)))?,
+                (None, None) => output::line("… not done yet")?,
+            }
+        }
+        match (&run.result, &run.error) {
+            (Some(Value::String(text)), _) => output::line(format!("result  {}", output::printable(text))),
+            (Some(value), _) => output::line(format!("result  {value}")),
+            (None, Some(error)) => output::line(format!("error   {} ({})", output::printable(&error.message), error.code)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    async fn cancel(self) -> Result<(), Failure> {
+        let client = Client::new(&self.client)?;
+        let run: Value = client.post(&format!("{}/cancel", self.path()), &json!({})).await?;
+        if self.client.output.json {
+            return output::json(&run);
+        }
+        output::line(format!("{} is {}", self.run_id, run["state"].as_str().unwrap_or("being cancelled")))
+    }
+}
+
+fn cost(cost_usd: Option<f64>) -> String {
+    cost_usd.map_or_else(|| "unknown".to_owned(), |cost| format!("${cost:.4}"))
+}

@@ -1,0 +1,238 @@
+//! A hub from start to end: what is opened in which order, and closed again.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use nh_agents::Hub;
+use nh_agents::tools::{BuiltinSetup, Tools};
+use nh_http::Outbound;
+use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
+use nh_server::{App, AppSetup, FirstKey, Metrics};
+use nh_store::Store;
+use nh_store::seals::{self, Proof, Sealer};
+use nh_types::{SharedClock, SharedIds, SystemClock, SystemIds};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::lock::DataLock;
+use crate::{local, output};
+
+/// How long running steps may go on after a stop was asked for. The server
+/// drains beside them; both together stay below 30 s.
+const RUNS_GRACE: Duration = Duration::from_secs(20);
+
+/// The variable that holds the operator's own first key.
+const BOOTSTRAP_KEY: &str = "NEURALHUB_BOOTSTRAP_KEY";
+
+/// The file in the data directory that holds the first key otherwise.
+const FIRST_KEY_FILE: &str = "first-key";
+
+/// The parts of a running hub that must be closed in order.
+struct Parts {
+    store: Store,
+    hub: Hub,
+    app: Arc<App>,
+    usage: UsageSink,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+struct Listeners {
+    main: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains.
+pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &Path) -> Result<(), Failure> {
+    local::make_data_dir(data_dir)?;
+    let listeners = Listeners::bind(&config).await?;
+    let address = listeners.main.local_addr().map_err(anyhow::Error::new)?;
+    let _lock = match config.store.url {
+        // Nodes share PostgreSQL; the rows' own leases keep them apart.
+        Some(_) => None,
+        None => Some(DataLock::take(data_dir, &format!("process {} at http://{address}", std::process::id()))?),
+    };
+    let mut stop = Stop::listen()?;
+    let metrics = Metrics::install().context("the metrics cannot be set up")?;
+    let parts = open(config, providers, data_dir, &listeners, metrics).await?;
+    tracing::info!(%address, data_dir = %data_dir.display(), version = env!("CARGO_PKG_VERSION"), "the hub is up");
+
+    if let Some(listener) = listeners.metrics {
+        parts.tasks.spawn(nh_server::serve_metrics(listener, parts.app.clone()));
+    }
+    let serving = parts.tasks.spawn(nh_server::serve(listeners.main, parts.app.clone()));
+    output::line(format!("listening on http://{address}"))?;
+
+    let reason = stop.asked().await;
+    tracing::info!(reason, "stopping: no new work is taken, and what runs is finished or parked");
+    tokio::select! {
+        ended = close(&parts, serving) => ended?,
+        _ = stop.asked() => return Err(anyhow!("stopped at once; what was unfinished goes on at the next start").into()),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, anyhow::Error> {
+        let main = bind(config.server.bind, "bind").await?;
+        let metrics = match config.server.metrics_bind {
+            Some(address) => Some(bind(address, "metrics_bind").await?),
+            None => None,
+        };
+        Ok(Self { main, metrics })
+    }
+
+    /// What no tool may reach.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let listeners = [Some(&self.main), self.metrics.as_ref()];
+        listeners.into_iter().flatten().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, anyhow::Error> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("{address} cannot be listened on; choose another with [server] {setting}"))
+}
+
+async fn open(
+    config: Config,
+    providers: Vec<ResolvedProvider>,
+    data_dir: &Path,
+    listeners: &Listeners,
+    metrics: Metrics,
+) -> Result<Parts, anyhow::Error> {
+    let (clock, ids): (SharedClock, SharedIds) = (Arc::new(SystemClock), Arc::new(SystemIds));
+    let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let store = local::store(&config, data_dir).await?;
+    prove_master_key(&config, data_dir, &store, ids.clone()).await?;
+    first_start(&store, data_dir).await?;
+
+    say_what_models(&providers);
+    let (usage, writer) = UsageSink::new(UsageSink::DEFAULT_CAPACITY_ROWS);
+    tasks.spawn(writer.run(store.clone()));
+    let operator = Outbound::operator()?;
+    let models = Models::new(ModelsSetup {
+        providers,
+        http: operator.clone(),
+        default_model: config.agents.default_model.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+        usage: usage.clone(),
+    });
+    let tools = Tools::builtin(BuiltinSetup {
+        guarded: Outbound::guarded(&config.http, listeners.addresses())?,
+        operator,
+        search: &config.search,
+        environment: &|name| std::env::var(name).ok(),
+    })?;
+    let hub = Hub::start(
+        store.clone(),
+        models.clone(),
+        tools,
+        clock.clone(),
+        ids.clone(),
+        &config.engine,
+        stopping.clone(),
+    )
+    .await?;
+    let app = App::new(AppSetup {
+        settings: config.server,
+        hub: hub.clone(),
+        store: store.clone(),
+        models,
+        clock,
+        ids,
+        metrics,
+        stopping: stopping.clone(),
+    });
+    Ok(Parts { store, hub, app, usage, tasks, stopping })
+}
+
+/// In the order in which each still needs the next: answers and runs, the
+/// usage that they recorded, the store.
+async fn close(parts: &Parts, serving: JoinHandle<io::Result<()>>) -> Result<(), anyhow::Error> {
+    parts.stopping.cancel();
+    let ((), served) = tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), serving);
+    parts.usage.flush().await;
+    parts.store.close().await;
+    served.context("the server stopped by itself")?.context("the server could not end well")
+}
+
+async fn prove_master_key(
+    config: &Config,
+    data_dir: &Path,
+    store: &Store,
+    ids: SharedIds,
+) -> Result<(), anyhow::Error> {
+    let (current, old) = local::master_keys(config, data_dir)?;
+    match seals::prove(store, &Sealer::new(&current, &old, ids)).await? {
+        Proof::First | Proof::Same => {}
+        Proof::Rotated { secrets } => {
+            tracing::info!(secrets, "the master key was changed; the old one is no longer needed");
+        }
+    }
+    Ok(())
+}
+
+async fn first_start(store: &Store, data_dir: &Path) -> Result<(), anyhow::Error> {
+    let bootstrap = std::env::var(BOOTSTRAP_KEY).ok().filter(|key| !key.is_empty()).map(SecretString::from);
+    let file = data_dir.join(FIRST_KEY_FILE);
+    let first = nh_server::first_start(store, &SystemClock, &SystemIds, bootstrap.as_ref(), &file).await?;
+    match first.first_key {
+        FirstKey::Created { key, path } => {
+            output::note(format!("The first API key is in {}.", path.display()));
+            if std::io::stderr().is_terminal() {
+                output::note(format!("It is: {}", key.expose_secret()));
+            }
+        }
+        FirstKey::Installed => tracing::info!("the key of {BOOTSTRAP_KEY} is installed"),
+        FirstKey::BootstrapRevoked => {
+            tracing::warn!("the key of {BOOTSTRAP_KEY} was revoked once and stays so: take it out of the environment");
+        }
+        FirstKey::Present => {}
+    }
+    Ok(())
+}
+
+fn say_what_models(providers: &[ResolvedProvider]) {
+    if providers.is_empty() {
+        tracing::warn!(
+            "no model provider is configured, so agents use the built-in neuralhub/offline: it is not a language \
+             model but a planner that picks tools by their words. Set OPENROUTER_API_KEY, GEMINI_API_KEY or \
+             OPENAI_API_KEY, or add [[providers]] to the configuration"
+        );
+    }
+    for provider in providers {
+        tracing::info!(provider = provider.name, base_url = %provider.base_url, "models come from here");
+    }
+}
+
+/// SIGTERM (a service manager) and SIGINT (Ctrl-C).
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, anyhow::Error> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "Ctrl-C",
+        }
+    }
+}

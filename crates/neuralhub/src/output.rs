@@ -1,0 +1,109 @@
+//! What goes to stdout: tables on a terminal, JSON for scripts.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Prints a line; a closed pipe ends the command quietly.
+pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    fragment(text.as_ref())?;
+    fragment("\n")
+}
+
+/// Prints a piece of a line at once.
+pub fn fragment(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+        _ => Failure::Other(anyhow::Error::new(error).context("stdout cannot be written")),
+    })
+}
+
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(serde_json::to_string_pretty(value).map_err(anyhow::Error::new)?)
+}
+
+/// Says something to the person, beside the answer.
+#[allow(clippy::print_stderr)] // the one place
+pub fn note(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}
+
+/// A table with a heading; with `none` instead when it would be empty.
+pub fn table<const N: usize>(
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    none: &str,
+) -> Result<(), Failure> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(heading);
+    table.set_content_arrangement(if io::stdout().is_terminal() {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    });
+    let mut is_empty = true;
+    for row in rows {
+        is_empty = false;
+        table.add_row(row.map(|cell| printable(&cell)));
+    }
+    if is_empty {
+        note(none);
+        return Ok(());
+    }
+    table.lines().try_for_each(|row| line(row.trim_end()))
+}
+
+/// Text without what could move the terminal's cursor or colours: names and
+/// outputs come from other people and from models.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t')).collect()
+}
+
+/// The first `length` characters on one line.
+pub fn short(text: &str, length: usize) -> String {
+    let flat = printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    match flat.char_indices().nth(length) {
+        Some((end, _)) => format!("{}…", &flat[..end]),
+        None => flat,
+    }
+}
+
+/// A spinner on a terminal, for what takes over a second; nothing elsewhere.
+pub struct Waiting {
+    bar: ProgressBar,
+}
+
+impl Waiting {
+    pub fn start(text: impl Into<String>) -> Self {
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+        let bar = if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar.set_message(text.into());
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self { bar }
+    }
+
+    pub fn say(&self, text: impl Into<String>) {
+        self.bar.set_message(text.into());
+    }
+
+    /// Prints a line on stderr above the spinner.
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.bar.suspend(|| note(text));
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
