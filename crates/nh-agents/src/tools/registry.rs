@@ -1,0 +1,211 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonschema::Validator;
+use nh_http::Outbound;
+use nh_types::ScopeSet;
+use nh_types::tool::ToolView;
+use serde_json::Value;
+
+use super::calculate::Calculate;
+use super::current_time::CurrentTime;
+use super::http_fetch::HttpFetch;
+use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
+use super::web_search::WebSearch;
+use crate::search::SearchSettings;
+
+/// Of the faults of one call, this many are told.
+const MAX_FAULTS: usize = 20;
+/// A fault quotes the offending value, which may be long.
+const MAX_FAULT_CHARS: usize = 300;
+
+/// Every tool, by name. Clones are cheap and the same registry.
+#[derive(Clone)]
+pub struct Tools {
+    entries: Arc<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    tool: Arc<dyn Tool>,
+    validator: Validator,
+}
+
+/// What the built-in tools are made of.
+pub struct BuiltinSetup<'a> {
+    /// For URLs that a model or a user gives.
+    pub guarded: Outbound,
+    /// For the search provider, which is the operator's word.
+    pub operator: Outbound,
+    pub search: &'a SearchSettings,
+    /// Looks an environment variable up.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What is wrong with one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A JSON pointer into the arguments; empty for the whole.
+    pub path: String,
+    pub message: String,
+}
+
+/// A tool that cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tool `{name}` cannot be registered: {message}")]
+pub struct BadTool {
+    pub name: String,
+    pub message: String,
+}
+
+impl Tools {
+    pub fn builtin(setup: BuiltinSetup<'_>) -> Result<Self, BadTool> {
+        Self::new([
+            Arc::new(Calculate::new()) as Arc<dyn Tool>,
+            Arc::new(CurrentTime::new()),
+            Arc::new(HttpFetch::new(setup.guarded)),
+            Arc::new(WebSearch::new(setup.operator, setup.search, setup.environment)),
+        ])
+    }
+
+    /// Compiles every input schema once.
+    pub fn new(tools: impl IntoIterator<Item = Arc<dyn Tool>>) -> Result<Self, BadTool> {
+        let mut entries = BTreeMap::new();
+        for tool in tools {
+            let name = tool.spec().name.clone();
+            let bad = |message: String| BadTool { name: name.clone(), message };
+            if !is_tool_name(&name) {
+                return Err(bad("a name is 1 to 128 of A-Z a-z 0-9 _ . -".to_owned()));
+            }
+            if tool.spec().input_schema.get("type").and_then(Value::as_str) != Some("object") {
+                return Err(bad("its input schema is not of type object".to_owned()));
+            }
+            let validator = jsonschema::draft202012::options()
+                .should_validate_formats(true)
+                .build(&tool.spec().input_schema)
+                .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
+            if entries.insert(name.clone(), Entry { tool, validator }).is_some() {
+                return Err(bad("another tool has this name".to_owned()));
+            }
+        }
+        Ok(Self { entries: Arc::new(entries) })
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
+        self.entries.get(name).map(|entry| &entry.tool)
+    }
+
+    /// Sorted by name.
+    pub fn list(&self) -> impl Iterator<Item = &Arc<dyn Tool>> {
+        self.entries.values().map(|entry| &entry.tool)
+    }
+
+    /// Every tool's name, for messages.
+    pub fn names(&self) -> String {
+        self.entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The tools that work and that a run with `scopes` may call.
+    pub fn offered_to<'a>(&'a self, scopes: &'a ScopeSet) -> impl Iterator<Item = &'a ToolSpec> {
+        self.list()
+            .map(|tool| tool.spec())
+            .filter(|spec| spec.unavailable.is_none())
+            .filter(|spec| spec.scopes.iter().all(|scope| scopes.allows(*scope)))
+    }
+
+    /// As `GET /v1/tools` shows them.
+    pub fn view(&self) -> Vec<ToolView> {
+        self.list().map(|tool| view(tool.spec())).collect()
+    }
+
+    /// The one required property of a tool, if it is a string: the `input` of
+    /// a run's events is then that string itself.
+    pub fn sole_string_argument(&self, name: &str) -> Option<&str> {
+        let schema = &self.get(name)?.spec().input_schema;
+        let [required] = schema.get("required")?.as_array()?.as_slice() else {
+            return None;
+        };
+        let required = required.as_str()?;
+        let kind = schema.get("properties")?.get(required)?.get("type")?;
+        (kind == "string").then_some(required)
+    }
+
+    /// All that is wrong with `arguments`, at most twenty faults.
+    pub fn validate(&self, name: &str, arguments: &Value) -> Result<(), Vec<Fault>> {
+        let Some(entry) = self.entries.get(name) else {
+            return Err(vec![Fault { path: String::new(), message: self.unknown(name) }]);
+        };
+        let faults: Vec<_> = entry
+            .validator
+            .iter_errors(arguments)
+            .take(MAX_FAULTS)
+            .map(|error| Fault {
+                path: error.instance_path().to_string(),
+                message: error.to_string().chars().take(MAX_FAULT_CHARS).collect(),
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Validates, then calls under the tool's time-out. Whoever calls has
+    /// checked the run's scopes.
+    pub async fn call(&self, name: &str, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
+        let Some(tool) = self.get(name) else {
+            return Err(ToolError::new("unknown_tool", self.unknown(name)));
+        };
+        let spec = tool.spec();
+        if let Some(reason) = &spec.unavailable {
+            return Err(ToolError::new("unavailable_tool", format!("`{name}` is unavailable: {reason}")));
+        }
+        self.validate(name, call.arguments).map_err(|faults| invalid_arguments(name, &faults))?;
+        let limit = Duration::from_millis(spec.timeout_ms);
+        let late = |_| ToolError::new("timeout", format!("`{name}` took longer than {} ms", spec.timeout_ms));
+        tokio::time::timeout(limit, tool.call(call)).await.map_err(late)?
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let name: String = name.chars().take(128).collect();
+        format!("there is no tool `{name}`; the tools are {}", self.names())
+    }
+}
+
+impl std::fmt::Debug for Tools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.entries.keys()).finish()
+    }
+}
+
+fn invalid_arguments(name: &str, faults: &[Fault]) -> ToolError {
+    let told: Vec<_> = faults
+        .iter()
+        .map(
+            |Fault { path, message }| {
+                if path.is_empty() { message.clone() } else { format!("{path}: {message}") }
+            },
+        )
+        .collect();
+    ToolError::new(
+        "invalid_arguments",
+        format!("the arguments of `{name}` are not valid: {}", told.join("; ")),
+    )
+}
+
+fn is_tool_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn view(spec: &ToolSpec) -> ToolView {
+    ToolView {
+        name: spec.name.clone(),
+        kind: "builtin".to_owned(),
+        description: spec.description.clone(),
+        input_schema: spec.input_schema.clone(),
+        output_schema: spec.output_schema.clone(),
+        scopes: spec.scopes.clone(),
+        timeout_ms: spec.timeout_ms,
+        repeatable: spec.repeatable,
+        available: spec.unavailable.is_none(),
+        unavailable_reason: spec.unavailable.clone(),
+    }
+}

@@ -1,0 +1,67 @@
+use futures_util::future::BoxFuture;
+use nh_types::{Clock, RunId, Scope, WorkspaceId};
+use serde_json::Value;
+
+/// Something that an agent, or a run of type `tool`, can call.
+pub trait Tool: Send + Sync + 'static {
+    fn spec(&self) -> &ToolSpec;
+
+    /// The arguments have been validated against the input schema, and the
+    /// caller stops waiting after [`ToolSpec::timeout_ms`].
+    fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>>;
+}
+
+/// What a tool is called, takes, gives and needs.
+#[derive(Clone, Debug)]
+pub struct ToolSpec {
+    /// `[A-Za-z0-9_.-]{1,128}`, unique in a registry.
+    pub name: String,
+    /// For the model: what it does, and when to use it.
+    pub description: String,
+    /// JSON Schema, draft 2020-12, of type object.
+    pub input_schema: Value,
+    /// Of [`ToolOutput::value`].
+    pub output_schema: Option<Value>,
+    /// A run must hold all of these for the tool to be offered to its agent.
+    pub scopes: Vec<Scope>,
+    pub timeout_ms: u64,
+    /// Whether a call that was in flight at a crash may be made again.
+    pub repeatable: bool,
+    /// Why it cannot be called, and the setting that would make it work.
+    pub unavailable: Option<String>,
+}
+
+/// One call of a tool.
+#[derive(Clone, Copy)]
+pub struct ToolCall<'a> {
+    pub arguments: &'a Value,
+    pub workspace_id: &'a WorkspaceId,
+    pub run_id: RunId,
+    /// The same when a step is done again after a crash.
+    pub idempotency_key: &'a str,
+    pub clock: &'a dyn Clock,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolOutput {
+    /// What the model sees.
+    pub text: String,
+    /// The same for programs, as the output schema says.
+    pub value: Value,
+}
+
+/// Why a call failed, in words from which the model can do better.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ToolError {
+    /// A word for programs, such as `invalid_arguments`.
+    pub code: String,
+    pub message: String,
+}
+
+impl ToolError {
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+}
