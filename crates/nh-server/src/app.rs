@@ -11,8 +11,8 @@ use nh_types::{SharedClock, SharedIds};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Credentials, RateLimits, SESSION_IDLE_MS};
 use crate::auth::login::Logins;
+use crate::auth::{Credentials, RateLimits, SESSION_IDLE_MS};
 use crate::event_stream::EventStreams;
 use crate::metrics::Metrics;
 use crate::settings::ServerSettings;

@@ -72,7 +72,8 @@ fn request_id(app: &App, headers: &HeaderMap) -> HeaderValue {
     let mut buffer = [0; 36];
     let made = app.ids.uuid_v7(app.clock.now()).hyphenated().encode_lower(&mut buffer).as_bytes();
     // Hexadecimal digits and hyphens are always a legal value.
-    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(made)).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(made))
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 fn refuse(app: &App, request: &Request) -> Result<(), ApiError> {
@@ -109,7 +110,12 @@ fn is_own_host(app: &App, host: &str) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        || app.settings.public_url.as_ref().and_then(|url| url.host_str()).is_some_and(|own| own.eq_ignore_ascii_case(name))
+        || app
+            .settings
+            .public_url
+            .as_ref()
+            .and_then(|url| url.host_str())
+            .is_some_and(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// Query strings end up in logs and histories.

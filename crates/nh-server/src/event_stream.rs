@@ -33,7 +33,8 @@ impl EventStreams {
             return Err(ApiError::new(ErrorCode::Overloaded, message).retry_after(RETRY_AFTER_SECONDS));
         }
         if open.by_workspace.get(workspace_id).is_some_and(|count| *count >= MAX_OPEN_PER_WORKSPACE) {
-            let message = format!("this workspace has {MAX_OPEN_PER_WORKSPACE} event streams open; close some");
+            let message =
+                format!("this workspace has {MAX_OPEN_PER_WORKSPACE} event streams open; close some");
             return Err(ApiError::new(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER_SECONDS));
         }
         open.total += 1;

@@ -93,7 +93,11 @@ pub async fn first_start(
 }
 
 /// Another node may make it at the same time; then that one is taken.
-async fn make_workspace(store: &Store, clock: &dyn Clock, ids: &dyn Ids) -> Result<WorkspaceId, FirstStartError> {
+async fn make_workspace(
+    store: &Store,
+    clock: &dyn Clock,
+    ids: &dyn Ids,
+) -> Result<WorkspaceId, FirstStartError> {
     let workspace = Workspace {
         id: WorkspaceId::generate(ids),
         name: DEFAULT_WORKSPACE.to_owned(),

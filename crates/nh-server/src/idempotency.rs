@@ -23,7 +23,8 @@ impl Once {
         let Some(value) = given.next() else { return Ok(None) };
         let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_CHARS).contains(&key.len()));
         let Some(key) = key.filter(|_| given.next().is_none()) else {
-            let message = format!("Idempotency-Key must be one header of 1 to {MAX_CHARS} printable characters");
+            let message =
+                format!("Idempotency-Key must be one header of 1 to {MAX_CHARS} printable characters");
             return Err(ApiError::new(ErrorCode::InvalidRequest, message).param("Idempotency-Key"));
         };
         let mut digest = Sha256::new();

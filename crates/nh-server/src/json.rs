@@ -148,7 +148,8 @@ fn explain(path: &str, error: &serde_json::Error) -> ApiError {
     if error.classify() != Category::Data {
         return ApiError::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {text}"));
     }
-    let said = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next()).map(str::to_owned);
+    let said =
+        |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next()).map(str::to_owned);
     let at = (path != ".").then(|| path.to_owned());
     let inside = |field: String| match &at {
         // For an unknown field the path already ends in the field's name.

@@ -11,6 +11,7 @@
 
 mod app;
 pub mod auth;
+mod document;
 mod edge;
 mod event_stream;
 mod failure;
@@ -18,7 +19,6 @@ mod first_start;
 mod idempotency;
 mod json;
 mod metrics;
-mod openapi;
 mod paging;
 mod router;
 mod routes;

@@ -44,16 +44,19 @@ impl Query {
     }
 
     /// A parameter that has to parse; a fault is a 422 that says what would.
-    pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, name: &str) -> Answer<Option<T>> {
+    pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        name: &str,
+    ) -> Answer<Option<T>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         text.parse().map(Some).map_err(|error: T::Err| invalid(name, error.to_string()).into())
     }
 
     pub(crate) fn time(&mut self, name: &str) -> Answer<Option<Timestamp>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
-        Timestamp::parse(&text).map(Some).map_err(|error| {
-            ApiError::new(ErrorCode::InvalidRequest, error.to_string()).param(name).into()
-        })
+        Timestamp::parse(&text)
+            .map(Some)
+            .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()).param(name).into())
     }
 
     /// `limit` and `cursor`.
@@ -84,10 +87,9 @@ fn parse_limit(text: &str) -> Result<u32, ApiError> {
         let message = format!("`limit` must be a whole number; it is `{shown}`");
         ApiError::new(ErrorCode::InvalidRequest, message).param("limit")
     })?;
-    u32::try_from(number)
-        .ok()
-        .filter(|limit| (1..=PageRequest::MAX_LIMIT).contains(limit))
-        .ok_or_else(|| invalid("limit", format!("`limit` is {shown}; it must be 1 to {}", PageRequest::MAX_LIMIT)))
+    u32::try_from(number).ok().filter(|limit| (1..=PageRequest::MAX_LIMIT).contains(limit)).ok_or_else(|| {
+        invalid("limit", format!("`limit` is {shown}; it must be 1 to {}", PageRequest::MAX_LIMIT))
+    })
 }
 
 pub(crate) fn invalid(param: &str, message: String) -> ApiError {
@@ -102,7 +104,9 @@ pub(crate) fn seal_cursor(after: &str) -> String {
 fn open_cursor(cursor: &str) -> Result<String, ApiError> {
     let bytes = (cursor.len() <= 512).then(|| URL_SAFE_NO_PAD.decode(cursor).ok()).flatten();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.contains('\0'));
-    text.ok_or_else(|| invalid("cursor", "`cursor` is not one that this list gave out; leave it out to start".to_owned()))
+    text.ok_or_else(|| {
+        invalid("cursor", "`cursor` is not one that this list gave out; leave it out to start".to_owned())
+    })
 }
 
 /// `Link: <…>; rel="next"`, for lists that are bare arrays.

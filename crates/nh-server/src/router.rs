@@ -10,13 +10,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::document;
 use crate::edge::{self, Edge};
 use crate::metrics::Meters;
-use crate::openapi;
 use crate::routes::{agents, auth, chat, docs, health, keys, metrics, models, runs, tools};
 
 fn documented() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::with_openapi(document::base())
         .routes(routes!(health::is_alive))
         .routes(routes!(health::is_ready))
         .routes(routes!(auth::login))
@@ -44,17 +44,17 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 
 /// The document that `GET /openapi.json` serves.
 pub fn openapi() -> OpenApi {
-    openapi::complete(documented().into_openapi())
+    document::complete(documented().into_openapi())
 }
 
 /// The whole API.
 pub fn router(app: Arc<App>) -> Router {
-    let (routes, document) = documented().split_for_parts();
-    let meters = Arc::new(Meters::new(openapi::routes(&document).into_iter()));
+    let (routes, written) = documented().split_for_parts();
+    let meters = Arc::new(Meters::new(document::routes(&written).into_iter()));
     let edge = Edge { app: app.clone(), meters };
     routes
         .merge(docs::viewer())
-        .layer(axum::Extension(docs::document(&openapi::complete(document))))
+        .layer(axum::Extension(docs::document(&document::complete(written))))
         .fallback(nothing)
         .layer(from_fn_with_state(edge, edge::pass))
         .with_state(app)

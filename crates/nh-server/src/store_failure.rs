@@ -15,13 +15,15 @@ impl From<StoreError> for Failure {
             StoreError::InvalidCursor(_) => {
                 ApiError::new(ErrorCode::InvalidValue, error.to_string()).param("cursor")
             }
+            StoreError::Unstorable(_) => ApiError::new(ErrorCode::InvalidValue, error.to_string()),
             StoreError::Conflict(_) => ApiError::new(
                 ErrorCode::Conflict,
                 "the request does not fit the present state; read it again and retry",
             ),
-            StoreError::Overloaded { .. } => ApiError::new(ErrorCode::Overloaded, error.to_string())
-                .retry_after(RETRY_AFTER_SECONDS),
-            StoreError::Unavailable(_) => {
+            StoreError::Overloaded { .. } => {
+                ApiError::new(ErrorCode::Overloaded, error.to_string()).retry_after(RETRY_AFTER_SECONDS)
+            }
+            StoreError::Unavailable(_) | StoreError::TimedOut { .. } => {
                 ApiError::new(ErrorCode::ComponentUnavailable, "the store cannot be reached at present")
                     .retry_after(RETRY_AFTER_SECONDS)
             }

@@ -49,7 +49,8 @@ impl ApiKey {
     /// Whether `text` is long enough and shaped so that a log or a browser's
     /// history that holds it has leaked a key.
     pub fn is_in(text: &str) -> bool {
-        text.match_indices(START).any(|(at, _)| text.get(at..at + LENGTH).is_some_and(|key| Self::parse(key).is_ok()))
+        text.match_indices(START)
+            .any(|(at, _)| text.get(at..at + LENGTH).is_some_and(|key| Self::parse(key).is_ok()))
     }
 
     /// SHA-256 of the whole key: all that the store keeps of it.

@@ -27,7 +27,8 @@ impl SessionToken {
     pub(crate) fn of(app: &App, headers: &HeaderMap) -> Option<Self> {
         let name = cookie_name(app);
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut pairs =
+            cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let (_, token) = pairs.find(|(key, _)| *key == name)?;
         let formed = token.len() == TOKEN_CHARS && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
         formed.then(|| Self(token.into()))
@@ -68,7 +69,9 @@ pub(crate) fn check_origin(app: &App, parts: &Parts) -> Result<(), ApiError> {
     let origin = given.next().and_then(|value| value.to_str().ok()).filter(|_| given.next().is_none());
     let refused = |message: String| Err(ApiError::new(ErrorCode::OriginRefused, message).param("Origin"));
     let Some(origin) = origin else {
-        return refused("a request of a browser session that changes something needs an Origin header".to_owned());
+        return refused(
+            "a request of a browser session that changes something needs an Origin header".to_owned(),
+        );
     };
     let own = app.settings.public_url.as_ref().map(|url| url.origin().ascii_serialization());
     if own.as_deref() == Some(origin) {
@@ -80,7 +83,8 @@ pub(crate) fn check_origin(app: &App, parts: &Parts) -> Result<(), ApiError> {
             return Ok(());
         }
     }
-    let expected = own.unwrap_or_else(|| "set [server] public_url to say where the hub's pages are".to_owned());
+    let expected =
+        own.unwrap_or_else(|| "set [server] public_url to say where the hub's pages are".to_owned());
     let origin: String = origin.chars().take(200).collect();
     refused(format!("the request came from the origin `{origin}`, not from the hub's own pages ({expected})"))
 }

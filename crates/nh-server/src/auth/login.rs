@@ -99,7 +99,8 @@ pub(crate) fn client_address(peer: Option<SocketAddr>, headers: &HeaderMap) -> O
     if !peer.is_loopback() {
         return Some(peer);
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+    let forwarded =
+        headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     let last = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
     Some(last.unwrap_or(peer))
 }

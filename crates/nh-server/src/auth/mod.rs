@@ -106,7 +106,18 @@ macro_rules! needs {
     };
 }
 
-needs!(AgentsRead, AgentsWrite, ChatWrite, KeysRead, KeysWrite, ModelsRead, RunRead, RunWrite, ToolsRead, UsageRead);
+needs!(
+    AgentsRead,
+    AgentsWrite,
+    ChatWrite,
+    KeysRead,
+    KeysWrite,
+    ModelsRead,
+    RunRead,
+    RunWrite,
+    ToolsRead,
+    UsageRead
+);
 
 /// Any credential.
 pub(crate) struct Anyone;

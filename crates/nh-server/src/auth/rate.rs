@@ -46,7 +46,11 @@ impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Limiters<K> {
     /// Counts one; over the limit, the seconds to wait.
     pub(crate) fn check(&self, key: K, per_minute: NonZeroU32) -> Result<(), u64> {
         let make = || {
-            Arc::new(Limiter::new(Quota::per_minute(per_minute), InMemoryState::default(), self.clock.clone()))
+            Arc::new(Limiter::new(
+                Quota::per_minute(per_minute),
+                InMemoryState::default(),
+                self.clock.clone(),
+            ))
         };
         let limiter = self.by_key.get_with(key, make);
         limiter.check().map_err(|refused| {
@@ -64,7 +68,9 @@ impl RateLimits {
     }
 
     pub(crate) fn check(&self, principal: &Principal) -> Result<(), ApiError> {
-        let Credential::Key { id, rate_limit: Some(limit), .. } = &principal.credential else { return Ok(()) };
+        let Credential::Key { id, rate_limit: Some(limit), .. } = &principal.credential else {
+            return Ok(());
+        };
         let Some(per_minute) = NonZeroU32::new(*limit) else { return Ok(()) };
         let key = (principal.workspace_id.clone(), *id);
         self.0.check(key, per_minute).map_err(|seconds| {

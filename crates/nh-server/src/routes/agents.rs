@@ -54,7 +54,9 @@ pub(crate) async fn create(
     creating: Creating<CreateAgent>,
 ) -> Answer<(StatusCode, Json<AgentView>)> {
     let id = match &creating.body.id {
-        Some(chosen) => chosen.parse().map_err(|error: nh_types::id::InvalidId| invalid("id", error.to_string()))?,
+        Some(chosen) => {
+            chosen.parse().map_err(|error: nh_types::id::InvalidId| invalid("id", error.to_string()))?
+        }
         None => AgentId::generate(app.ids.as_ref()),
     };
     let definition = nh_agents::agents::create(creating.body, &app.hub.tools)?;

@@ -182,13 +182,18 @@ async fn describe(app: &App, principal: &Principal) -> Result<Me, StoreError> {
     };
     let found = workspaces::find(store, &principal.workspace_id).await?;
     let name = found.map(|workspace| workspace.name).unwrap_or_default();
-    let workspace =
-        WorkspaceView { id: principal.workspace_id.clone(), name, role: role.map(Role::as_str) };
+    let workspace = WorkspaceView { id: principal.workspace_id.clone(), name, role: role.map(Role::as_str) };
     let workspaces = match &principal.credential {
         Credential::Key { .. } => vec![workspace.clone()],
         Credential::Session { .. } => memberships.into_iter().map(view).collect(),
     };
-    Ok(Me { user, key_id: principal.key_id(), workspace, scopes: principal.scopes.iter().collect(), workspaces })
+    Ok(Me {
+        user,
+        key_id: principal.key_id(),
+        workspace,
+        scopes: principal.scopes.iter().collect(),
+        workspaces,
+    })
 }
 
 fn view(membership: Membership) -> WorkspaceView {

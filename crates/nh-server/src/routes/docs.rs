@@ -42,7 +42,10 @@ pub(crate) fn viewer() -> Router<Arc<App>> {
     let config = Arc::new(Config::from("/openapi.json"));
     Router::new()
         .route("/docs/", get(|Extension(config)| async move { file("", config) }))
-        .route("/docs/{*file}", get(|Path(name): Path<String>, Extension(config)| async move { file(&name, config) }))
+        .route(
+            "/docs/{*file}",
+            get(|Path(name): Path<String>, Extension(config)| async move { file(&name, config) }),
+        )
         .layer(Extension(config))
 }
 
@@ -51,7 +54,8 @@ pub(crate) fn document(document: &OpenApi) -> Document {
 }
 
 fn file(name: &str, config: Arc<Config<'static>>) -> Answer<Response> {
-    let found = utoipa_swagger_ui::serve(name, config).map_err(|error| Failure::internal(error.to_string()))?;
+    let found =
+        utoipa_swagger_ui::serve(name, config).map_err(|error| Failure::internal(error.to_string()))?;
     let file = found.ok_or_else(|| Failure::not_found("file of the viewer", name))?;
     let headers = [(CONTENT_TYPE, file.content_type), (CONTENT_SECURITY_POLICY, POLICY.to_owned())];
     let mut response = (headers, file.bytes.into_owned()).into_response();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use nh_store::keys::{self, KeyRecord};
 use nh_store::Once;
+use nh_store::keys::{self, KeyRecord};
 use nh_types::key::{CreateKey, CreatedKey, KeyList, KeyView};
 use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet};
 
@@ -94,7 +94,8 @@ fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Resu
     }
     let chars = body.name.chars().count();
     if !(1..=MAX_NAME_CHARS).contains(&chars) || body.name.contains('\0') {
-        let message = format!("`name` has {chars} characters; it must have 1 to {MAX_NAME_CHARS}, and no NUL");
+        let message =
+            format!("`name` has {chars} characters; it must have 1 to {MAX_NAME_CHARS}, and no NUL");
         return Err(invalid("name", message));
     }
     if body.expires_at.is_some_and(|end| end <= now) {
@@ -125,7 +126,8 @@ fn check_scopes(caller: &Principal, names: &[String]) -> Result<ScopeSet, ApiErr
     match caller.scopes.first_beyond(&wanted) {
         None => Ok(wanted),
         Some(scope) => {
-            let message = format!("a key cannot create one with the scope `{scope}`, which it does not have itself");
+            let message =
+                format!("a key cannot create one with the scope `{scope}`, which it does not have itself");
             Err(ApiError::new(ErrorCode::MissingScope, message).param(scope.as_str()))
         }
     }

@@ -90,7 +90,8 @@ pub(crate) async fn events(
         return run_stream::follow(&app, auth.shared(), &run, &headers);
     }
     let after = page.after.as_deref().unwrap_or("0").parse();
-    let after = after.map_err(|_| invalid("cursor", "`cursor` is not one that this list gave out".to_owned()))?;
+    let after =
+        after.map_err(|_| invalid("cursor", "`cursor` is not one that this list gave out".to_owned()))?;
     let rows = runs::events(&app.hub.store, &auth.workspace_id, run_id, after, page.limit + 1).await?;
     let cut = Page::cut(rows, page.limit, |row| row.seq.to_string());
     let next_cursor = cut.next.as_deref().map(seal_cursor);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use nh_types::tool::ToolList;
 use nh_types::Page;
+use nh_types::tool::ToolList;
 
 use crate::app::App;
 use crate::auth::{Auth, ToolsRead};

@@ -3,9 +3,9 @@
 
 use http::Method;
 use nh_types::error::ErrorBody;
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, HttpMethod, OpenApi, RefOr, Required, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
 use utoipa::{OpenApi as _, ToSchema};
 
 const DESCRIPTION: &str = "Agents, tools, models and runs over one API. A bearer key or a browser \
@@ -13,7 +13,11 @@ session holds scopes; each operation's `security` names the scope that it needs.
 the body of `ErrorBody`, and every answer the header `x-request-id`.";
 
 #[derive(utoipa::OpenApi)]
-#[openapi(info(title = "NeuralHub", description = "", license(name = "Apache-2.0", identifier = "Apache-2.0")))]
+#[openapi(info(
+    title = "NeuralHub",
+    description = "",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
 struct Base;
 
 /// What all operations share.
@@ -27,7 +31,8 @@ pub(crate) fn base() -> OpenApi {
         .description(Some("An API key: `Authorization: Bearer nh_…`"))
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    let cookie = ApiKeyValue::with_description("nh_session", "A browser session, `__Host-nh_session` behind https");
+    let cookie =
+        ApiKeyValue::with_description("nh_session", "A browser session, `__Host-nh_session` behind https");
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     let mut schemas = Vec::new();
     ErrorBody::schemas(&mut schemas);
@@ -74,7 +79,8 @@ fn operations_mut(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = 
 fn add_common_errors(operation: &mut Operation) {
     let has_credential = operation.security.as_ref().is_some_and(|needs| !needs.is_empty());
     let takes = |place: ParameterIn| {
-        operation.parameters.as_ref().is_some_and(|all| all.iter().any(|one| one.parameter_in == place))
+        let is = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == place);
+        operation.parameters.as_ref().is_some_and(|all| all.iter().any(is))
     };
     let (in_path, in_query) = (takes(ParameterIn::Path), takes(ParameterIn::Query));
     let has_body = operation.request_body.is_some();

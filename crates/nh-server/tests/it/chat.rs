@@ -1,0 +1,68 @@
+//! `/v1/chat/completions` and `/v1/embeddings`, with the built-in model.
+
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+fn body(stream: Value) -> Value {
+    json!({"model": "neuralhub/offline", "stream": stream, "messages": [
+        {"role": "system", "content": "You are an assistant."}, {"role": "user", "content": "Hello!"}]})
+}
+
+#[tokio::test]
+async fn a_whole_answer_has_openais_form() {
+    let app = TestApp::new().await;
+    for stream in [json!(false), json!(null)] {
+        let answer = app.post("/v1/chat/completions", body(stream)).send().await.ok(200);
+        assert_eq!(answer["object"], json!("chat.completion"));
+        assert_eq!(answer["choices"][0]["index"], json!(0));
+        assert_eq!(answer["choices"][0]["message"]["role"], json!("assistant"));
+        assert!(answer["choices"][0]["message"]["content"].is_string());
+        assert_eq!(answer["choices"][0]["finish_reason"], json!("stop"));
+        assert!(answer["usage"]["total_tokens"].is_u64());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_made_of_chunks_and_ends_with_done() {
+    let app = TestApp::new().await;
+    let reply = app.post("/v1/chat/completions", body(json!(true))).send().await;
+    assert_eq!(reply.status.as_u16(), 200);
+    assert_eq!(reply.header("content-type"), "text/event-stream");
+    assert_eq!(reply.header("cache-control"), "no-store");
+    assert!(!reply.header("x-request-id").is_empty());
+    let text = String::from_utf8(reply.body.to_vec()).expect("text");
+    let data: Vec<_> = text.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).collect();
+    assert_eq!(data.last(), Some(&"[DONE]"), "{text}");
+    for chunk in &data[..data.len() - 1] {
+        let chunk: Value = serde_json::from_str(chunk).expect(chunk);
+        assert_eq!(chunk["object"], json!("chat.completion.chunk"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_chat_is_said_before_any_stream() {
+    let app = TestApp::new().await;
+    let post = |body: Value| app.post("/v1/chat/completions", body).send();
+    for stream in [false, true] {
+        let unknown =
+            json!({"model": "no/such", "messages": [{"role": "user", "content": "x"}], "stream": stream});
+        let reply = post(unknown).await;
+        assert_eq!(reply.error(404), ("model_not_found".to_owned(), Some("model".to_owned())));
+        assert_eq!(reply.header("content-type"), "application/json");
+    }
+    assert_eq!(post(json!({"messages": []})).await.error(400).1.as_deref(), Some("model"));
+    assert_eq!(post(json!({"model": "neuralhub/offline"})).await.error(400).1.as_deref(), Some("messages"));
+    assert_eq!(post(body(json!("yes"))).await.error(400).1.as_deref(), Some("stream"));
+    assert_eq!(post(json!([])).await.code(400), "invalid_request");
+    let key = app.key_with("models:read run:write").await;
+    let reply = app.post("/v1/chat/completions", body(json!(false))).key(&key).send().await;
+    assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("chat:write".to_owned())));
+}
+
+#[tokio::test]
+async fn embeddings_of_an_unknown_model_are_a_404() {
+    let app = TestApp::new().await;
+    let reply = app.post("/v1/embeddings", json!({"model": "no/such", "input": "x"})).send().await;
+    assert_eq!(reply.code(404), "model_not_found");
+}

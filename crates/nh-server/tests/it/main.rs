@@ -1,0 +1,17 @@
+//! The server at its edge: each test is one or a few requests to a whole hub
+//! on a store of its own, with a fixed clock and seeded ids.
+
+mod agents;
+mod app;
+mod chat;
+mod credentials;
+mod edge;
+mod events;
+mod first_start;
+mod keys;
+mod reference;
+mod runs;
+mod serve;
+mod sessions;
+mod tools;
+mod walk;

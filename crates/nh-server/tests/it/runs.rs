@@ -1,0 +1,160 @@
+//! `/v1/run` and `/v1/runs`.
+
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+pub(crate) fn calculation(extra: Value) -> Value {
+    let mut body = json!({"target": "calculate", "type": "tool", "input": {"expression": "17 * 23"}});
+    body.as_object_mut().expect("object").extend(extra.as_object().expect("object").clone());
+    body
+}
+
+#[tokio::test]
+async fn a_sync_run_answers_with_the_whole_run() {
+    let app = TestApp::new().await;
+    let goal = json!({"target": "agent_default", "type": "agent",
+        "input": {"goal": "What is 17 * 23, and what time is it in Tokyo?"}, "metadata": {"a": 1}});
+    let run = app.post("/v1/run", goal).send().await.ok(200);
+    assert_eq!(run["state"], json!("SUCCESS"), "{run}");
+    assert_eq!(run["status"], json!("success"));
+    let tools: Vec<_> =
+        run["events"].as_array().expect("events").iter().map(|event| &event["tool"]).collect();
+    assert_eq!(tools, ["calculate", "current_time"], "{run}");
+    assert!(run["result"].as_str().is_some_and(|result| result.contains("391")), "{run}");
+    assert_eq!(run["metadata"], json!({"a": 1}));
+    let path = format!("/v1/run/{}", run["runId"].as_str().expect("id"));
+    assert_eq!(app.get(&path).send().await.ok(200), run);
+}
+
+#[tokio::test]
+async fn an_async_run_answers_once_it_is_stored() {
+    let app = TestApp::new().await;
+    let accepted = app.post("/v1/run", calculation(json!({"async": true}))).send().await.ok(202);
+    assert_eq!(accepted["status"], json!("pending"));
+    assert_eq!(accepted["state"], json!("PENDING"));
+    let path = format!("/v1/run/{}", accepted["runId"].as_str().expect("id"));
+    assert_eq!(app.get(&path).send().await.ok(200)["target"], json!("calculate"));
+}
+
+#[tokio::test]
+async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
+    let app = TestApp::new().await;
+    for (extra, status, code, param) in [
+        (json!({"target": "nobody"}), 422, "unknown_target", "target"),
+        (
+            json!({"target": "nobody", "type": "agent", "input": {"goal": "x"}}),
+            422,
+            "unknown_target",
+            "target",
+        ),
+        (json!({"type": "workflow"}), 422, "not_available", "type"),
+        (json!({"type": "robot"}), 422, "invalid_value", "type"),
+        (json!({"input": {}}), 422, "invalid_input", "input"),
+        (
+            json!({"type": "agent", "target": "agent_default", "input": {"goal": 5}}),
+            422,
+            "invalid_input",
+            "input.goal",
+        ),
+        (json!({"async": "yes"}), 400, "invalid_request", "async"),
+        (json!({"wait_seconds": 0}), 422, "invalid_value", "wait_seconds"),
+        (json!({"wait_seconds": 301}), 422, "invalid_value", "wait_seconds"),
+        (json!({"timeout_seconds": 0}), 422, "invalid_value", "timeout_seconds"),
+        (json!({"metadata": "x"}), 400, "invalid_request", "metadata"),
+        (json!({"metadata": {"a": "x".repeat(20_000)}}), 422, "invalid_value", "metadata"),
+        (json!({"thread_id": "t"}), 422, "not_available", "thread_id"),
+        (json!({"priority": 1}), 422, "not_available", "priority"),
+        (json!({"delay_seconds": 1}), 422, "not_available", "delay_seconds"),
+        (json!({"budget": {}}), 422, "not_available", "budget"),
+        (json!({"webhook_url": "https://x.example"}), 422, "not_available", "webhook_url"),
+        (json!({"model": "x"}), 400, "unknown_field", "model"),
+    ] {
+        let reply = app.post("/v1/run", calculation(extra.clone())).send().await;
+        assert_eq!(reply.error(status), (code.to_owned(), Some(param.to_owned())), "{extra}");
+    }
+    assert_eq!(app.get("/v1/runs").send().await.ok(200)["runs"], json!([]));
+}
+
+#[tokio::test]
+async fn a_tool_run_needs_tools_call_too() {
+    let app = TestApp::new().await;
+    let key = app.key_with("run:write").await;
+    let reply = app.post("/v1/run", calculation(json!({}))).key(&key).send().await;
+    assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("tools:call".to_owned())));
+    let key = app.key_with("run:write tools:call").await;
+    let run = app.post("/v1/run", calculation(json!({}))).key(&key).send().await.ok(200);
+    assert_eq!(run["state"], json!("SUCCESS"), "{run}");
+}
+
+#[tokio::test]
+async fn a_repeated_post_is_the_same_run() {
+    let app = TestApp::new().await;
+    let post = |extra: Value| app.post("/v1/run", calculation(extra)).header("idempotency-key", "once");
+    let first = post(json!({})).send().await.ok(200);
+    assert_eq!(post(json!({})).send().await.ok(200), first);
+    assert_eq!(post(json!({"metadata": {}})).send().await.code(409), "idempotency_mismatch");
+    assert_eq!(app.get("/v1/runs").send().await.ok(200)["runs"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn what_is_no_run_of_the_workspace_is_not_found() {
+    let app = TestApp::new().await;
+    let (_, theirs) = app.other_workspace().await;
+    let run = app.post("/v1/run", calculation(json!({}))).send().await.ok(200);
+    let path = format!("/v1/run/{}", run["runId"].as_str().expect("id"));
+    assert_eq!(app.get(&path).key(&theirs).send().await.code(404), "not_found");
+    assert_eq!(app.get("/v1/runs").key(&theirs).send().await.ok(200)["runs"], json!([]));
+    for id in ["x", "00000000-0000-7000-8000-000000000000", "%2e%2e", "%00"] {
+        assert_eq!(app.get(&format!("/v1/run/{id}")).send().await.code(404), "not_found", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn runs_are_listed_newest_first_and_filtered() {
+    let app = TestApp::new().await;
+    let mut ids = Vec::new();
+    for input in ["1 + 1", "1 +", "2 + 2"] {
+        app.clock.advance_ms(1000);
+        let run =
+            app.post("/v1/run", calculation(json!({"input": {"expression": input}}))).send().await.ok(200);
+        ids.insert(0, run["runId"].clone());
+    }
+    let list = |query: &str| app.get(&format!("/v1/runs{query}")).send();
+    let found = |page: &Value| -> Vec<Value> {
+        page["runs"].as_array().expect("runs").iter().map(|run| run["runId"].clone()).collect()
+    };
+    assert_eq!(found(&list("").await.ok(200)), ids);
+    let page = list("?limit=2").await.ok(200);
+    assert_eq!(found(&page), ids[..2]);
+    let cursor = page["next_cursor"].as_str().expect("cursor");
+    assert_eq!(found(&list(&format!("?limit=2&cursor={cursor}")).await.ok(200)), ids[2..]);
+    assert_eq!(found(&list("?state=FAILED").await.ok(200)), ids[1..2]);
+    assert_eq!(found(&list("?state=success&type=tool&target=calculate").await.ok(200)).len(), 2);
+    assert_eq!(found(&list("?type=agent").await.ok(200)).len(), 0);
+    assert_eq!(found(&list("?created_after=2026-02-06T12:00:02Z").await.ok(200)), ids[..2]);
+    assert_eq!(found(&list("?created_before=2026-02-06T12:00:02Z").await.ok(200)), ids[2..]);
+    assert_eq!(list("?state=DONE").await.error(422).1.as_deref(), Some("state"));
+    assert_eq!(list("?created_after=now").await.error(400).1.as_deref(), Some("created_after"));
+    assert_eq!(list("?colour=red").await.error(400).1.as_deref(), Some("colour"));
+}
+
+#[tokio::test]
+async fn a_run_that_has_ended_cannot_be_cancelled() {
+    let app = TestApp::new().await;
+    let run = app.post("/v1/run", calculation(json!({}))).send().await.ok(200);
+    let path = format!("/v1/run/{}/cancel", run["runId"].as_str().expect("id"));
+    assert_eq!(app.post(&path, json!({})).send().await.code(409), "conflict");
+    let missing = "/v1/run/00000000-0000-7000-8000-000000000000/cancel";
+    assert_eq!(app.post(missing, json!({})).send().await.code(404), "not_found");
+}
+
+#[tokio::test]
+async fn a_stopping_hub_takes_no_runs() {
+    let app = TestApp::new().await;
+    app.get("/v1/runs").send().await.ok(200);
+    app.stopping.cancel();
+    let reply = app.post("/v1/run", calculation(json!({}))).send().await;
+    assert_eq!(reply.code(503), "shutting_down");
+    assert!(reply.headers.contains_key("retry-after"));
+}

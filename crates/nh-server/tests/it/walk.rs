@@ -1,0 +1,209 @@
+//! A walk over every operation of openapi.json: without a key, with every
+//! scope but the documented one, with the documented one alone, and with
+//! another workspace's ids.
+
+use http::Method;
+use nh_types::{Scope, ScopeSet};
+use serde_json::{Value, json};
+
+use crate::app::TestApp;
+
+struct Operation {
+    method: Method,
+    path: String,
+    document: Value,
+}
+
+fn operations() -> Vec<Operation> {
+    let document = serde_json::to_value(nh_server::openapi()).expect("json");
+    let paths = document["paths"].as_object().expect("paths").clone();
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().expect("item") {
+            let method = method.to_uppercase().parse().expect("method");
+            operations.push(Operation { method, path: path.clone(), document: operation.clone() });
+        }
+    }
+    operations
+}
+
+impl Operation {
+    fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// What the named way in needs; None when it is not a way in.
+    fn needs(&self, way_in: &str) -> Option<Vec<String>> {
+        let ways = self.document["security"].as_array()?;
+        let scopes = ways.iter().find_map(|way| way.get(way_in))?;
+        Some(scopes.as_array()?.iter().map(|scope| scope.as_str().expect("scope").to_owned()).collect())
+    }
+
+    fn is_public(&self) -> bool {
+        self.needs("bearer").is_none() && self.needs("session").is_none()
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        let needs = self.needs("bearer")?;
+        needs.first().map(|scope| scope.parse().expect("a scope"))
+    }
+
+    fn has_body(&self) -> bool {
+        self.document.get("requestBody").is_some()
+    }
+
+    async fn send(&self, app: &TestApp, key: Option<&str>, path: &str) -> crate::app::Reply {
+        let mut call = app.anonymous(self.method.clone(), path);
+        if let Some(key) = key {
+            call = call.key(key);
+        }
+        if self.has_body() { call.json(json!({})).send().await } else { call.send().await }
+    }
+}
+
+/// A path with something in each place.
+fn filled(path: &str, ids: &Value) -> String {
+    let mut path = path.to_owned();
+    let fill = if path.starts_with("/v1/keys") {
+        ids["key"].to_string()
+    } else if path.starts_with("/v1/agents") {
+        "agent_theirs".to_owned()
+    } else if path.starts_with("/v1/models") {
+        "neuralhub/offline".to_owned()
+    } else {
+        ids["run"].as_str().expect("run").to_owned()
+    };
+    for place in ["{id}", "{runId}"] {
+        path = path.replace(place, &fill);
+    }
+    assert!(!path.contains('{'), "{path}: teach the walk this parameter");
+    path
+}
+
+/// A key, an agent and a run of another workspace.
+async fn theirs(app: &TestApp) -> Value {
+    let (_, key) = app.other_workspace().await;
+    // Ids are counted per workspace: go beyond those that this one has.
+    let mut id = json!(0);
+    for _ in 0..80 {
+        let made =
+            app.post("/v1/keys", json!({"name": "theirs", "scopes": ["run:read"]})).key(&key).send().await;
+        id = made.ok(201)["id"].clone();
+    }
+    app.post("/v1/agents", json!({"id": "agent_theirs", "name": "theirs"})).key(&key).send().await.ok(201);
+    let body = json!({"target": "calculate", "type": "tool", "input": {"expression": "1+1"}});
+    let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
+    json!({"key": id, "run": run["runId"]})
+}
+
+#[test]
+fn the_public_operations_are_the_known_ones() {
+    let mut public: Vec<_> = operations().iter().filter(|one| one.is_public()).map(Operation::name).collect();
+    public.sort_unstable();
+    let known = ["GET /docs", "GET /healthz", "GET /openapi.json", "GET /readyz", "POST /v1/auth/login"];
+    assert_eq!(public, known);
+}
+
+#[tokio::test]
+async fn without_a_key_everything_else_is_a_401() {
+    let app = TestApp::new().await;
+    let ids = json!({"key": 1, "run": "00000000-0000-7000-8000-000000000000"});
+    for operation in operations() {
+        let reply = operation.send(&app, None, &filled(&operation.path, &ids)).await;
+        match operation.is_public() {
+            true => assert_ne!(reply.status.as_u16(), 401, "{}", operation.name()),
+            false => assert_eq!(reply.code(401), "missing_credential", "{}", operation.name()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_documented_scope_is_the_enforced_one() {
+    let app = TestApp::new().await;
+    let ids = json!({"key": 999, "run": "00000000-0000-7000-8000-000000000000"});
+    let mut checked = 0;
+    for operation in operations() {
+        let Some(scope) = operation.scope() else { continue };
+        assert_eq!(operation.needs("session"), operation.needs("bearer"), "{}", operation.name());
+        let path = filled(&operation.path, &ids);
+        let without: ScopeSet = Scope::EVERY.iter().copied().filter(|held| !held.includes(scope)).collect();
+        let key = app.key_with(&without.to_text()).await;
+        let reply = operation.send(&app, Some(&key), &path).await;
+        assert_eq!(
+            reply.error(403),
+            ("missing_scope".to_owned(), Some(scope.to_string())),
+            "{} with every scope but {scope}",
+            operation.name()
+        );
+        let key = app.key_with(scope.as_str()).await;
+        let reply = operation.send(&app, Some(&key), &path).await;
+        assert!(!matches!(reply.status.as_u16(), 401 | 403 | 405 | 500..), "{}: {reply:?}", operation.name());
+        checked += 1;
+    }
+    assert!(checked >= 17, "the walk saw only {checked} operations");
+}
+
+#[tokio::test]
+async fn another_workspaces_ids_are_not_there() {
+    let app = TestApp::new().await;
+    let ids = theirs(&app).await;
+    let mut checked = 0;
+    for operation in operations() {
+        // Models belong to no workspace.
+        if !operation.path.contains('{') || operation.path.starts_with("/v1/models") {
+            continue;
+        }
+        let reply = operation.send(&app, Some(&app.key), &filled(&operation.path, &ids)).await;
+        assert_eq!(reply.code(404), "not_found", "{}", operation.name());
+        checked += 1;
+    }
+    assert!(checked >= 7, "the walk saw only {checked} operations with an id");
+}
+
+#[tokio::test]
+async fn the_document_is_openapi_3_1_and_each_operation_tells_its_errors() {
+    let app = TestApp::new().await;
+    let document = app.anonymous(Method::GET, "/openapi.json").send().await.ok(200);
+    assert!(
+        document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")),
+        "{}",
+        document["openapi"]
+    );
+    assert_eq!(document, serde_json::to_value(nh_server::openapi()).expect("json"));
+    for operation in operations() {
+        let responses = operation.document["responses"].as_object().expect("responses");
+        let tells =
+            |status: &str| assert!(responses.contains_key(status), "{} tells no {status}", operation.name());
+        if !operation.is_public() {
+            tells("401");
+            tells("403");
+            tells("429");
+        }
+        if operation.path.contains('{') {
+            tells("404");
+        }
+        if operation.has_body() {
+            tells("400");
+            tells("413");
+            tells("415");
+            tells("422");
+        }
+        assert!(responses.keys().any(|status| status.starts_with(['2', '3'])), "{}", operation.name());
+        assert!(operation.document["summary"].is_string(), "{} has no summary", operation.name());
+    }
+    for reference in references(&document) {
+        let pointer = reference.strip_prefix('#').expect("local");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn references(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.get("$ref").and_then(Value::as_str).map(str::to_owned);
+            own.into_iter().chain(fields.values().flat_map(references)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(references).collect(),
+        _ => Vec::new(),
+    }
+}
