@@ -1,0 +1,112 @@
+//! What the planner needs to know of a chat request.
+
+use serde_json::{Map, Value};
+
+use super::toolbox::Tool;
+use crate::ModelError;
+
+/// More text than this is not read.
+const MAX_GOAL_CHARS: usize = 8_000;
+const MAX_TOOLS: usize = 256;
+
+/// A call that was made since the last word of the user, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Done {
+    pub(super) tool: String,
+    /// None when the conversation holds no answer to the call.
+    pub(super) output: Option<String>,
+}
+
+/// A chat request, read.
+pub(super) struct Conversation {
+    pub(super) goal: String,
+    pub(super) tools: Vec<Tool>,
+    pub(super) done: Vec<Done>,
+    /// `parallel_tool_calls` is not false.
+    pub(super) may_call_several: bool,
+    pub(super) wants_json: bool,
+}
+
+impl Conversation {
+    pub(super) fn read(body: &Map<String, Value>) -> Result<Self, ModelError> {
+        let messages = body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let asked =
+            messages.iter().rposition(|message| message.get("role").is_some_and(|role| role == "user"));
+        let goal = asked.map(|at| text_of(&messages[at])).unwrap_or_default();
+        let since = asked.map_or(messages, |at| &messages[at + 1..]);
+        Ok(Self {
+            goal: goal.chars().take(MAX_GOAL_CHARS).collect(),
+            tools: tools(body)?,
+            done: calls(since),
+            may_call_several: body.get("parallel_tool_calls") != Some(&Value::Bool(false)),
+            wants_json: wants_json(body)?,
+        })
+    }
+}
+
+/// The tools that may be called: `tool_choice` can forbid all or name one.
+fn tools(body: &Map<String, Value>) -> Result<Vec<Tool>, ModelError> {
+    let offered = body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let tools = || offered.iter().filter_map(Tool::read).take(MAX_TOOLS);
+    match body.get("tool_choice") {
+        Some(Value::String(word)) if word == "none" => Ok(Vec::new()),
+        Some(Value::Object(choice)) => {
+            let Some(name) = choice.get("function").and_then(|function| function.get("name")?.as_str())
+            else {
+                return Ok(tools().collect());
+            };
+            let chosen: Vec<Tool> = tools().filter(|tool| tool.name == name).collect();
+            if chosen.is_empty() {
+                return Err(ModelError::Invalid {
+                    message: format!("`tool_choice` names `{name}`, which is not among `tools`"),
+                    param: "tool_choice".to_owned(),
+                });
+            }
+            Ok(chosen)
+        }
+        _ => Ok(tools().collect()),
+    }
+}
+
+fn wants_json(body: &Map<String, Value>) -> Result<bool, ModelError> {
+    match body.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str) {
+        Some("json_object") => Ok(true),
+        Some("json_schema") => Err(ModelError::Invalid {
+            message: format!(
+                "`{}` cannot answer in a given JSON schema; leave `response_format` out",
+                super::MODEL_ID
+            ),
+            param: "response_format".to_owned(),
+        }),
+        _ => Ok(false),
+    }
+}
+
+fn calls(messages: &[Value]) -> Vec<Done> {
+    let field = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let mut done = Vec::new();
+    for (at, message) in messages.iter().enumerate() {
+        let made = message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for call in made {
+            let id = field(call, "id");
+            let answer = messages[at + 1..].iter().find(|later| {
+                later.get("role").is_some_and(|role| role == "tool") && field(later, "tool_call_id") == id
+            });
+            let tool = call.get("function").and_then(|function| field(function, "name")).unwrap_or_default();
+            done.push(Done { tool, output: answer.map(text_of) });
+        }
+    }
+    done
+}
+
+/// A message's content, a text or a list of parts.
+fn text_of(message: &Value) -> String {
+    match message.get("content") {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let texts = parts.iter().filter_map(|part| part.as_str().or_else(|| part.get("text")?.as_str()));
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}

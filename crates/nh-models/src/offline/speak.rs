@@ -1,0 +1,155 @@
+//! The planner's reply in the chat protocol, whole and as a stream.
+
+use bytes::Bytes;
+use futures_util::stream;
+use nh_store::usage::UsageKind;
+use nh_types::SharedIds;
+use serde_json::{Map, Value, json};
+
+use super::MODEL_ID;
+use super::conversation::Conversation;
+use super::plan::{PlannedCall, Reply, reply};
+use crate::catalogue::Price;
+use crate::chat::{call_id, completion_id, finish_reason};
+use crate::models::Inner;
+use crate::stream::wants_usage;
+use crate::usage::{Meter, Metered, prompt_tokens};
+use crate::{Caller, ChatStream, Completion, ModelError};
+
+/// Characters of text in one chunk of a stream.
+const CHUNK_CHARS: usize = 48;
+
+pub(crate) async fn chat(
+    hub: &Inner,
+    caller: &Caller,
+    body: &Map<String, Value>,
+) -> Result<Completion, ModelError> {
+    let message = message(body, &hub.ids)?;
+    let usage = account(hub, caller, body, &message).await?;
+    let has_calls = message.contains_key("tool_calls");
+    let body = json!({
+        "id": completion_id(&hub.ids),
+        "object": "chat.completion",
+        "created": hub.clock.now().as_millis() / 1_000,
+        "model": MODEL_ID,
+        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(has_calls)}],
+        "usage": usage_object(usage.input_tokens, usage.output_tokens),
+    });
+    match body {
+        Value::Object(body) => Ok(Completion { body, usage }),
+        _ => Err(ModelError::Overloaded),
+    }
+}
+
+pub(crate) async fn chat_stream(
+    hub: &Inner,
+    caller: &Caller,
+    body: &Map<String, Value>,
+) -> Result<ChatStream, ModelError> {
+    let message = message(body, &hub.ids)?;
+    let usage = account(hub, caller, body, &message).await?;
+    let has_calls = message.contains_key("tool_calls");
+    let header = json!({
+        "id": completion_id(&hub.ids),
+        "object": "chat.completion.chunk",
+        "created": hub.clock.now().as_millis() / 1_000,
+        "model": MODEL_ID,
+    });
+    let frame = |choices: Value, usage: Option<Value>| {
+        let mut chunk = header.clone();
+        chunk["choices"] = choices;
+        if let Some(usage) = usage {
+            chunk["usage"] = usage;
+        }
+        Bytes::from(format!("data: {chunk}\n\n"))
+    };
+    let delta = |delta: Value| frame(json!([{"index": 0, "delta": delta, "finish_reason": null}]), None);
+    let mut frames: Vec<Bytes> = deltas(&message).into_iter().map(delta).collect();
+    frames.push(frame(json!([{"index": 0, "delta": {}, "finish_reason": finish_reason(has_calls)}]), None));
+    if wants_usage(body) {
+        frames.push(frame(json!([]), Some(usage_object(usage.input_tokens, usage.output_tokens))));
+    }
+    frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    Ok(ChatStream::new(stream::iter(frames)))
+}
+
+/// The assistant's message.
+fn message(body: &Map<String, Value>, ids: &SharedIds) -> Result<Map<String, Value>, ModelError> {
+    let talk = Conversation::read(body)?;
+    let mut message = Map::from_iter([("role".to_owned(), Value::from("assistant"))]);
+    match reply(&talk) {
+        Reply::Text(text) => {
+            let text = if talk.wants_json { json!({"answer": text}).to_string() } else { text };
+            message.insert("content".to_owned(), Value::from(text));
+        }
+        Reply::Calls(calls) => {
+            message.insert("content".to_owned(), Value::Null);
+            let calls: Vec<Value> = calls.into_iter().map(|call| call_object(call, ids)).collect();
+            message.insert("tool_calls".to_owned(), Value::Array(calls));
+        }
+    }
+    Ok(message)
+}
+
+fn call_object(call: PlannedCall, ids: &SharedIds) -> Value {
+    json!({
+        "id": call_id(ids),
+        "type": "function",
+        "function": {"name": call.tool, "arguments": Value::Object(call.arguments).to_string()},
+    })
+}
+
+/// The pieces of a message as a stream tells them: the role, then the text in
+/// pieces, or each call's head and then its arguments.
+fn deltas(message: &Map<String, Value>) -> Vec<Value> {
+    let calls = message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if calls.is_empty() {
+        let text = message.get("content").and_then(Value::as_str).unwrap_or_default();
+        let letters: Vec<char> = text.chars().collect();
+        let pieces =
+            letters.chunks(CHUNK_CHARS).map(|piece| json!({"content": piece.iter().collect::<String>()}));
+        return std::iter::once(json!({"role": "assistant", "content": ""})).chain(pieces).collect();
+    }
+    let mut deltas = vec![json!({"role": "assistant", "content": null})];
+    for (index, call) in calls.iter().enumerate() {
+        let mut head = call.clone();
+        let arguments = head["function"]["arguments"].take();
+        head["index"] = Value::from(index);
+        head["function"]["arguments"] = Value::from("");
+        deltas.push(json!({"tool_calls": [head]}));
+        deltas.push(json!({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}));
+    }
+    deltas
+}
+
+fn usage_object(input_tokens: u64, output_tokens: u64) -> Value {
+    json!({
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens.saturating_add(output_tokens),
+    })
+}
+
+async fn account(
+    hub: &Inner,
+    caller: &Caller,
+    body: &Map<String, Value>,
+    message: &Map<String, Value>,
+) -> Result<nh_types::model::Usage, ModelError> {
+    let call = Metered {
+        caller,
+        provider: "neuralhub",
+        model: MODEL_ID,
+        kind: UsageKind::Chat,
+        price: Some(Price::FREE),
+        prompt_tokens: prompt_tokens(body),
+    };
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    let size: usize = message
+        .iter()
+        .filter(|(field, _)| *field != "role")
+        .map(|(_, value)| value.as_str().map_or_else(|| value.to_string().len(), str::len))
+        .sum();
+    meter.add_output_bytes(size);
+    Ok(meter.settle())
+}
