@@ -131,38 +131,14 @@ impl Engine {
     }
 
     /// Stores a run and begins to drive it. When the answer comes, it is
-    /// durable.
+    /// durable. Whoever asked may go away meanwhile: that changes nothing.
     pub async fn submit(&self, new: NewRun, once: Option<Idempotency>) -> Result<Submitted, EngineError> {
-        let core = &self.0;
-        if core.stopping.is_cancelled() {
+        if self.0.stopping.is_cancelled() {
             return Err(EngineError::ShuttingDown);
         }
-        let slot = Slot::try_take(core);
-        let run = core.new_record(new, slot.is_some());
-        let (id, cancel) = (run.id, core.register(&run));
-        let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
-        let events = driver.first_rows(slot.is_some());
-        let insert = runs::Insert { run: driver.run().clone(), events };
-        match core.store.write_once(once, insert).await {
-            Ok(Once::First(_)) => {}
-            other => {
-                core.unregister(id);
-                return match other {
-                    Ok(Once::Replay(first)) => Ok(Submitted::Replay(first)),
-                    Ok(Once::Mismatch) => Ok(Submitted::Mismatch),
-                    Ok(Once::First(_)) => Ok(Submitted::Started(id)),
-                    Err(error) => Err(error.into()),
-                };
-            }
-        }
-        match slot {
-            Some(slot) => queue::spawn(core, slot, id, driver.drive_new()),
-            None => {
-                core.unregister(id);
-                core.wake_queue();
-            }
-        }
-        Ok(Submitted::Started(id))
+        let submitting = self.0.tasks.spawn(submit(self.0.clone(), new, once));
+        // It is never aborted, so it ends early only at the end of the process.
+        submitting.await.unwrap_or(Err(EngineError::ShuttingDown))
     }
 
     /// Waits until the run has ended, at most `wait`. None: it goes on (or the
@@ -235,6 +211,30 @@ impl Engine {
     pub fn running(&self) -> usize {
         self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Result<Submitted, EngineError> {
+    let slot = Slot::try_take(&core);
+    let run = core.new_record(new, slot.is_some());
+    let id = run.id;
+    // Only a run that starts here is registered here: a queued one is
+    // registered by who claims it, which may be before this returns.
+    let cancel = if slot.is_some() { core.register(&run) } else { CancellationToken::new() };
+    let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
+    let events = driver.first_rows(slot.is_some());
+    let insert = runs::Insert { run: driver.run().clone(), events };
+    match (core.store.write_once(once, insert).await, slot) {
+        (Ok(Once::First(_)), Some(slot)) => queue::spawn(&core, slot, id, driver.drive_new()),
+        (Ok(Once::First(_)), None) => core.wake_queue(),
+        (other, _) => {
+            core.unregister(id);
+            return match other? {
+                Once::Replay(first) | Once::First(first) => Ok(Submitted::Replay(first)),
+                Once::Mismatch => Ok(Submitted::Mismatch),
+            };
+        }
+    }
+    Ok(Submitted::Started(id))
 }
 
 impl Core {

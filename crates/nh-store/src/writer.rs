@@ -11,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use nh_types::crash;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -231,7 +232,10 @@ async fn transact(tx: &mut Tx, batch: &mut Batch) -> Result<(), Stop> {
     };
     tx.begin().await.map_err(before_commit)?;
     apply(tx, batch).await.map_err(before_commit)?;
-    tx.commit().await.map_err(Stop::Unknown)
+    crash::point(|| "before a commit".to_owned());
+    tx.commit().await.map_err(Stop::Unknown)?;
+    crash::point(|| "after a commit".to_owned());
+    Ok(())
 }
 
 /// Applies a batch, kind by kind.

@@ -2,7 +2,7 @@
 
 use nh_engine::{EngineSettings, Submitted};
 use nh_store::runs::CancelOutcome;
-use nh_testkit::{TestStore, each_engine};
+use nh_testkit::each_engine;
 use nh_types::run::RunState;
 use serde_json::json;
 
@@ -46,8 +46,9 @@ each_engine! {
     async fn a_run_fails_at_its_deadline(store: TestStore) {
         let process = Process::start(&store).await;
         let mut run = process.new_run(json!([["hold"]]));
-        run.timeout_ms = Some(1);
+        run.timeout_ms = Some(300);
         let Submitted::Started(id) = process.engine.submit(run, None).await.unwrap() else { panic!() };
+        process.script.until_begun(1).await;
         let run = process.ended(id).await;
         assert_eq!((run.state, run.error.unwrap().code.as_str()), (RunState::Failed, "timeout"));
         assert_eq!(process.script.dropped(), ["hold"]);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nh_engine::{EngineSettings, Submitted};
 use nh_store::{Idempotency, runs};
-use nh_testkit::{TestStore, each_engine};
+use nh_testkit::each_engine;
 use nh_types::run::RunState;
 use nh_types::{Clock, PageRequest};
 use serde_json::json;
@@ -73,6 +73,26 @@ each_engine! {
         }
         for id in ids {
             assert_eq!(process.ended(id).await.state, RunState::Success);
+        }
+        process.stop().await;
+    }
+
+    async fn a_caller_that_goes_away_changes_nothing(store: TestStore) {
+        let process = Process::start(&store).await;
+        for _ in 0..20 {
+            let submitting = process.engine.submit(process.new_run(json!([["a"]])), None);
+            // One poll, then the connection is gone.
+            assert!(futures_util::FutureExt::now_or_never(submitting).is_none());
+        }
+        let mut watch = process.engine.watch(process.submit(json!([["last"]])).await);
+        let filter = runs::RunFilter { state: Some(RunState::Success), ..Default::default() };
+        loop {
+            let page = PageRequest::default();
+            let ended = runs::list(&process.store, &process.workspace_id, &filter, &page).await.unwrap();
+            if ended.items.len() == 21 {
+                break;
+            }
+            watch.changed().await;
         }
         process.stop().await;
     }
