@@ -54,7 +54,7 @@ async fn what_is_wrong_with_a_chat_is_said_before_any_stream() {
     assert_eq!(post(json!({"messages": []})).await.error(400).1.as_deref(), Some("model"));
     assert_eq!(post(json!({"model": "neuralhub/offline"})).await.error(400).1.as_deref(), Some("messages"));
     assert_eq!(post(body(json!("yes"))).await.error(400).1.as_deref(), Some("stream"));
-    assert_eq!(post(json!([])).await.code(400), "invalid_request");
+    assert_eq!(post(json!([])).await.code(400), "invalid_json");
     let key = app.key_with("models:read run:write").await;
     let reply = app.post("/v1/chat/completions", body(json!(false))).key(&key).send().await;
     assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("chat:write".to_owned())));
