@@ -37,6 +37,10 @@ pub(crate) enum Target {
 
 impl Target {
     pub(crate) fn postgres(url: &SecretString) -> Result<Self, StoreError> {
+        Ok(Self::Postgres(Box::new(Self::postgres_options(url)?)))
+    }
+
+    pub(crate) fn postgres_options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
         let url = url.expose_secret();
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(StoreError::Settings(
@@ -52,11 +56,10 @@ impl Target {
                     .to_owned(),
             )
         })?;
-        let options = options
+        Ok(options
             .application_name("neuralhub")
             .statement_cache_capacity(PREPARED_STATEMENTS)
-            .disable_statement_logging();
-        Ok(Self::Postgres(Box::new(options)))
+            .disable_statement_logging())
     }
 
     /// Makes what is missing and brings the schema up to date. Its connection
@@ -136,7 +139,7 @@ fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)])
 }
 
-async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     match timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connected) => connected.map_err(|error| match error {
             sqlx::Error::Database(error) => StoreError::Settings(format!(

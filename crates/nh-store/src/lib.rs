@@ -28,6 +28,7 @@ pub mod idempotency;
 pub mod keys;
 pub mod nodes;
 pub mod runs;
+pub mod schemas;
 pub mod seals;
 pub mod sessions;
 pub mod usage;

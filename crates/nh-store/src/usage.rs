@@ -42,6 +42,10 @@ impl FromStr for UsageKind {
     }
 }
 
+/// More tokens than this in one call are a provider's mistake, and would make
+/// sums overflow.
+const MAX_TOKENS: u64 = 1_000_000_000_000;
+
 /// One model call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageRow {
@@ -75,10 +79,10 @@ impl Write for RecordMany {
                 &row.provider,
                 &row.model,
                 row.kind.as_str(),
-                row.usage.input_tokens,
-                row.usage.output_tokens,
-                row.usage.cached_tokens,
-                row.usage.reasoning_tokens,
+                row.usage.input_tokens.min(MAX_TOKENS),
+                row.usage.output_tokens.min(MAX_TOKENS),
+                row.usage.cached_tokens.min(MAX_TOKENS),
+                row.usage.reasoning_tokens.min(MAX_TOKENS),
                 row.usage.cost_usd,
                 row.estimated,
             ]);

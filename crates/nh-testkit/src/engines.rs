@@ -112,13 +112,12 @@ fn schema_name() -> String {
 /// TestStore) { … })` makes the tests `name::sqlite` and `name::postgres`.
 #[macro_export]
 macro_rules! each_engine {
-    ($($(#[$meta:meta])* async fn $name:ident($store:ident: TestStore) $body:block)+) => {$(
+    ($($(#[$meta:meta])* async fn $name:ident($store:ident: $kind:ty) $body:block)+) => {$(
         mod $name {
-            #[allow(unused_imports)]
             use super::*;
 
             $(#[$meta])*
-            async fn check($store: $crate::TestStore) $body
+            async fn check($store: $kind) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {

@@ -2,6 +2,9 @@
 //! and a store on each engine. For tests only; nothing that ships depends on
 //! it. Start reading at [`each_engine!`].
 
+// All of this is test code: a failure here is a failure of the test.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
 mod clock;
 mod engines;
 mod ids;

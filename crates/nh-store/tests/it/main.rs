@@ -1,0 +1,15 @@
+//! The store's tests, each on SQLite and on PostgreSQL: run them through
+//! `scripts/with-postgres`.
+
+mod agents;
+mod fixtures;
+mod group_commit;
+mod hostile;
+mod idempotency;
+mod keys;
+mod opening;
+mod runs;
+mod seals;
+mod usage;
+mod users;
+mod workspaces;

@@ -1,0 +1,51 @@
+use nh_store::usage::{self, RecordMany, UsageKind, UsageRow};
+use nh_testkit::{TestStore, each_engine};
+use nh_types::model::Usage;
+use nh_types::{Timestamp, WorkspaceId};
+
+use crate::fixtures::{later, run_id, workspace};
+
+fn call(workspace_id: &WorkspaceId, at: Timestamp, model: &str, cost_usd: Option<f64>) -> UsageRow {
+    UsageRow {
+        workspace_id: workspace_id.clone(),
+        at,
+        key_id: Some(1),
+        run_id: Some(run_id(1)),
+        provider: "openai".to_owned(),
+        model: model.to_owned(),
+        kind: UsageKind::Chat,
+        usage: Usage { input_tokens: 10, output_tokens: 3, cached_tokens: 2, reasoning_tokens: 1, cost_usd },
+        estimated: cost_usd.is_none(),
+    }
+}
+
+each_engine! {
+    async fn calls_are_summed_by_model(store: TestStore) {
+        let mine = workspace(store.store(), "mine").await;
+        let theirs = workspace(store.store(), "theirs").await;
+        let calls = vec![
+            call(&mine, later(0), "a", Some(0.25)),
+            call(&mine, later(1), "a", Some(0.5)),
+            call(&mine, later(2), "b", Some(1.0)),
+            call(&mine, later(3), "b", None),
+            call(&mine, later(-1), "a", Some(9.0)),
+            call(&theirs, later(1), "a", Some(9.0)),
+        ];
+        store.store().write(RecordMany(calls)).await.expect("record");
+        store.store().write(RecordMany(Vec::new())).await.expect("nothing to record");
+        let totals = usage::totals(store.store(), &mine, later(0)).await.expect("totals");
+        let [a, b] = totals.as_slice() else { panic!("{totals:?}") };
+        assert_eq!((a.model.as_str(), a.calls, a.estimated_calls, a.usage.cost_usd), ("a", 2, 0, Some(0.75)));
+        assert_eq!((a.usage.input_tokens, a.usage.reasoning_tokens), (20, 2));
+        assert_eq!((b.model.as_str(), b.calls, b.estimated_calls, b.usage.cost_usd), ("b", 2, 1, None));
+    }
+
+    async fn absurd_numbers_do_not_break_the_sum(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let mut absurd = call(&ws, later(0), "a", None);
+        absurd.usage.input_tokens = u64::MAX;
+        store.store().write(RecordMany(vec![absurd; 700])).await.expect("record");
+        let totals = usage::totals(store.store(), &ws, later(0)).await.expect("totals");
+        assert_eq!(totals[0].calls, 700);
+    }
+}
