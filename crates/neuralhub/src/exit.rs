@@ -28,7 +28,9 @@ pub enum Failure {
     RunNotSuccessful,
     #[error("{}", refusal(*status, body))]
     Refused { status: u16, body: Box<ErrorBody> },
-    #[error("no hub answers at {url}: {source}\nStart one with `neuralhub serve`, or name another with --url.")]
+    #[error(
+        "no hub answers at {url}: {source}\nStart one with `neuralhub serve`, or name another with --url."
+    )]
     Unreachable { url: String, source: HttpError },
     /// A reader such as `head` closed the pipe: not worth a word.
     #[error("")]

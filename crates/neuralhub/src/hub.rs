@@ -60,7 +60,9 @@ pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &
     let _lock = match config.store.url {
         // Nodes share PostgreSQL; the rows' own leases keep them apart.
         Some(_) => None,
-        None => Some(DataLock::take(data_dir, &format!("process {} at http://{address}", std::process::id()))?),
+        None => {
+            Some(DataLock::take(data_dir, &format!("process {} at http://{address}", std::process::id()))?)
+        }
     };
     let mut stop = Stop::listen()?;
     let metrics = Metrics::install().context("the metrics cannot be set up")?;
@@ -138,7 +140,7 @@ async fn open(
     })?;
     let hub = Hub::start(
         store.clone(),
-        models.clone(),
+        models,
         tools,
         clock.clone(),
         ids.clone(),
@@ -149,8 +151,6 @@ async fn open(
     let app = App::new(AppSetup {
         settings: config.server,
         hub: hub.clone(),
-        store: store.clone(),
-        models,
         clock,
         ids,
         metrics,
@@ -198,7 +198,9 @@ async fn first_start(store: &Store, data_dir: &Path) -> Result<(), anyhow::Error
         }
         FirstKey::Installed => tracing::info!("the key of {BOOTSTRAP_KEY} is installed"),
         FirstKey::BootstrapRevoked => {
-            tracing::warn!("the key of {BOOTSTRAP_KEY} was revoked once and stays so: take it out of the environment");
+            tracing::warn!(
+                "the key of {BOOTSTRAP_KEY} was revoked once and stays so: take it out of the environment"
+            );
         }
         FirstKey::Present => {}
     }

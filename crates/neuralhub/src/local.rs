@@ -19,51 +19,56 @@ use crate::config::{self, Config, Fault, Faults, Sources};
 use crate::exit::Failure;
 
 /// Defaults, file, variables, flags.
-pub fn load(local: &Local, bind: &Bind) -> Result<Config, Failure> {
+pub(crate) fn load(local: &Local, bind: &Bind) -> Result<Config, Failure> {
     let flags = bind.bind.map(|address| (&["server", "bind"][..], Value::String(address.to_string())));
-    let sources =
-        Sources { file: local.config.clone(), environment: std::env::vars().collect(), flags: flags.into_iter().collect() };
+    let sources = Sources {
+        file: local.config.clone(),
+        environment: std::env::vars().collect(),
+        flags: flags.into_iter().collect(),
+    };
     Ok(config::load(&sources)?)
 }
 
 /// The configured providers, with those that the environment alone makes.
-pub fn providers(config: &Config) -> Result<Vec<ResolvedProvider>, Failure> {
+pub(crate) fn providers(config: &Config) -> Result<Vec<ResolvedProvider>, Failure> {
     let resolved = ResolvedProvider::resolve(&config.providers, |name| std::env::var(name).ok());
     let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
     resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
 }
 
 /// Makes the data directory, for its owner alone.
-pub fn make_data_dir(data_dir: &Path) -> Result<(), anyhow::Error> {
+pub(crate) fn make_data_dir(data_dir: &Path) -> Result<(), anyhow::Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
     made.with_context(|| format!("the data directory {} cannot be made", data_dir.display()))
 }
 
 /// The SQLite store in the data directory.
-pub fn store_file(data_dir: &Path) -> PathBuf {
+pub(crate) fn store_file(data_dir: &Path) -> PathBuf {
     data_dir.join("neuralhub.db")
 }
 
 /// The store that the configuration names, with its schema up to date.
-pub async fn store(config: &Config, data_dir: &Path) -> Result<Store, anyhow::Error> {
+pub(crate) async fn store(config: &Config, data_dir: &Path) -> Result<Store, anyhow::Error> {
     match &config.store.url {
         Some(url) => Store::open_postgres(url).await.context("the PostgreSQL store cannot be opened"),
         None => {
             make_data_dir(data_dir)?;
             let file = store_file(data_dir);
-            Store::open_sqlite(&file).await.with_context(|| format!("the store {} cannot be opened", file.display()))
+            Store::open_sqlite(&file)
+                .await
+                .with_context(|| format!("the store {} cannot be opened", file.display()))
         }
     }
 }
 
 /// The store for a command of the operator, beside a running hub or not.
-pub async fn open_store(local: &Local) -> Result<Store, Failure> {
+pub(crate) async fn open_store(local: &Local) -> Result<Store, Failure> {
     let config = load(local, &Bind::default())?;
     Ok(store(&config, &local.data_dir).await?)
 }
 
 /// A workspace by its name or its id.
-pub async fn workspace(store: &Store, name: &str) -> Result<Workspace, Failure> {
+pub(crate) async fn workspace(store: &Store, name: &str) -> Result<Workspace, Failure> {
     let by_name = workspaces::find_by_name(store, name).await.map_err(anyhow::Error::new)?;
     let found = match (by_name, name.parse::<WorkspaceId>()) {
         (Some(workspace), _) => Some(workspace),
@@ -75,7 +80,7 @@ pub async fn workspace(store: &Store, name: &str) -> Result<Workspace, Failure> 
 }
 
 /// The 32 bytes of a master key file.
-pub fn read_master_key(file: &Path) -> Result<MasterKey, anyhow::Error> {
+pub(crate) fn read_master_key(file: &Path) -> Result<MasterKey, anyhow::Error> {
     let name = file.display();
     let bytes = fs::read(file).with_context(|| format!("the master key file {name} cannot be read"))?;
     MasterKey::from_bytes(&bytes).with_context(|| format!("the master key file {name} cannot be used"))
@@ -83,7 +88,10 @@ pub fn read_master_key(file: &Path) -> Result<MasterKey, anyhow::Error> {
 
 /// The key that seals secrets at rest, and the ones before it. On SQLite the
 /// first start makes one; with PostgreSQL, which nodes share, it must be given.
-pub fn master_keys(config: &Config, data_dir: &Path) -> Result<(MasterKey, Vec<MasterKey>), anyhow::Error> {
+pub(crate) fn master_keys(
+    config: &Config,
+    data_dir: &Path,
+) -> Result<(MasterKey, Vec<MasterKey>), anyhow::Error> {
     let old = config.security.old_master_key_files.iter().map(|file| read_master_key(file));
     let old = old.collect::<Result<Vec<_>, _>>()?;
     let own = data_dir.join("master.key");
@@ -107,7 +115,7 @@ pub fn master_keys(config: &Config, data_dir: &Path) -> Result<(MasterKey, Vec<M
 }
 
 /// Writes a new file that only its owner may read, whole or not at all.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), anyhow::Error> {
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), anyhow::Error> {
     let fail = || format!("{} cannot be written", path.display());
     let unfinished = path.with_extension("new");
     let opened = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);

@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, LogSettings};
 
 /// Starts the log of this process; only the first call has an effect.
-pub fn start(settings: &LogSettings) -> Result<(), anyhow::Error> {
+pub(crate) fn start(settings: &LogSettings) -> Result<(), anyhow::Error> {
     let filter = targets(&settings.level).map_err(|message| anyhow::anyhow!("log.level: {message}"))?;
     let is_pretty = match settings.format {
         LogFormat::Pretty => true,
@@ -29,7 +29,13 @@ pub fn start(settings: &LogSettings) -> Result<(), anyhow::Error> {
 
 /// A level for all, and levels by module: `info,nh_models=debug`.
 pub(crate) fn targets(text: &str) -> Result<Targets, String> {
-    let is_level = |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
-    let wrong = || format!("`{text}` should be error, warn, info, debug or trace, or such as info,nh_models=debug");
-    if text.split(',').all(|part| is_level(part.trim())) { text.parse().map_err(|_| wrong()) } else { Err(wrong()) }
+    let is_level =
+        |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
+    let wrong =
+        || format!("`{text}` should be error, warn, info, debug or trace, or such as info,nh_models=debug");
+    if text.split(',').all(|part| is_level(part.trim())) {
+        text.parse().map_err(|_| wrong())
+    } else {
+        Err(wrong())
+    }
 }

@@ -42,7 +42,7 @@ pub fn table<const N: usize>(
     none: &str,
 ) -> Result<(), Failure> {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heading);
+    table.load_style(presets::NOTHING).set_header(heading);
     table.set_content_arrangement(if io::stdout().is_terminal() {
         ContentArrangement::Dynamic
     } else {

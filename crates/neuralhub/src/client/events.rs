@@ -54,8 +54,12 @@ impl<'a> Follow<'a> {
                         return Ok(Some(event));
                     }
                 }
-                Some(Err(error)) if self.retries >= MAX_RETRIES => return Err(anyhow::Error::new(error).into()),
-                None if self.retries >= MAX_RETRIES => return Err(anyhow!("the hub keeps ending the stream").into()),
+                Some(Err(error)) if self.retries >= MAX_RETRIES => {
+                    return Err(anyhow::Error::new(error).into());
+                }
+                None if self.retries >= MAX_RETRIES => {
+                    return Err(anyhow!("the hub keeps ending the stream").into());
+                }
                 // Cut, or ended by a hub that stops.
                 Some(Err(_)) | None => self.retries += 1,
             }

@@ -119,7 +119,10 @@ impl Client {
             None => Bytes::new(),
         };
         let request = request.body(bytes).map_err(|error| Failure::Usage(error.to_string()))?;
-        self.http.send(request, LIMITS).await.map_err(|source| Failure::Unreachable { url: base.to_owned(), source })
+        self.http
+            .send(request, LIMITS)
+            .await
+            .map_err(|source| Failure::Unreachable { url: base.to_owned(), source })
     }
 }
 
@@ -140,7 +143,8 @@ async fn refused(response: Response) -> Failure {
 fn foreign(status: u16) -> ErrorBody {
     let message = "what answers there is not a hub, or something stands between".to_owned();
     let code = format!("http_{status}");
-    let error = ErrorDetail { message, error_type: ErrorType::ServerError, code, param: None, request_id: None };
+    let error =
+        ErrorDetail { message, error_type: ErrorType::ServerError, code, param: None, request_id: None };
     ErrorBody { error }
 }
 

@@ -80,9 +80,9 @@ async fn list(arguments: ClientArgs) -> Result<(), Failure> {
         return output::json(&client.get::<Value>("/v1/agents").await?);
     }
     let agents: Vec<AgentView> = client.get("/v1/agents").await?;
-    let rows = agents
-        .into_iter()
-        .map(|agent| [agent.id.to_string(), agent.name, agent.model_id, agent.tools.join(","), agent.version.to_string()]);
+    let rows = agents.into_iter().map(|agent| {
+        [agent.id.to_string(), agent.name, agent.model_id, agent.tools.join(","), agent.version.to_string()]
+    });
     output::table(["AGENT", "NAME", "MODEL", "TOOLS", "VERSION"], rows, "No agents.")
 }
 
@@ -94,7 +94,8 @@ impl One {
             return output::json(&client.get::<Value>(&path).await?);
         }
         let agent: AgentView = client.get(&path).await?;
-        let temperature = agent.temperature.map_or_else(|| "the model's own".to_owned(), |value| value.to_string());
+        let temperature =
+            agent.temperature.map_or_else(|| "the model's own".to_owned(), |value| value.to_string());
         let fields = [
             ("id", agent.id.to_string()),
             ("name", agent.name),
@@ -106,7 +107,9 @@ impl One {
             ("version", agent.version.to_string()),
             ("system prompt", agent.system_prompt),
         ];
-        fields.iter().try_for_each(|(name, value)| output::line(format!("{name:14}{}", output::printable(value))))
+        fields
+            .iter()
+            .try_for_each(|(name, value)| output::line(format!("{name:14}{}", output::printable(value))))
     }
 }
 

@@ -41,7 +41,8 @@ impl Chat {
             None => first_model(&client).await?,
         };
         let system = self.system.map(|text| json!({"role": "system", "content": text}));
-        let messages: Vec<Value> = system.into_iter().chain([json!({"role": "user", "content": message})]).collect();
+        let messages: Vec<Value> =
+            system.into_iter().chain([json!({"role": "user", "content": message})]).collect();
         let mut body = json!({"model": model, "messages": messages});
         if self.client.output.json {
             return output::json(&client.post::<Value>("/v1/chat/completions", &body).await?);
@@ -61,7 +62,9 @@ async fn print_stream(client: &Client, body: &Value) -> Result<(), Failure> {
         let chunk: Value = serde_json::from_str(&frame.data).map_err(anyhow::Error::new)?;
         if let Some(message) = chunk["error"]["message"].as_str() {
             output::line("")?;
-            return Err(anyhow::anyhow!("the model failed in mid-answer: {}", output::printable(message)).into());
+            return Err(
+                anyhow::anyhow!("the model failed in mid-answer: {}", output::printable(message)).into()
+            );
         }
         if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str() {
             output::fragment(&output::printable(text))?;
@@ -82,5 +85,6 @@ fn from_stdin() -> Result<String, Failure> {
 async fn first_model(client: &Client) -> Result<String, Failure> {
     let list: ModelList = client.get("/v1/models").await?;
     let chat = list.data.into_iter().find(|model| model.capabilities.iter().any(|word| word == "chat"));
-    chat.map(|model| model.id).ok_or_else(|| Failure::Usage("the hub lists no chat model; name one with --model".to_owned()))
+    chat.map(|model| model.id)
+        .ok_or_else(|| Failure::Usage("the hub lists no chat model; name one with --model".to_owned()))
 }

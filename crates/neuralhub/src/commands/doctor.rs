@@ -79,7 +79,9 @@ impl Doctor {
         }
         match findings.iter().filter(|finding| finding.health == Health::Wrong).count() {
             0 => Ok(()),
-            count => Err(anyhow::anyhow!("{count} of {} checks found something wrong", findings.len()).into()),
+            count => {
+                Err(anyhow::anyhow!("{count} of {} checks found something wrong", findings.len()).into())
+            }
         }
     }
 
@@ -110,7 +112,9 @@ fn look_at_data_dir(config: &Config, data_dir: &Path) -> Finding {
     }
     match std::fs::metadata(data_dir) {
         Ok(metadata) if !metadata.is_dir() => Finding::new(what, Health::Wrong, "is not a directory"),
-        Ok(metadata) if metadata.permissions().readonly() => Finding::new(what, Health::Wrong, "cannot be written"),
+        Ok(metadata) if metadata.permissions().readonly() => {
+            Finding::new(what, Health::Wrong, "cannot be written")
+        }
         Ok(_) if lock::is_held(data_dir) => Finding::new(what, Health::Ok, "in use by a running hub"),
         Ok(_) => Finding::new(what, Health::Ok, "there; no hub is using it"),
         Err(_) => Finding::new(what, Health::Note, "not there yet; the first `neuralhub serve` makes it"),
@@ -178,7 +182,9 @@ async fn look_at_provider(provider: &ResolvedProvider) -> Finding {
     let answer = match (Outbound::operator(), request.body(bytes::Bytes::new())) {
         (Ok(http), Ok(request)) => http.send(request, PROVIDER_LIMITS).await,
         (Err(error), _) => Err(error),
-        (_, Err(_)) => return Finding::new(what, Health::Wrong, "its API key is not one that a header can carry"),
+        (_, Err(_)) => {
+            return Finding::new(what, Health::Wrong, "its API key is not one that a header can carry");
+        }
     };
     match answer.map(|response| response.status.as_u16()) {
         Ok(200..=299) => Finding::new(what, Health::Ok, "answers"),

@@ -24,7 +24,14 @@ impl Models {
         let list: ModelList = client.get("/v1/models").await?;
         let rows = list.data.into_iter().map(|model| {
             let context = model.context_length.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
-            [model.id, model.owned_by, price(model.input_cost), price(model.output_cost), context, model.capabilities.join(",")]
+            [
+                model.id,
+                model.owned_by,
+                price(model.input_cost),
+                price(model.output_cost),
+                context,
+                model.capabilities.join(","),
+            ]
         });
         output::table(["MODEL", "PROVIDER", "IN $/M", "OUT $/M", "CONTEXT", "CAN"], rows, "No models.")
     }

@@ -37,7 +37,8 @@ struct Started {
 impl Run {
     pub async fn perform(self) -> Result<(), Failure> {
         let client = Client::new(&self.client)?;
-        let mut body = json!({"target": self.agent, "type": "agent", "input": {"goal": self.goal}, "async": true});
+        let mut body =
+            json!({"target": self.agent, "type": "agent", "input": {"goal": self.goal}, "async": true});
         if let Some(seconds) = self.timeout {
             body["timeout_seconds"] = seconds.into();
         }
@@ -47,7 +48,11 @@ impl Run {
         if self.client.output.json {
             let run: Value = client.get(&path).await?;
             output::json(&run)?;
-            return if run["state"] == RunState::Success.as_str() { Ok(()) } else { Err(Failure::RunNotSuccessful) };
+            return if run["state"] == RunState::Success.as_str() {
+                Ok(())
+            } else {
+                Err(Failure::RunNotSuccessful)
+            };
         }
         finish(&client.get(&path).await?)
     }
@@ -107,7 +112,8 @@ fn finish(run: &RunView) -> Result<(), Failure> {
             None => String::new(),
         });
     }
-    let why = run.error.as_ref().map(|error| format!(": {} ({})", output::printable(&error.message), error.code));
+    let why =
+        run.error.as_ref().map(|error| format!(": {} ({})", output::printable(&error.message), error.code));
     output::note(format!("run {} is {}{}", run.run_id, run.state, why.unwrap_or_default()));
     Err(Failure::RunNotSuccessful)
 }

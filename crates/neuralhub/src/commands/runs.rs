@@ -78,7 +78,13 @@ impl List {
         }
         let list: RunList = client.get(&path).await?;
         let rows = list.runs.into_iter().map(|run| {
-            [run.run_id.to_string(), run.target, run.state.to_string(), run.created_at.to_string(), cost(run.usage.cost_usd)]
+            [
+                run.run_id.to_string(),
+                run.target,
+                run.state.to_string(),
+                run.created_at.to_string(),
+                cost(run.usage.cost_usd),
+            ]
         });
         output::table(["RUN", "TARGET", "STATE", "CREATED", "COST"], rows, "No runs yet.")
     }
@@ -108,7 +114,9 @@ impl One {
         match (&run.result, &run.error) {
             (Some(Value::String(text)), _) => output::line(format!("result  {}", output::printable(text))),
             (Some(value), _) => output::line(format!("result  {value}")),
-            (None, Some(error)) => output::line(format!("error   {} ({})", output::printable(&error.message), error.code)),
+            (None, Some(error)) => {
+                output::line(format!("error   {} ({})", output::printable(&error.message), error.code))
+            }
             (None, None) => Ok(()),
         }
     }

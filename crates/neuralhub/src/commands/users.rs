@@ -63,7 +63,8 @@ impl Create {
         let role = Role::EVERY.into_iter().find(|role| role.as_str() == self.role).unwrap_or(Role::Member);
         let password_hash = password::hash_password(&SystemIds, &ask_password()?)
             .map_err(|error| Failure::Usage(error.to_string()))?;
-        let user = User { id: UserId::generate(&SystemIds), email, password_hash, created_at: SystemClock.now() };
+        let user =
+            User { id: UserId::generate(&SystemIds), email, password_hash, created_at: SystemClock.now() };
         let create = users::Create { user: user.clone(), workspace_id: workspace.id.clone(), role };
         match store.write(create).await {
             Ok(()) => {}

@@ -49,8 +49,12 @@ impl Create {
             return Err(Failure::Usage(format!("a workspace's name has 1 to {MAX_NAME_CHARS} characters")));
         }
         let store = local::open_store(&self.local).await?;
-        let workspace = Workspace { id: WorkspaceId::generate(&SystemIds), name, created_at: SystemClock.now() };
-        let create = workspaces::Create { workspace: workspace.clone(), default_agent: AgentDefinition::default_agent() };
+        let workspace =
+            Workspace { id: WorkspaceId::generate(&SystemIds), name, created_at: SystemClock.now() };
+        let create = workspaces::Create {
+            workspace: workspace.clone(),
+            default_agent: AgentDefinition::default_agent(),
+        };
         let created = store.write(create).await;
         store.close().await;
         match created {
@@ -61,7 +65,9 @@ impl Create {
             Err(error) => return Err(anyhow::Error::new(error).into()),
         }
         if self.output.json {
-            return output::json(&json!({"id": workspace.id, "name": workspace.name, "created_at": workspace.created_at}));
+            return output::json(
+                &json!({"id": workspace.id, "name": workspace.name, "created_at": workspace.created_at}),
+            );
         }
         output::line(workspace.id.as_str())
     }

@@ -4,7 +4,6 @@
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::{Location, LocationSegment};
-use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -69,7 +68,10 @@ fn by_schema(tree: &Value, schema: &Schema) -> Vec<(Vec<Step>, String)> {
                 }));
             }
             ValidationErrorKind::Required { property } => {
-                found.push((path, format!("the field `{}` is missing", property.as_str().unwrap_or_default())));
+                found.push((
+                    path,
+                    format!("the field `{}` is missing", property.as_str().unwrap_or_default()),
+                ));
             }
             ValidationErrorKind::Type { .. }
             | ValidationErrorKind::Enum { .. }

@@ -26,9 +26,11 @@ fn put(tree: &mut Value, name: &str, text: &str, schema: &Schema) -> Result<(), 
     for part in path.split("__") {
         if schema.allows_type(shape, "array") {
             let index = part.parse().ok().filter(|index| *index < MAX_ITEMS);
-            let index: usize = index.ok_or_else(|| fault(format!("`{part}` should be the number of an item, from 0")))?;
+            let index: usize =
+                index.ok_or_else(|| fault(format!("`{part}` should be the number of an item, from 0")))?;
             shape = schema.items(shape).unwrap_or(&Value::Null);
-            at = item(at, index).ok_or_else(|| fault(format!("item {index} would leave a gap in the list")))?;
+            at = item(at, index)
+                .ok_or_else(|| fault(format!("item {index} would leave a gap in the list")))?;
         } else {
             let field = schema.field(shape, part);
             shape = schema.resolve(field.ok_or_else(|| fault(check::unknown(schema, shape, part)))?);

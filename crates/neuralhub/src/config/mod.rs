@@ -37,13 +37,13 @@ pub struct Config {
     pub store: nh_store::StoreSettings,
     pub security: nh_server::SecuritySettings,
     pub agents: nh_agents::AgentsSettings,
-    pub engine: nh_engine::EngineSettings,
     /// Where models come from, in order of preference. `OPENROUTER_API_KEY`,
     /// `GEMINI_API_KEY` and `OPENAI_API_KEY` in the environment each make a
-    /// provider of their kind when none is listed here.
+    /// provider of their kind when none of that kind is listed here.
     pub providers: Vec<nh_models::ProviderSettings>,
-    pub http: nh_http::HttpSettings,
     pub search: nh_agents::search::SearchSettings,
+    pub http: nh_http::HttpSettings,
+    pub engine: nh_engine::EngineSettings,
     pub log: LogSettings,
 }
 
@@ -155,7 +155,8 @@ fn parse_toml(text: &str, name: &str) -> Result<Value, Faults> {
 /// Where the text stops being TOML. The line itself is not repeated: it may
 /// hold a secret.
 fn not_toml(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count());
+    let line =
+        error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.split('\n').count());
     format!("line {line} is not TOML: {}", error.message())
 }
 

@@ -34,18 +34,34 @@ impl Schema {
         self.resolve(&self.document)
     }
 
+    /// What a field is for: its own comment, else that of its type.
+    pub fn description<'a>(&'a self, schema: &'a Value) -> Option<&'a str> {
+        let mut at = schema;
+        for _ in 0..MAX_DEPTH {
+            if let Some(text) = at.get("description").and_then(Value::as_str) {
+                return Some(text);
+            }
+            at = self.next(at)?;
+        }
+        None
+    }
+
     /// What `schema` says once its reference is followed and `null` is taken
     /// out of its choices.
     pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         let mut at = schema;
         for _ in 0..MAX_DEPTH {
-            let next = self.referred(at).or_else(|| only_choice(at));
-            match next {
+            match self.next(at) {
                 Some(next) => at = next,
                 None => return at,
             }
         }
         at
+    }
+
+    /// Behind a reference or an `Option`.
+    fn next<'a>(&'a self, schema: &'a Value) -> Option<&'a Value> {
+        self.referred(schema).or_else(|| only_choice(schema))
     }
 
     fn referred(&self, schema: &Value) -> Option<&Value> {

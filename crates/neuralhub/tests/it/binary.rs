@@ -18,10 +18,16 @@ fn mode(path: &std::path::Path) -> u32 {
 fn a_first_start_makes_what_it_needs_and_a_stop_is_clean() {
     let hub = TestHub::start();
     let data = hub.data();
-    assert_eq!((mode(&data), mode(&data.join("first-key")), mode(&data.join("master.key"))), (0o700, 0o600, 0o600));
+    assert_eq!(
+        (mode(&data), mode(&data.join("first-key")), mode(&data.join("master.key"))),
+        (0o700, 0o600, 0o600)
+    );
     assert_eq!(std::fs::metadata(data.join("master.key")).expect("there").len(), 32);
     let (key, log) = (hub.key(), hub.log());
-    assert!(log.contains("first-key") && !log.contains(&key), "the path is told, the key only on a terminal: {log}");
+    assert!(
+        log.contains("first-key") && !log.contains(&key),
+        "the path is told, the key only on a terminal: {log}"
+    );
     assert!(log.contains("not a language model"), "{log}");
     for line in log.lines().filter(|line| line.starts_with('{')) {
         serde_json::from_str::<serde_json::Value>(line).expect("a log line is JSON");
@@ -57,7 +63,8 @@ fn a_port_in_use_is_told() {
 #[test]
 fn a_wrong_configuration_stops_the_start_with_all_its_faults() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("neuralhub.toml"), "[server]\nbindd = 1\n[log]\nlevel = \"loud\"\n").expect("written");
+    std::fs::write(folder.path().join("neuralhub.toml"), "[server]\nbindd = 1\n[log]\nlevel = \"loud\"\n")
+        .expect("written");
     let output = command(folder.path()).arg("serve").output().expect("runs");
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
@@ -82,7 +89,12 @@ fn an_agent_is_run_and_followed() {
     let shown = text(&hub.client(&["runs", "show", id]).stdout);
     assert!(shown.contains("SUCCESS") && shown.contains("391"), "{shown}");
     let ended = hub.client(&["runs", "cancel", id]);
-    assert_eq!(ended.status.code(), Some(4), "a run that is done cannot be cancelled: {}", text(&ended.stderr));
+    assert_eq!(
+        ended.status.code(),
+        Some(4),
+        "a run that is done cannot be cancelled: {}",
+        text(&ended.stderr)
+    );
 }
 
 #[test]
@@ -102,7 +114,8 @@ fn exit_codes_tell_what_went_wrong() {
 #[test]
 fn agents_are_made_and_deleted() {
     let hub = TestHub::start();
-    let made = hub.client(&["agents", "create", "Researcher", "--id", "r", "--tools", "calculate,current_time"]);
+    let made =
+        hub.client(&["agents", "create", "Researcher", "--id", "r", "--tools", "calculate,current_time"]);
     assert_eq!(text(&made.stdout), "r\n", "{}", text(&made.stderr));
     assert_eq!(hub.json(&["agents", "show", "r"])["tools"], json!(["calculate", "current_time"]));
     let listed = text(&hub.client(&["agents"]).stdout);
@@ -136,7 +149,16 @@ fn the_operator_works_beside_a_running_hub() {
     assert_eq!(twice.status.code(), Some(1));
     assert!(text(&twice.stderr).contains("already"), "{}", text(&twice.stderr));
 
-    let made = hub.json(&["keys", "create", "--workspace", "research", "--name", "N", "--scopes", "agents:read,run:write"]);
+    let made = hub.json(&[
+        "keys",
+        "create",
+        "--workspace",
+        "research",
+        "--name",
+        "N",
+        "--scopes",
+        "agents:read,run:write",
+    ]);
     let key = made["key"].as_str().expect("the raw key");
     let agents = hub.json(&["agents", "--key", key]);
     assert_eq!(agents.as_array().map(Vec::len), Some(1), "the new workspace has its own agent_default");
@@ -150,7 +172,8 @@ fn the_operator_works_beside_a_running_hub() {
 fn users_are_made_with_a_password_from_stdin() {
     let hub = TestHub::start();
     let create = |email: &str, password: &str| {
-        let arguments = ["users", "create", "--email", email, "--workspace", "default", "--role", "owner", "--json"];
+        let arguments =
+            ["users", "create", "--email", email, "--workspace", "default", "--role", "owner", "--json"];
         let mut child = command(hub.folder.path())
             .args(arguments)
             .stdin(Stdio::piped())
@@ -205,7 +228,11 @@ fn the_doctor_finds_what_is_wrong() {
     assert!(healthy.status.success(), "{}", text(&healthy.stdout));
     let found: serde_json::Value = serde_json::from_slice(&healthy.stdout).expect("JSON");
     let health = |what: &str| {
-        found.as_array().into_iter().flatten().find(|one| one["what"].as_str().is_some_and(|text| text.contains(what)))
+        found
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| one["what"].as_str().is_some_and(|text| text.contains(what)))
     };
     assert_eq!(health("hub http").expect("looked at")["health"], "ok");
     assert_eq!(health("API key").expect("looked at")["health"], "ok");
@@ -225,7 +252,8 @@ fn the_doctor_finds_what_is_wrong() {
 #[test]
 fn the_configuration_is_checked_and_printed() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("c.toml"), "[[providers]]\nname = \"x\"\napi_key = \"hunter2\"\n").expect("written");
+    std::fs::write(folder.path().join("c.toml"), "[[providers]]\nname = \"x\"\napi_key = \"hunter2\"\n")
+        .expect("written");
     let run = |arguments: &[&str]| command(folder.path()).args(arguments).output().expect("runs");
     assert!(run(&["config", "check", "--config", "c.toml"]).status.success());
     let printed = run(&["config", "print", "--config", "c.toml", "--bind", "127.0.0.1:9", "--json"]);

@@ -10,7 +10,8 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 fn with_variables(variables: &[(&str, &str)]) -> Sources {
-    let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Sources { environment, ..Sources::default() }
 }
 
@@ -69,7 +70,11 @@ fn every_fault_is_told_at_once() {
     );
     let all = faults.join("\n");
     assert!(all.contains("server.bindd: `bindd` is unknown here; did you mean `bind`?"), "{all}");
-    assert!(all.contains("server.max_body_bytes: `\"many\"`") || all.contains("server.max_body_bytes: `many` should be a whole number"), "{all}");
+    assert!(
+        all.contains("server.max_body_bytes: `\"many\"`")
+            || all.contains("server.max_body_bytes: `many` should be a whole number"),
+        "{all}"
+    );
     assert!(all.contains("server.public_url: "), "{all}");
     assert!(all.contains("http.allow_networks"), "{all}");
     assert!(all.contains("providers[0].kind: `openia` should be one of openai, openrouter, google"), "{all}");
@@ -148,7 +153,7 @@ fn the_reference_is_a_configuration_and_stands_in_the_documents() {
     let uncommented: String = reference
         .lines()
         .filter_map(|line| match line.strip_prefix("# ") {
-            Some(setting) if is_setting(setting) => Some(setting),
+            Some(setting) if is_setting(setting) || setting.starts_with("[[") => Some(setting),
             Some(_) => None,
             None => Some(line),
         })

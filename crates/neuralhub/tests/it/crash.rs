@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nh_testkit::TestStore;
 use serde_json::{Value, json};
 
 use crate::http::Client;
@@ -38,7 +39,7 @@ impl Drop for Hub {
 /// Where one hub after another keeps its data.
 struct Place {
     directory: tempfile::TempDir,
-    store_url: Option<String>,
+    store: Option<TestStore>,
 }
 
 impl Place {
@@ -68,7 +69,7 @@ impl Place {
         if let Some(number) = crash_at {
             command.env("NEURALHUB_CRASH_AT", number.to_string());
         }
-        if let Some(url) = &self.store_url {
+        if let Some(url) = self.store.as_ref().and_then(TestStore::url) {
             let master_key = self.directory.path().join("master.key");
             if !master_key.exists() {
                 std::fs::write(&master_key, [7; 32]).unwrap();
@@ -220,7 +221,17 @@ fn crash_everywhere(place: impl Fn() -> Place + Sync) {
 
 #[test]
 fn a_run_survives_a_crash_at_every_point_on_sqlite() {
-    crash_everywhere(|| Place { directory: temporary(), store_url: None });
+    crash_everywhere(|| Place { directory: temporary(), store: None });
+}
+
+#[test]
+fn a_run_survives_a_crash_at_every_point_on_postgres() {
+    // Keeps the schemas' connections going; the hub is a process of its own.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    crash_everywhere(|| Place {
+        directory: temporary(),
+        store: Some(runtime.block_on(TestStore::postgres())),
+    });
 }
 
 fn temporary() -> tempfile::TempDir {

@@ -27,7 +27,11 @@ fn blocks(page: &str) -> Vec<Block> {
             Some(_) if is_open => is_open = false,
             Some(language) => {
                 is_open = true;
-                blocks.push(Block { language: language.trim().to_owned(), text: String::new(), line: index + 1 });
+                blocks.push(Block {
+                    language: language.trim().to_owned(),
+                    text: String::new(),
+                    line: index + 1,
+                });
             }
             None if is_open => {
                 let block = blocks.last_mut().expect("an open block");
@@ -90,8 +94,22 @@ fn run_block(hub: &TestHub, name: &str, block: &Block) -> String {
 
 /// Fields that differ each time.
 const VOLATILE: &[&str] = &[
-    "id", "runId", "run_id", "request_id", "key", "prefix", "created_at", "updated_at", "last_used_at", "expires_at",
-    "createdAt", "startedAt", "finishedAt", "at", "created", "next_cursor",
+    "id",
+    "runId",
+    "run_id",
+    "request_id",
+    "key",
+    "prefix",
+    "created_at",
+    "updated_at",
+    "last_used_at",
+    "expires_at",
+    "createdAt",
+    "startedAt",
+    "finishedAt",
+    "at",
+    "created",
+    "next_cursor",
 ];
 
 /// Whether what is printed has all that the document says: `"…"` stands for
@@ -105,14 +123,20 @@ fn same(said: &Value, is: &Value, at: &str) -> Result<(), String> {
                 None => Err(format!("`{here}` is not there")),
                 Some(other) if VOLATILE.contains(&name.as_str()) => {
                     let same_type = std::mem::discriminant(value) == std::mem::discriminant(other);
-                    if same_type { Ok(()) } else { Err(format!("`{here}` is {other}, of another type than {value}")) }
+                    if same_type {
+                        Ok(())
+                    } else {
+                        Err(format!("`{here}` is {other}, of another type than {value}"))
+                    }
                 }
                 Some(other) => same(value, other, &here),
             }
         }),
-        (Value::Array(said), Value::Array(is)) if said.len() <= is.len() => {
-            said.iter().zip(is).enumerate().try_for_each(|(index, (said, is))| same(said, is, &format!("{at}[{index}]")))
-        }
+        (Value::Array(said), Value::Array(is)) if said.len() <= is.len() => said
+            .iter()
+            .zip(is)
+            .enumerate()
+            .try_for_each(|(index, (said, is))| same(said, is, &format!("{at}[{index}]"))),
         (Value::String(pattern), Value::String(text)) => {
             let parts: Vec<&str> = pattern.split('…').collect();
             let mut rest = text.as_str();
@@ -155,7 +179,8 @@ fn every_page_with_an_example_is_run() {
     for entry in std::fs::read_dir(root().join("docs")).expect("readable") {
         let path = entry.expect("an entry").path();
         let name = format!("docs/{}", path.file_name().expect("a name").to_string_lossy());
-        let has_example = name.ends_with(".md") && blocks(&read(&path)).iter().any(|block| block.language == "sh");
+        let has_example =
+            name.ends_with(".md") && blocks(&read(&path)).iter().any(|block| block.language == "sh");
         if has_example && !RUN.contains(&name.as_str()) {
             missing.push(name);
         }
@@ -178,9 +203,10 @@ fn the_table_of_errors_is_the_code_s() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
-        .map(|name| root().join(name))
-        .to_vec();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+            .map(|name| root().join(name))
+            .to_vec();
     let docs = std::fs::read_dir(root().join("docs")).expect("readable");
     pages.extend(docs.map(|entry| entry.expect("an entry").path()));
     let mut broken = Vec::new();

@@ -16,10 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-engine", &["nh-types", "nh-store"]),
     ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine"]),
     ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents"]),
-    (
-        "neuralhub",
-        &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents", "nh-server"],
-    ),
+    ("neuralhub", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents", "nh-server"]),
     ("nh-testkit", &["nh-types", "nh-store"]),
 ];
 
@@ -110,7 +107,11 @@ fn every_crate_inherits_the_lints() {
         let path = package["manifest_path"].as_str().expect("a path");
         let manifest: toml::Table =
             std::fs::read_to_string(path).expect("readable").parse().expect("a manifest is TOML");
-        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{path} lacks [lints] workspace = true");
+        assert_eq!(
+            manifest["lints"]["workspace"].as_bool(),
+            Some(true),
+            "{path} lacks [lints] workspace = true"
+        );
     }
 }
 
@@ -119,8 +120,12 @@ fn licences_and_sources_are_what_deny_toml_allows() {
     let deny: toml::Table =
         std::fs::read_to_string(root().join("deny.toml")).expect("readable").parse().expect("TOML");
     let allowed: BTreeSet<&str> = texts(&deny["licenses"]["allow"]).collect();
-    let banned: BTreeSet<&str> =
-        deny["bans"]["deny"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    let banned: BTreeSet<&str> = deny["bans"]["deny"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
     let metadata = metadata();
     let used: BTreeSet<&str> = metadata["resolve"]["nodes"]
         .as_array()
@@ -129,7 +134,9 @@ fn licences_and_sources_are_what_deny_toml_allows() {
         .filter_map(|node| node["id"].as_str())
         .collect();
     let mut wrong = Vec::new();
-    for package in packages(&metadata).filter(|package| used.contains(package["id"].as_str().unwrap_or_default())) {
+    for package in
+        packages(&metadata).filter(|package| used.contains(package["id"].as_str().unwrap_or_default()))
+    {
         let licence = package["license"].as_str().unwrap_or("(none)");
         if !Licence::of(licence).is_allowed(&allowed) {
             wrong.push(format!("{}: its licence `{licence}` is not allowed", name(package)));

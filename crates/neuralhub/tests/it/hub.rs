@@ -48,7 +48,8 @@ impl TestHub {
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("readable");
         let url = line.trim().strip_prefix("listening on ").map(str::to_owned);
-        let url = url.unwrap_or_else(|| panic!("not up, said `{line}`: {}", read(&folder.path().join("log"))));
+        let url =
+            url.unwrap_or_else(|| panic!("not up, said `{line}`: {}", read(&folder.path().join("log"))));
         Self { folder, url, child }
     }
 

@@ -2,6 +2,8 @@
 
 mod binary;
 mod configuration;
+mod crash;
 mod documents;
 mod edges;
+mod http;
 mod hub;
