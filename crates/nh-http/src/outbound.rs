@@ -186,7 +186,7 @@ fn explain(error: &hyper_util::client::legacy::Error, host: &str) -> HttpError {
         cause = inner.source();
     }
     let host = host.to_owned();
-    let message = std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| chain(cause));
+    let message = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
     if error.is_connect() {
         HttpError::Connect { host, message }
     } else {

@@ -12,7 +12,7 @@ use url::Url;
 const KEPT_ACROSS_ORIGINS: [http::HeaderName; 3] = [ACCEPT, ACCEPT_LANGUAGE, USER_AGENT];
 
 /// Where to go next; None when this is no redirect.
-pub(crate) fn location<'a>(status: StatusCode, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+pub(crate) fn location(status: StatusCode, headers: &HeaderMap) -> Option<&[u8]> {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
         .then(|| headers.get(http::header::LOCATION).map(http::HeaderValue::as_bytes))
         .flatten()
