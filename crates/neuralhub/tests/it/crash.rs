@@ -189,6 +189,7 @@ fn crash_everywhere(place: impl Fn() -> Place + Sync) {
     let mut hub = whole.start(None).unwrap();
     assert!(!run_until_crash(&mut hub));
     drop(hub);
+    assert!(!whole.passed().is_empty(), "the binary was built without the feature crash-points");
     let expected = finish(&whole, 0);
     assert!(expected.tool_outputs.len() >= 2, "{expected:?}");
 
