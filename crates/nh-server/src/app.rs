@@ -1,8 +1,9 @@
 //! What every handler can reach.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HOST;
 use nh_agents::Hub;
@@ -47,6 +48,8 @@ pub struct App {
     pub(crate) logins: Logins,
     pub(crate) event_streams: EventStreams,
     pub(crate) tasks: TaskTracker,
+    /// `GET /openapi.json`, written when it is first asked for.
+    pub(crate) openapi_json: OnceLock<Bytes>,
 }
 
 impl App {
@@ -57,6 +60,7 @@ impl App {
             logins: Logins::new(setup.clock.clone()),
             event_streams: EventStreams::default(),
             tasks: TaskTracker::new(),
+            openapi_json: OnceLock::new(),
             settings: setup.settings,
             hub: setup.hub,
             clock: setup.clock,

@@ -155,8 +155,8 @@ fn explain(mut response: Response, method: &Method, route: Option<&str>, id: &He
     if error.code.status() >= 500 {
         let cause = failed.map(|failed| failed.0.chain()).unwrap_or_default();
         let (method, code) = (method.as_str(), error.code.as_str());
-        let message = error.message.as_str();
-        tracing::error!(request_id, method, route, code, message, cause, "a request failed");
+        let told = error.message.as_str();
+        tracing::error!(request_id, method, route, code, told, cause, "a request failed");
     }
     let body = serde_json::to_vec(&error.body(Some(request_id))).unwrap_or_default();
     *response.body_mut() = Body::from(body);

@@ -52,12 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, written) = documented().split_for_parts();
     let meters = Arc::new(Meters::new(document::routes(&written).into_iter()));
     let edge = Edge { app: app.clone(), meters };
-    routes
-        .merge(docs::viewer())
-        .layer(axum::Extension(docs::document(&document::complete(written))))
-        .fallback(nothing)
-        .layer(from_fn_with_state(edge, edge::pass))
-        .with_state(app)
+    routes.merge(docs::viewer()).fallback(nothing).layer(from_fn_with_state(edge, edge::pass)).with_state(app)
 }
 
 /// `/metrics` alone, without a credential.

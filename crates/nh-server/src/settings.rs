@@ -30,7 +30,8 @@ pub struct ServerSettings {
     /// How long a client may take to send a request's body, in milliseconds.
     #[schema(minimum = 100, maximum = 600000)]
     pub body_timeout_ms: u64,
-    /// How long a client may take to send a request's headers, in milliseconds.
+    /// How long a connection is given for a request's headers, in
+    /// milliseconds. An idle connection is closed after so long too.
     #[schema(minimum = 100, maximum = 600000)]
     pub header_timeout_ms: u64,
     /// Connections served at a time; more wait in the system's backlog.
@@ -46,7 +47,7 @@ impl Default for ServerSettings {
             metrics_bind: None,
             max_body_bytes: 10 * 1000 * 1000,
             body_timeout_ms: 30_000,
-            header_timeout_ms: 10_000,
+            header_timeout_ms: 75_000,
             max_connections: 10_000,
         }
     }

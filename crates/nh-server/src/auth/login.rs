@@ -73,15 +73,13 @@ fn check_password(
     stored: Option<String>,
     password: &SecretString,
 ) -> Result<bool, PasswordError> {
-    let Some(stored) = stored else {
-        if decoy.get().is_none() {
-            let made = password::hash_password(ids.as_ref(), &"nobody's password".into())?;
-            let _ = decoy.set(made);
-        }
-        password::fits(password, decoy.get().map_or("", String::as_str));
-        return Ok(false);
-    };
-    Ok(password::fits(password, &stored))
+    if decoy.get().is_none() {
+        // Another try may have made it by now; either will do.
+        let _ = decoy.set(password::hash_password(ids.as_ref(), &"nobody's password".into())?);
+    }
+    let against = stored.as_deref().or(decoy.get().map(String::as_str)).unwrap_or_default();
+    let fits = password::fits(password, against);
+    Ok(fits && stored.is_some())
 }
 
 /// Who has one IPv6 address usually has its whole /64.

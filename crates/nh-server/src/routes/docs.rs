@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use crate::app::App;
@@ -19,15 +18,12 @@ use crate::failure::{Answer, Failure};
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// The document as it is sent, written once.
-#[derive(Clone)]
-pub(crate) struct Document(Bytes);
-
 /// This API as OpenAPI 3.1.
 #[utoipa::path(get, path = "/openapi.json", tag = "Discovery", security(()),
     responses((status = 200, body = Object)))]
-pub(crate) async fn openapi_json(Extension(document): Extension<Document>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], document.0)
+pub(crate) async fn openapi_json(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let write = || Bytes::from(serde_json::to_vec(&crate::openapi()).unwrap_or_default());
+    ([(CONTENT_TYPE, "application/json")], app.openapi_json.get_or_init(write).clone())
 }
 
 /// This API in a browser.
@@ -47,10 +43,6 @@ pub(crate) fn viewer() -> Router<Arc<App>> {
             get(|Path(name): Path<String>, Extension(config)| async move { file(&name, config) }),
         )
         .layer(Extension(config))
-}
-
-pub(crate) fn document(document: &OpenApi) -> Document {
-    Document(serde_json::to_vec(document).unwrap_or_default().into())
 }
 
 fn file(name: &str, config: Arc<Config<'static>>) -> Answer<Response> {

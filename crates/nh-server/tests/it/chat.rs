@@ -1,8 +1,12 @@
-//! `/v1/chat/completions` and `/v1/embeddings`, with the built-in model.
+//! `/v1/chat/completions` and `/v1/embeddings`: with the built-in model, and
+//! with providers that fail.
 
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
+use crate::upstream::{app_with, chat};
 
 fn body(stream: Value) -> Value {
     json!({"model": "neuralhub/offline", "stream": stream, "messages": [
@@ -65,4 +69,44 @@ async fn embeddings_of_an_unknown_model_are_a_404() {
     let app = TestApp::new().await;
     let reply = app.post("/v1/embeddings", json!({"model": "no/such", "input": "x"})).send().await;
     assert_eq!(reply.code(404), "model_not_found");
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    let body = json!({"error": {"message": message, "type": "x", "code": "y"}});
+    (status, [("retry-after", "7")], axum::Json(body)).into_response()
+}
+
+#[tokio::test]
+async fn a_providers_refusal_is_told_as_what_it_is() {
+    let limited = app_with(|| refusal(StatusCode::TOO_MANY_REQUESTS, "slow down")).await;
+    let refused = app_with(|| refusal(StatusCode::UNAUTHORIZED, "bad key upstream-secret")).await;
+    let rejected = app_with(|| refusal(StatusCode::BAD_REQUEST, "no such parameter")).await;
+    let garbled = app_with(|| "not json".into_response()).await;
+    for stream in [false, true] {
+        let post = |app: &TestApp| app.post("/v1/chat/completions", chat(stream)).send();
+        let reply = post(&limited).await;
+        assert_eq!(reply.code(429), "rate_limited");
+        assert_eq!(reply.header("retry-after"), "7");
+        // Our credential is not the client's: never a 401.
+        let reply = post(&refused).await;
+        assert_eq!(reply.code(502), "upstream_refused");
+        assert!(!String::from_utf8_lossy(&reply.body).contains("upstream-secret"), "a secret is told");
+        assert_eq!(post(&rejected).await.code(400), "invalid_request");
+    }
+    let reply = garbled.post("/v1/chat/completions", chat(false)).send().await;
+    assert_eq!(reply.code(502), "upstream_error");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_ends_in_an_error_and_not_as_if_complete() {
+    let app = app_with(|| {
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}, "finish_reason": null}]});
+        ([("content-type", "text/event-stream")], format!("data: {chunk}\n\n")).into_response()
+    })
+    .await;
+    let reply = app.post("/v1/chat/completions", chat(true)).send().await;
+    assert_eq!(reply.status.as_u16(), 200);
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert!(text.contains("Hel") && text.contains("\"error\"") && !text.contains("[DONE]"), "{text}");
 }

@@ -14,4 +14,5 @@ mod runs;
 mod serve;
 mod sessions;
 mod tools;
+mod upstream;
 mod walk;

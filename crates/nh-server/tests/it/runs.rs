@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
+use crate::upstream::app_with_silence;
 
 pub(crate) fn calculation(extra: Value) -> Value {
     let mut body = json!({"target": "calculate", "type": "tool", "input": {"expression": "17 * 23"}});
@@ -157,4 +158,39 @@ async fn a_stopping_hub_takes_no_runs() {
     let reply = app.post("/v1/run", calculation(json!({}))).send().await;
     assert_eq!(reply.code(503), "shutting_down");
     assert!(reply.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_run_outlives_its_wait_and_is_cancelled_with_what_it_has_in_flight() {
+    let app = app_with_silence().await;
+    let goal =
+        json!({"target": "agent_default", "type": "agent", "input": {"goal": "Hello"}, "wait_seconds": 1});
+    let accepted = app.post("/v1/run", goal).send().await.ok(202);
+    assert_eq!(accepted["status"], json!("pending"));
+    let path = format!("/v1/run/{}", accepted["runId"].as_str().expect("id"));
+    assert_eq!(app.get(&path).send().await.ok(200)["state"], json!("RUNNING"));
+
+    let cancelled = app.post(&format!("{path}/cancel"), json!({})).send().await.ok(200);
+    assert_eq!(cancelled["state"], json!("CANCELLED"));
+    assert_eq!(cancelled["status"], json!("cancelled"));
+    assert_eq!(app.post(&format!("{path}/cancel"), json!({})).send().await.code(409), "conflict");
+    while app.hub.engine.running() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_run_is_answered_when_the_hub_stops() {
+    let app = app_with_silence().await;
+    let goal = json!({"target": "agent_default", "type": "agent", "input": {"goal": "Hello"}});
+    let waiting = app.post("/v1/run", goal).send();
+    let stop = async {
+        // The run is in the list once it is stored.
+        while app.get("/v1/runs").send().await.ok(200)["runs"] == json!([]) {
+            tokio::task::yield_now().await;
+        }
+        app.stopping.cancel();
+    };
+    let (reply, ()) = tokio::join!(waiting, stop);
+    assert_eq!(reply.ok(202)["status"], json!("pending"));
 }
