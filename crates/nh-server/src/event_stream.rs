@@ -10,16 +10,17 @@ const MAX_OPEN: usize = 2000;
 const MAX_OPEN_PER_WORKSPACE: usize = 200;
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct EventStreams(Arc<Mutex<Open>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Open {
     total: usize,
     by_workspace: HashMap<WorkspaceId, usize>,
 }
 
 /// One open stream; dropping it makes room.
+#[derive(Debug)]
 pub(crate) struct OpenStream {
     workspace_id: WorkspaceId,
     streams: EventStreams,
@@ -66,7 +67,7 @@ mod tests {
         let mine: WorkspaceId = "ws_aaaaaaaaaaaaaaaaaaaa".parse().expect("id");
         let other: WorkspaceId = "ws_bbbbbbbbbbbbbbbbbbbb".parse().expect("id");
         let mut open: Vec<_> =
-            (0..MAX_OPEN_PER_WORKSPACE).map(|_| streams.open(&mine).ok().expect("room")).collect();
+            (0..MAX_OPEN_PER_WORKSPACE).map(|_| streams.open(&mine).expect("room")).collect();
         assert_eq!(streams.open(&mine).err().map(|error| error.code), Some(ErrorCode::RateLimited));
         assert!(streams.open(&other).is_ok());
         open.pop();

@@ -144,14 +144,14 @@ mod tests {
             ("cursor=%00", ErrorCode::InvalidValue),
             ("cursor=AA", ErrorCode::InvalidValue),
         ] {
-            let failure = query(text).await.page().err().expect(text);
+            let failure = query(text).await.page().expect_err(text);
             assert_eq!(failure.error.code, code, "{text}");
         }
     }
 
     #[tokio::test]
     async fn an_unknown_parameter_is_named() {
-        let failure = query("colour=red").await.finish().err().expect("refused");
+        let failure = query("colour=red").await.finish().expect_err("refused");
         assert_eq!(failure.error.param.as_deref(), Some("colour"));
     }
 }
