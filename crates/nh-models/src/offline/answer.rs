@@ -100,9 +100,14 @@ pub(super) fn error_in(output: &str) -> Option<String> {
         let message = error.as_str().or_else(|| error.get("message")?.as_str());
         return Some(message.map_or_else(|| error.to_string(), str::to_owned));
     }
-    let head = output.get(..6)?;
-    (head.eq_ignore_ascii_case("error:") || (head.eq_ignore_ascii_case("error ") && output.contains(':')))
-        .then(|| output[6..].trim().to_owned())
+    let rest = words::strip_phrase(output, "error")?;
+    // `Error (code): message`, as the hub's agents tell a tool's error.
+    let message = match rest.strip_prefix('(').and_then(|rest| rest.split_once("): ")) {
+        Some((_, message)) => message,
+        None if output[..output.len() - rest.len()].contains(':') => rest,
+        None => return None,
+    };
+    Some(message.trim().to_owned())
 }
 
 fn small_talk(goal: &str, told: &[(&str, Outcome)], tools: &[Tool]) -> Option<String> {

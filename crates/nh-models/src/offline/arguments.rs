@@ -167,9 +167,15 @@ impl Filler<'_> {
             "uuid" => return values::uuid(self.clause),
             _ => {}
         }
-        if let Some(pattern) = schema.get("pattern") {
-            return values::matching(self.clause, pattern);
+        let text = self.free_text(name, role, is_required, taken);
+        let Some(pattern) = schema.get("pattern") else { return text };
+        if text.as_ref().is_some_and(|text| values::matches(text, pattern)) {
+            return text;
         }
+        if is_required { values::matching(self.clause, pattern) } else { None }
+    }
+
+    fn free_text(&self, name: &str, role: Role, is_required: bool, taken: &mut Taken) -> Option<String> {
         let named = values::after_name(self.clause, name);
         let quoted = || spans::quotations(self.clause).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         match role {

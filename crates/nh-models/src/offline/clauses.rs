@@ -170,11 +170,9 @@ fn join(current: &Clause, piece: &str, tools: &[Tool]) -> Join {
     }
     let begins = begins_like_clause(piece);
     if refers_back(piece) {
-        return if begins && own.call().is_some() && own.call() != before {
-            Join::Stands(None)
-        } else {
-            Join::Goes
-        };
+        // "read it to me" is no second fetch; "double it" is a second calculation.
+        let is_new = own.call().is_some_and(|tool| Some(tool) != before || tools[tool].has(Role::Expression));
+        return if begins && is_new { Join::Stands(None) } else { Join::Goes };
     }
     if begins && stems(piece).iter().any(|stem| !stem.is_empty()) {
         return Join::Stands(None);

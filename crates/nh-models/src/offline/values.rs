@@ -65,7 +65,8 @@ pub(super) fn number(
 ) -> Option<Value> {
     let masked = spans::blank(clause, &spans::masks(clause));
     let words = words::words(&masked);
-    let wanted: Vec<String> = identifier_words(name).iter().map(|word| stem(word)).collect();
+    let mut wanted: Vec<String> = identifier_words(name).iter().map(|word| stem(word)).collect();
+    wanted.extend(counted(schema));
     let is_name =
         |word: Option<&Word<'_>>| word.is_some_and(|word| wanted.contains(&stem(&word.text.to_lowercase())));
     let numbers = numbers(&masked);
@@ -87,6 +88,13 @@ pub(super) fn number(
         return (value.abs() < 9e15).then(|| Value::from(value.round() as i64));
     }
     serde_json::Number::from_f64(value).map(Value::Number)
+}
+
+/// What a property counts: `results` in "How many results to give".
+fn counted(schema: &Value) -> Option<String> {
+    let description = schema.get("description")?.as_str()?.to_lowercase();
+    let rest = ["how many ", "number of "].iter().find_map(|lead| Some(description.split_once(lead)?.1))?;
+    words::words(rest).first().map(|word| stem(word.text))
 }
 
 /// The numbers of a text, as they would be written in JSON, and where they are.
@@ -143,6 +151,11 @@ pub(super) fn date_time(clause: &str) -> Option<String> {
 
 pub(super) fn uuid(clause: &str) -> Option<String> {
     tokens(clause).find(|token| has_shape(token, "ffffffff-ffff-ffff-ffff-ffffffffffff")).map(str::to_owned)
+}
+
+pub(super) fn matches(text: &str, pattern: &Value) -> bool {
+    jsonschema::validator_for(&serde_json::json!({"pattern": pattern}))
+        .is_ok_and(|validator| validator.is_valid(&Value::from(text)))
 }
 
 /// The first word, or run of up to four words, that matches a pattern.

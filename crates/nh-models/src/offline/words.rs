@@ -104,7 +104,23 @@ pub(super) fn is_stop_word(word: &str) -> bool {
 
 /// Words that people use for one another when they ask for something.
 const KINDRED: &[&[&str]] = &[
-    &["calculate", "compute", "evaluate", "math", "maths", "arithmetic", "work", "sum", "solve"],
+    &[
+        "calculate",
+        "compute",
+        "evaluate",
+        "math",
+        "maths",
+        "arithmetic",
+        "work",
+        "sum",
+        "solve",
+        "multiply",
+        "divide",
+        "subtract",
+        "add",
+        "double",
+        "halve",
+    ],
     &["time", "clock", "hour", "date", "day", "today", "now", "o'clock"],
     &[
         "fetch", "download", "open", "read", "visit", "load", "page", "website", "site", "url", "http",

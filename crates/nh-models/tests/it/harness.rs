@@ -1,0 +1,72 @@
+//! A `Models` on fixed time and ids, and short ways to ask it.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use nh_http::Outbound;
+use nh_models::{Caller, ModelError, Models, ModelsSetup, ResolvedProvider, UsageSink, UsageWriter};
+use nh_testkit::{FixedClock, SeededIds};
+use serde_json::{Map, Value};
+
+pub(crate) struct Hub {
+    pub(crate) models: Models,
+    pub(crate) clock: FixedClock,
+    pub(crate) rows: UsageWriter,
+}
+
+pub(crate) fn hub(providers: Vec<ResolvedProvider>) -> Hub {
+    let clock = FixedClock::default();
+    let (usage, rows) = UsageSink::new(64);
+    let models = Models::new(ModelsSetup {
+        providers,
+        default_model: None,
+        http: Outbound::operator().expect("a client"),
+        clock: Arc::new(clock.clone()),
+        ids: Arc::new(SeededIds::new(7)),
+        usage,
+    });
+    Hub { models, clock, rows }
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller { workspace_id: "ws_0123456789abcdefghij".parse().expect("an id"), key_id: Some(42), run_id: None }
+}
+
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("not an object: {other}"),
+    }
+}
+
+impl Hub {
+    pub(crate) async fn chat(&self, body: Value) -> Result<Value, ModelError> {
+        let completion = self.models.chat(&caller(), object(body)).await?;
+        Ok(Value::Object(completion.body))
+    }
+
+    /// All of a stream, as text.
+    pub(crate) async fn stream(&self, body: Value) -> Result<String, ModelError> {
+        let stream = self.models.chat_stream(&caller(), object(body)).await?;
+        let bytes: Vec<u8> = stream.map(|bytes| bytes.to_vec()).concat().await;
+        Ok(String::from_utf8(bytes).expect("UTF-8"))
+    }
+}
+
+/// The data of each frame; comments are left out.
+pub(crate) fn frames(stream: &str) -> Vec<String> {
+    stream
+        .split("\n\n")
+        .filter(|frame| !frame.is_empty() && !frame.starts_with(':'))
+        .map(|frame| frame.strip_prefix("data: ").expect("a data frame").to_owned())
+        .collect()
+}
+
+/// The chunks of a stream, without `[DONE]`.
+pub(crate) fn chunks(stream: &str) -> Vec<Value> {
+    frames(stream)
+        .into_iter()
+        .filter(|frame| frame != "[DONE]")
+        .map(|frame| serde_json::from_str(&frame).expect("JSON"))
+        .collect()
+}
