@@ -87,9 +87,9 @@ fn refuse_foreign_host(app: &App, request: &Request) -> Result<(), ApiError> {
     if !app.settings.bind.ip().is_loopback() {
         return Ok(());
     }
-    let header = request.headers().get(HOST).map(|value| value.to_str().unwrap_or("?"));
+    let headers = request.headers().get_all(HOST).iter().map(|value| value.to_str().unwrap_or("?"));
     let in_target = request.uri().authority().map(http::uri::Authority::as_str);
-    for host in header.into_iter().chain(in_target) {
+    for host in headers.chain(in_target) {
         if !is_own_host(app, host) {
             let host: String = host.chars().take(100).collect();
             let message = format!(

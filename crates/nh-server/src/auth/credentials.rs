@@ -54,6 +54,9 @@ struct Used {
 pub(crate) struct Credentials {
     cache: Cache<[u8; 32], Arc<Cached>>,
     read: Mutex<Option<Read>>,
+    /// When the epoch last could not be read, in ms since 1970: those who
+    /// waited for that try do not each make their own.
+    failed_at_ms: AtomicI64,
     /// Held by the one who reads the epoch.
     reading: tokio::sync::Mutex<()>,
     used: Mutex<Used>,
@@ -64,6 +67,7 @@ impl Credentials {
         Self {
             cache: Cache::new(MAX_CACHED_KEYS),
             read: Mutex::new(None),
+            failed_at_ms: AtomicI64::new(0),
             reading: tokio::sync::Mutex::new(()),
             used: Mutex::default(),
         }
@@ -137,47 +141,53 @@ impl Credentials {
         again.is_ok_and(|now| now.workspace_id == principal.workspace_id)
     }
 
-    /// Forgets a key at once in this process.
+    /// Forgets what is cached, at once, in this process.
     pub(crate) fn forget(&self) {
         self.cache.invalidate_all();
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.last_read() = None;
     }
 
     /// None: the store could not be read in time, so nothing cached counts.
     async fn epoch(&self, app: &App) -> Option<i64> {
-        let age = |read: &Read| app.clock.now().millis_since(read.at);
-        let last = self.last_read();
-        if let Some(read) = last.filter(|read| (0..FRESH_MS).contains(&age(read))) {
-            return Some(read.epoch);
+        if let Some(epoch) = self.read_within(app, FRESH_MS) {
+            return Some(epoch);
         }
-        let usable = last.filter(|read| (0..USABLE_MS).contains(&age(read)));
-        let guard = match (self.reading.try_lock(), usable) {
+        let _reading = match (self.reading.try_lock(), self.read_within(app, USABLE_MS)) {
             (Ok(guard), _) => guard,
-            (Err(_), Some(read)) => return Some(read.epoch),
+            (Err(_), Some(epoch)) => return Some(epoch),
             (Err(_), None) => self.reading.lock().await,
         };
-        if let Some(read) = self.last_read().filter(|read| (0..FRESH_MS).contains(&age(read))) {
-            return Some(read.epoch);
+        if let Some(epoch) = self.read_within(app, FRESH_MS) {
+            return Some(epoch);
         }
         // Taken before the read begins: what is revoked during it is not in it.
         let at = app.clock.now();
-        let epoch = credentials::epoch(&app.hub.store).await;
-        let result = match epoch {
+        let since_failure_ms = at.as_millis() - self.failed_at_ms.load(Ordering::Relaxed);
+        if (0..FRESH_MS).contains(&since_failure_ms) {
+            return self.read_within(app, USABLE_MS);
+        }
+        match credentials::epoch(&app.hub.store).await {
             Ok(epoch) => {
-                *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Read { epoch, at });
+                *self.last_read() = Some(Read { epoch, at });
                 Some(epoch)
             }
             Err(error) => {
                 tracing::warn!(%error, "the credential epoch cannot be read");
-                usable.map(|read| read.epoch)
+                self.failed_at_ms.store(app.clock.now().as_millis(), Ordering::Relaxed);
+                // The failed try took its time too.
+                self.read_within(app, USABLE_MS)
             }
-        };
-        drop(guard);
-        result
+        }
     }
 
-    fn last_read(&self) -> Option<Read> {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The epoch, if it was read less than `age_ms` ago.
+    fn read_within(&self, app: &App, age_ms: i64) -> Option<i64> {
+        let read = (*self.last_read())?;
+        (0..age_ms).contains(&app.clock.now().millis_since(read.at)).then_some(read.epoch)
+    }
+
+    fn last_read(&self) -> std::sync::MutexGuard<'_, Option<Read>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn used(&self) -> std::sync::MutexGuard<'_, Used> {
