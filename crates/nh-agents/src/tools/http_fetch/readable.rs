@@ -271,3 +271,6 @@ fn raw_kind(name: &str) -> Option<RawKind> {
         _normal => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
