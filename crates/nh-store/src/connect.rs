@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, PgConnection, SqliteConnection};
 use tokio::time::timeout;
 
+use crate::error::is_shutdown_or_busy;
 use crate::sql::{Connection, Readers};
 use crate::{StoreError, Tx, migrations};
 
@@ -20,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long SQLite waits for another process, such as the command line beside
 /// a running hub, to let go of the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// PostgreSQL ends a statement that runs longer, so that none waits forever.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
@@ -105,7 +108,8 @@ impl Target {
                 Readers::Sqlite(pool.connect_lazy_with(sqlite(path).read_only(true)))
             }
             Self::Postgres(options) => {
-                let pool = PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
+                let pool =
+                    PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
                 Readers::Postgres(pool.connect_lazy_with(with_time_out(options)))
             }
         }
@@ -120,10 +124,28 @@ impl Target {
             .pragma("cache_size", "-16384")
             .pragma("wal_autocheckpoint", "4096")
             .pragma("journal_size_limit", "67108864");
-        options.connect().await.map_err(|error| StoreError::Settings(format!(
-            "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, and may this user write there?",
-            path.display()
-        )))
+        connect_sqlite(&options).await.map_err(|error| match is_shutdown_or_busy(&error) {
+            true => StoreError::from(error),
+            false => StoreError::Settings(format!(
+                "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, \
+                 and may this user write there?",
+                path.display()
+            )),
+        })
+    }
+}
+
+/// Two processes that turn a new file to its write-ahead log at the same time
+/// are in each other's way, and SQLite's own waiting does not cover that.
+async fn connect_sqlite(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match options.connect().await {
+            Err(error) if is_shutdown_or_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            connected => return connected,
+        }
     }
 }
 
@@ -132,6 +154,8 @@ fn sqlite(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(PREPARED_STATEMENTS)
+        // Rows that SQLite's thread hands over before it waits for the reader.
+        .row_buffer_size(1024)
         .disable_statement_logging()
 }
 
@@ -153,11 +177,15 @@ pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgCon
 }
 
 /// Makes the file for its owner alone before SQLite would make it for all; the
-/// files beside it (`-wal`, `-shm`) take over its mode.
+/// files beside it (`-wal`, `-shm`) take over its mode. A file that is there is
+/// not touched: closing it would end the locks that this process may hold on it
+/// (<https://sqlite.org/howtocorrupt.html>, 2.2).
 fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let opened = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    opened.map(drop).map_err(|error| {
-        StoreError::Settings(format!("the store's file {} cannot be made: {error}", path.display()))
-    })
+    match std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Settings(format!("the store's file {} cannot be made: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
 }

@@ -47,7 +47,9 @@ pub enum StoreError {
     )]
     WrongMasterKey,
     /// A sealed value was not sealed by these keys for this row.
-    #[error("a sealed value of table `{table}` cannot be opened: it was changed, moved, or sealed under a key that was not given")]
+    #[error(
+        "a sealed value of table `{table}` cannot be opened: it was changed, moved, or sealed under a key that was not given"
+    )]
     Unsealable { table: String },
     /// A statement failed.
     #[error("a statement failed")]
@@ -94,7 +96,7 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 /// (operator's intervention), and SQLite's busy and locked: the database is
 /// there but will not serve now. <https://www.postgresql.org/docs/current/errcodes-appendix.html>,
 /// <https://sqlite.org/rescode.html>
-fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
+pub(crate) fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(database) = error else { return false };
     let Some(code) = database.code() else { return false };
     match code.parse::<i64>() {
@@ -103,6 +105,10 @@ fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
             matches!(number & 0xff, 5 | 6)
         }
         // 57014 is one statement's time-out: the connection is fine.
-        _ => code != "57014" && code.len() == 5 && ["08", "53", "57"].iter().any(|class| code.starts_with(class)),
+        _ => {
+            code != "57014"
+                && code.len() == 5
+                && ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+        }
     }
 }

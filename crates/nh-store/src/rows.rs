@@ -37,11 +37,7 @@ impl Rows {
     }
 
     /// Cuts into statements of at most [`MAX_ROWS`] rows.
-    pub(crate) fn statements(
-        mut self,
-        template: &'static str,
-        texts: &mut Texts,
-    ) -> Vec<(SqlStr, Vec<Arg>)> {
+    pub(crate) fn statements(mut self, template: &'static str, texts: &mut Texts) -> Vec<(SqlStr, Vec<Arg>)> {
         let mut statements = Vec::new();
         while !self.args.is_empty() {
             let rest = self.args.split_off(self.args.len().min(MAX_ROWS * self.width));
@@ -70,9 +66,10 @@ pub(crate) struct Texts(HashMap<(&'static str, usize), Arc<str>>);
 
 impl Texts {
     fn get(&mut self, template: &'static str, rows: usize, width: usize) -> SqlStr {
-        let text = self.0.entry((template, rows)).or_insert_with(|| {
-            template.replacen(PLACE, &placeholders(rows, width), 1).into()
-        });
+        let text = self
+            .0
+            .entry((template, rows))
+            .or_insert_with(|| template.replacen(PLACE, &placeholders(rows, width), 1).into());
         // Only numbered places were put into a text that this crate wrote.
         AssertSqlSafe(Arc::clone(text)).into_sql_str()
     }

@@ -81,9 +81,9 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreErro
 /// store can move.
 fn check_text(text: Option<&String>) -> Result<(), StoreError> {
     match text {
-        Some(text) if text.contains('\0') => {
-            Err(StoreError::Unstorable("a text holds the character U+0000, which cannot be stored".to_owned()))
-        }
+        Some(text) if text.contains('\0') => Err(StoreError::Unstorable(
+            "a text holds the character U+0000, which cannot be stored".to_owned(),
+        )),
         _ => Ok(()),
     }
 }

@@ -108,11 +108,7 @@ impl Store {
         self.inner.tasks.wait().await;
     }
 
-    pub(crate) async fn fetch(
-        &self,
-        sql: impl SqlSafeStr,
-        args: Vec<Arg>,
-    ) -> Result<Vec<Row>, StoreError> {
+    pub(crate) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
         self.inner.readers.fetch(sql.into_sql_str(), args).await
     }
 

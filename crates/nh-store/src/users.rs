@@ -86,9 +86,7 @@ pub async fn find_by_email(store: &Store, email: &str) -> Result<Option<User>, S
 }
 
 pub async fn find(store: &Store, id: &UserId) -> Result<Option<User>, StoreError> {
-    store
-        .find("select id, email, password_hash, created_at from users where id = $1", args![id], user)
-        .await
+    store.find("select id, email, password_hash, created_at from users where id = $1", args![id], user).await
 }
 
 /// Of one user, by the workspaces' names.
@@ -155,7 +153,9 @@ async fn join(
         )
         .await?;
     match joined {
-        0 => Err(StoreError::Missing(format!("there is no user `{user_id}` or no workspace `{workspace_id}`"))),
+        0 => {
+            Err(StoreError::Missing(format!("there is no user `{user_id}` or no workspace `{workspace_id}`")))
+        }
         _ => Ok(()),
     }
 }

@@ -102,11 +102,7 @@ impl Tx {
     }
 
     /// Runs a statement that changes rows; tells how many it changed.
-    pub(crate) async fn execute(
-        &mut self,
-        sql: impl SqlSafeStr,
-        args: Vec<Arg>,
-    ) -> Result<u64, StoreError> {
+    pub(crate) async fn execute(&mut self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<u64, StoreError> {
         let changed = self.connection.execute(sql.into_sql_str(), args).await;
         self.failed |= changed.is_err();
         self.changes += *changed.as_ref().unwrap_or(&0);

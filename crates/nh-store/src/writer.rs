@@ -53,10 +53,11 @@ struct Pending<W: Write> {
     waiting: oneshot::Sender<Result<W::Output, StoreError>>,
 }
 
-/// A write as the queue holds it, and where its answer comes.
-pub(crate) fn job<W: Write>(
-    write: W,
-) -> (Box<dyn Job>, oneshot::Receiver<Result<W::Output, StoreError>>) {
+/// Where the answer of a write comes.
+type Answer<W> = oneshot::Receiver<Result<<W as Write>::Output, StoreError>>;
+
+/// A write as the queue holds it.
+pub(crate) fn job<W: Write>(write: W) -> (Box<dyn Job>, Answer<W>) {
     let (waiting, answer) = oneshot::channel();
     (Box::new(Pending { write, answer: None, waiting }), answer)
 }
@@ -196,7 +197,9 @@ impl Writer {
     async fn attempt(&mut self, batch: &mut Batch) -> Result<(), Stop> {
         if let Some(tx) = self.tx.take() {
             match self.transaction(tx, batch).await {
-                Err(Stop::Broken(error)) => tracing::warn!(%error, "the store's connection broke; connecting again"),
+                Err(Stop::Broken(error)) => {
+                    tracing::warn!(%error, "the store's connection broke; connecting again")
+                }
                 outcome => return outcome,
             }
         }
@@ -261,3 +264,6 @@ fn answer_all(batch: Batch) {
 fn fail_all(batch: Batch, error: &StoreError) {
     batch.into_iter().for_each(|job| job.fail(error.clone()));
 }
+
+#[cfg(test)]
+mod tests;

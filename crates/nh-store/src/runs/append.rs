@@ -83,11 +83,11 @@ impl Write for Append {
             for (run_id, place) in round {
                 answers[place] = Some(match done.contains(&run_id) {
                     true => Ok(Appended::Done),
-                    false => group[place].why_not(tx).await,
+                    false => match group[place].why_not(tx).await {
+                        Err(error) if tx.has_failed() => return Err(error),
+                        answer => answer,
+                    },
                 });
-            }
-            if tx.has_failed() {
-                return Err(StoreError::Conflict("a statement of the batch failed".to_owned()));
             }
         }
         Ok(answers.into_iter().map(|answer| answer.unwrap_or(Ok(Appended::Fenced))).collect())

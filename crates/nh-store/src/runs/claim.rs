@@ -54,10 +54,7 @@ impl Write for ReleaseAll {
     type Output = u64;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
-        tx.execute(
-            "update runs set owner = null where finished_at is null and owner is not null",
-            args![],
-        )
-        .await
+        tx.execute("update runs set owner = null where finished_at is null and owner is not null", args![])
+            .await
     }
 }

@@ -88,7 +88,8 @@ fn encode(sealed: &Sealed) -> Vec<u8> {
 
 fn decode(value: &[u8]) -> Result<Sealed, StoreError> {
     let parts = value.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)));
-    let (key_id, bytes) = parts.ok_or_else(|| StoreError::Corrupt("the sealed mark is cut short".to_owned()))?;
+    let (key_id, bytes) =
+        parts.ok_or_else(|| StoreError::Corrupt("the sealed mark is cut short".to_owned()))?;
     Ok(Sealed { key_id: key_id.to_vec(), bytes: bytes.to_vec() })
 }
 

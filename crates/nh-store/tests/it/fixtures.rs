@@ -23,7 +23,7 @@ pub(crate) fn is_postgres(store: &TestStore) -> bool {
 
 /// A new workspace; the name gives the id too.
 pub(crate) async fn workspace(store: &Store, name: &str) -> WorkspaceId {
-    let seed = name.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
+    let seed = name.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31) + u64::from(byte));
     let id = WorkspaceId::generate(&SeededIds::new(seed));
     let workspace = Workspace { id: id.clone(), name: name.to_owned(), created_at: NOW };
     let create = workspaces::Create { workspace, default_agent: AgentDefinition::default_agent() };

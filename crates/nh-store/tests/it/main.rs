@@ -1,6 +1,9 @@
 //! The store's tests, each on SQLite and on PostgreSQL: run them through
 //! `scripts/with-postgres`.
 
+// Clippy knows only functions marked as tests; all of this is test code.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod agents;
 mod fixtures;
 mod group_commit;

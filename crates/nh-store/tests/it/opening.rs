@@ -46,22 +46,28 @@ async fn the_file_is_for_its_owner_alone() {
     assert!(file.exists() && !file.with_extension("db-wal").exists(), "the log was written back");
 }
 
-#[tokio::test]
-async fn two_processes_may_make_the_same_file_at_once() {
+#[tokio::test(flavor = "multi_thread")]
+async fn several_processes_may_make_the_same_file_at_once() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("hub.db");
-    let (one, two, three) =
-        tokio::join!(Store::open_sqlite(&path), Store::open_sqlite(&path), Store::open_sqlite(&path));
-    let (one, two, _three) = (one.expect("one"), two.expect("two"), three.expect("three"));
-    workspace(&one, "acme").await;
-    assert!(workspaces::find_by_name(&two, "acme").await.expect("read").is_some());
+    let mut opening = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let path = path.clone();
+        opening.spawn(async move { Store::open_sqlite(&path).await.expect("opens") });
+    }
+    let stores = opening.join_all().await;
+    workspace(&stores[0], "acme").await;
+    for store in &stores {
+        assert!(workspaces::find_by_name(store, "acme").await.expect("read").is_some());
+    }
 }
 
 #[tokio::test]
 async fn what_is_no_store_is_refused_by_name() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = directory.path().join("notes.txt");
-    std::fs::write(&text, "these are notes, and more than a hundred bytes of them. ".repeat(40)).expect("written");
+    std::fs::write(&text, "these are notes, and more than a hundred bytes of them. ".repeat(40))
+        .expect("written");
     let error = Store::open_sqlite(&text).await.expect_err("not a database");
     assert!(matches!(error, StoreError::Settings(_)) && error.to_string().contains("notes.txt"), "{error}");
     let error = Store::open_sqlite(&directory.path().join("no/such/hub.db")).await.expect_err("no directory");
@@ -83,7 +89,8 @@ async fn a_bad_url_is_refused_without_repeating_it() {
 
 #[test]
 fn settings_never_print_the_url() {
-    let settings: StoreSettings = serde_json::from_str(r#"{"url": "postgres://u:hunter2@h/d"}"#).expect("read");
+    let settings: StoreSettings =
+        serde_json::from_str(r#"{"url": "postgres://u:hunter2@h/d"}"#).expect("read");
     let printed = format!("{settings:?} {}", serde_json::to_string(&settings).expect("printed"));
     assert!(!printed.contains("hunter2") && printed.contains("[redacted]"), "{printed}");
     let empty: StoreSettings = serde_json::from_str("{}").expect("read");

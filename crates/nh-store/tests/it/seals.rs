@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use nh_store::seals::{self, MasterKey, Place, Proof, Put, Remove, Sealed, Sealer};
 use nh_store::StoreError;
+use nh_store::seals::{self, MasterKey, Place, Proof, Put, Remove, Sealed, Sealer};
 use nh_testkit::{SeededIds, TestStore, each_engine};
 use nh_types::WorkspaceId;
 use secrecy::{ExposeSecret, SecretSlice};
@@ -30,8 +30,10 @@ async fn stored(store: &TestStore, sealer: &Sealer, ws: &WorkspaceId, row: &str)
 #[test]
 fn a_sealed_value_opens_in_its_place_only() {
     let sealer = sealer(&[1]);
-    let (mine, theirs): (WorkspaceId, WorkspaceId) =
-        ("ws_00000000000000000000".parse().expect("an id"), "ws_11111111111111111111".parse().expect("an id"));
+    let (mine, theirs): (WorkspaceId, WorkspaceId) = (
+        "ws_00000000000000000000".parse().expect("an id"),
+        "ws_11111111111111111111".parse().expect("an id"),
+    );
     let place = Place { workspace_id: Some(&mine), table: "tools", row_id: "12" };
     let sealed = sealer.seal(place, &secret("hunter2")).expect("seals");
     assert_eq!(sealer.open(place, &sealed).expect("opens").expose_secret(), b"hunter2");
