@@ -8,6 +8,7 @@
 mod clock;
 mod engines;
 mod ids;
+pub mod upstream;
 
 pub use clock::FixedClock;
 pub use engines::TestStore;

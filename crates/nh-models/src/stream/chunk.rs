@@ -52,8 +52,6 @@ pub(super) struct ToolCall<'a> {
     pub(super) index: Option<u32>,
     #[serde(borrow)]
     pub(super) id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) function: Option<Function<'a>>,
 }

@@ -74,7 +74,8 @@ impl Shaper {
         if data.is_empty() {
             return Ok(Told::default());
         }
-        if let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data)
+        if !data.contains('\n')
+            && let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data)
             && let Some(told) = self.pass(&chunk)
         {
             out.extend_from_slice(b"data: ");
@@ -117,11 +118,11 @@ impl Shaper {
         };
         let Some(delta) = &choice.delta else { return false };
         let has_calls = delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
-        let calls_are_whole = delta.tool_calls.iter().flatten().all(|call| {
-            let continues =
-                call.id.is_none() && call.function.as_ref().is_none_or(|function| function.name.is_none());
-            let begins = call.id.is_some_and(|id| id.get() != "\"\"") && call.kind.is_some();
-            call.index.is_some() && (continues || begins)
+        let calls_go_on = delta.tool_calls.iter().flatten().all(|call| {
+            let is_known = call.index.is_some_and(|index| (index as usize) < state.calls.len());
+            is_known
+                && call.id.is_none()
+                && call.function.as_ref().is_none_or(|function| function.name.is_none())
         });
         let is_mended_finish = choice.finish_reason.is_some_and(|reason| {
             reason.get() == "\"\""
@@ -129,7 +130,7 @@ impl Shaper {
                     && reason.get() == "\"stop\""
                     && (state.has_calls || has_calls))
         });
-        state.has_role && delta.role.is_none_or(is_assistant) && calls_are_whole && !is_mended_finish
+        state.has_role && delta.role.is_none_or(is_assistant) && calls_go_on && !is_mended_finish
     }
 
     /// The long way: takes the chunk apart and puts it together again.

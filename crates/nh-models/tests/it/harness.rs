@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use nh_http::Outbound;
-use nh_models::{Caller, ModelError, Models, ModelsSetup, ResolvedProvider, UsageSink, UsageWriter};
+use nh_models::{
+    Caller, ModelError, ModelSettings, Models, ModelsSetup, ProviderKind, ResolvedProvider, UsageSink,
+    UsageWriter,
+};
+use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds};
-use serde_json::{Map, Value};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
 
 pub(crate) struct Hub {
     pub(crate) models: Models,
@@ -69,4 +74,37 @@ pub(crate) fn chunks(stream: &str) -> Vec<Value> {
         .filter(|frame| frame != "[DONE]")
         .map(|frame| serde_json::from_str(&frame).expect("JSON"))
         .collect()
+}
+
+/// A provider of any kind at the mock upstream.
+pub(crate) fn provider(name: &str, kind: ProviderKind, base_url: &str) -> ResolvedProvider {
+    ResolvedProvider {
+        name: name.to_owned(),
+        kind,
+        base_url: base_url.to_owned(),
+        api_key: Some(SecretString::from("sk-hub-secret")),
+        models: vec![ModelSettings {
+            id: "priced".to_owned(),
+            input_cost: Some(2.0),
+            output_cost: Some(10.0),
+            ..ModelSettings::default()
+        }],
+    }
+}
+
+/// A hub with one provider of the kind, at a fresh mock upstream.
+pub(crate) async fn hub_of(kind: ProviderKind) -> (Hub, Upstream) {
+    let upstream = Upstream::start().await.expect("a port");
+    let hub = hub(vec![provider("mock", kind, &upstream.base_url())]);
+    (hub, upstream)
+}
+
+pub(crate) fn hello(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
+}
+
+pub(crate) fn hello_streamed(model: &str) -> Value {
+    let mut body = hello(model);
+    body["stream"] = json!(true);
+    body
 }
