@@ -9,7 +9,7 @@ use nh_models::Models;
 use nh_store::runs::{self, RunRecord};
 use nh_store::{Idempotency, Store, StoreError};
 use nh_types::run::{RunView, StartRun};
-use nh_types::{ApiError, ErrorCode, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::RunProgram;
@@ -18,6 +18,22 @@ use crate::{start, view};
 
 /// Journal rows that one run view is folded from, at most.
 const VIEW_MAX_EVENTS: u32 = 10_000;
+
+/// Why a run could not be started or shown.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// What was asked for is not acceptable.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<StoreError> for HubError {
+    fn from(error: StoreError) -> Self {
+        Self::Engine(error.into())
+    }
+}
 
 /// On whose behalf a run is started.
 #[derive(Clone, Debug)]
@@ -46,7 +62,8 @@ impl Hub {
         settings: &EngineSettings,
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let program = Arc::new(RunProgram { models: models.clone(), tools: tools.clone(), clock: clock.clone() });
+        let program =
+            Arc::new(RunProgram { models: models.clone(), tools: tools.clone(), clock: clock.clone() });
         let engine = Engine::start(store.clone(), program, clock, ids, settings, stopping).await?;
         Ok(Self { store, models, tools, engine })
     }
@@ -57,26 +74,29 @@ impl Hub {
         caller: &RunCaller,
         body: StartRun,
         once: Option<Idempotency>,
-    ) -> Result<Submitted, ApiError> {
+    ) -> Result<Submitted, HubError> {
         let default_model = self.models.default_model();
         let run = start::new_run(&self.store, &self.tools, default_model, caller, body).await?;
-        self.engine.submit(run, once).await.map_err(engine_error)
+        Ok(self.engine.submit(run, once).await?)
     }
 
     /// The whole run, with its tool calls; None when there is none such in the
     /// workspace.
-    pub async fn run_view(&self, workspace_id: &WorkspaceId, run_id: RunId) -> Result<Option<RunView>, ApiError> {
-        let run = runs::find(&self.store, workspace_id, run_id).await.map_err(store_error)?;
+    pub async fn run_view(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+    ) -> Result<Option<RunView>, HubError> {
+        let run = runs::find(&self.store, workspace_id, run_id).await?;
         match run {
             Some(run) => self.view_of(&run).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn view_of(&self, run: &RunRecord) -> Result<RunView, ApiError> {
-        let journal = runs::events(&self.store, &run.workspace_id, run.id, 0, VIEW_MAX_EVENTS).await;
-        let journal = journal.map_err(store_error)?;
-        view::run(run, &journal, &self.tools).map_err(|error| engine_error(error.into()))
+    async fn view_of(&self, run: &RunRecord) -> Result<RunView, HubError> {
+        let journal = runs::events(&self.store, &run.workspace_id, run.id, 0, VIEW_MAX_EVENTS).await?;
+        Ok(view::run(run, &journal, &self.tools).map_err(EngineError::from)?)
     }
 
     /// Waits for the run's end and shows it; None when the wait ends first.
@@ -85,32 +105,10 @@ impl Hub {
         workspace_id: &WorkspaceId,
         run_id: RunId,
         wait: Duration,
-    ) -> Result<Option<RunView>, ApiError> {
-        match self.engine.wait(workspace_id, run_id, wait).await.map_err(engine_error)? {
+    ) -> Result<Option<RunView>, HubError> {
+        match self.engine.wait(workspace_id, run_id, wait).await? {
             Some(run) => self.view_of(&run).await.map(Some),
             None => Ok(None),
-        }
-    }
-}
-
-/// A store's failure as a client sees it.
-pub(crate) fn store_error(error: StoreError) -> ApiError {
-    engine_error(EngineError::Store(error))
-}
-
-pub fn engine_error(error: EngineError) -> ApiError {
-    match error {
-        EngineError::ShuttingDown => {
-            ApiError::new(ErrorCode::ShuttingDown, "The hub is shutting down; try again shortly.").retry_after(5)
-        }
-        EngineError::Store(error) => {
-            tracing::error!(%error, "the store failed");
-            ApiError::new(ErrorCode::ComponentUnavailable, "The hub's store does not answer; try again shortly.")
-                .retry_after(5)
-        }
-        EngineError::Unreadable(error) => {
-            tracing::error!(%error, "a journal is unreadable");
-            ApiError::new(ErrorCode::Internal, "The run's journal is unreadable; the hub's log has the cause.")
         }
     }
 }

@@ -16,6 +16,6 @@ mod start;
 pub mod tools;
 pub mod view;
 
-pub use hub::{Hub, RunCaller, engine_error};
+pub use hub::{Hub, HubError, RunCaller};
 pub use settings::AgentsSettings;
 pub use start::MAX_WAIT_SECONDS;

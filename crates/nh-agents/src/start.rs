@@ -9,7 +9,7 @@ use nh_types::{AgentId, ApiError, ErrorCode, Scope};
 use serde_json::Value;
 
 use crate::definition::{Definition, PinnedAgent, PinnedTool};
-use crate::hub::{RunCaller, store_error};
+use crate::hub::{HubError, RunCaller};
 use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
@@ -25,7 +25,7 @@ pub(crate) async fn new_run(
     default_model: String,
     caller: &RunCaller,
     start: StartRun,
-) -> Result<NewRun, ApiError> {
+) -> Result<NewRun, HubError> {
     check_options(&start)?;
     let (definition, input) = match start.run_type {
         RunType::Agent => {
@@ -40,7 +40,7 @@ pub(crate) async fn new_run(
         }
         RunType::Workflow => {
             let message = "`type` is `workflow`; this version runs `agent` and `tool`.";
-            return Err(ApiError::new(ErrorCode::NotAvailable, message).param("type"));
+            return Err(ApiError::new(ErrorCode::NotAvailable, message).param("type").into());
         }
     };
     Ok(NewRun {
@@ -70,8 +70,11 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     }
     check_range("wait_seconds", start.wait_seconds, MAX_WAIT_SECONDS)?;
     check_range("timeout_seconds", start.timeout_seconds, MAX_TIMEOUT_SECONDS)?;
-    let metadata_bytes =
-        start.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |json| json.len());
+    let metadata_bytes = start
+        .metadata
+        .as_ref()
+        .and_then(|metadata| serde_json::to_vec(metadata).ok())
+        .map_or(0, |json| json.len());
     if metadata_bytes > MAX_METADATA_BYTES {
         return Err(invalid(
             "metadata",
@@ -97,13 +100,21 @@ fn check_agent_input(input: &Value) -> Result<(), ApiError> {
     };
     if let Some(unknown) = fields.keys().find(|name| *name != "goal" && *name != "messages") {
         let unknown: String = unknown.chars().take(80).collect();
-        return Err(bad_input(&format!("input.{unknown}"), format!("`input` has a field `{unknown}`; {shape}.")));
+        return Err(bad_input(
+            &format!("input.{unknown}"),
+            format!("`input` has a field `{unknown}`; {shape}."),
+        ));
     }
     match (fields.get("goal"), fields.get("messages")) {
         (Some(goal), None) => match goal.as_str() {
             Some(text) if !text.trim().is_empty() => Ok(()),
-            Some(_) => Err(bad_input("input.goal", "`input.goal` is empty; say what the agent should do.".to_owned())),
-            None => Err(bad_input("input.goal", format!("`input.goal` is {}; it must be text.", kind_of(goal)))),
+            Some(_) => Err(bad_input(
+                "input.goal",
+                "`input.goal` is empty; say what the agent should do.".to_owned(),
+            )),
+            None => {
+                Err(bad_input("input.goal", format!("`input.goal` is {}; it must be text.", kind_of(goal))))
+            }
         },
         (None, Some(messages)) => check_messages(messages),
         (Some(_), Some(_)) => Err(bad_input("input", format!("`input` has both; {shape}."))),
@@ -141,16 +152,17 @@ async fn pin_agent(
     default_model: String,
     caller: &RunCaller,
     target: &str,
-) -> Result<PinnedAgent, ApiError> {
+) -> Result<PinnedAgent, HubError> {
     let found = match target.parse::<AgentId>() {
-        Ok(id) => agents::find(store, &caller.workspace_id, &id).await.map_err(store_error)?,
+        Ok(id) => agents::find(store, &caller.workspace_id, &id).await?,
         Err(_) => None,
     };
     let Some(record) = found else {
         return Err(unknown_target(format!(
             "There is no agent `{}` in this workspace; GET /v1/agents lists them.",
             shortened(target)
-        )));
+        ))
+        .into());
     };
     let wanted = &record.definition.tools;
     let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);

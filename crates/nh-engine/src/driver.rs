@@ -75,6 +75,10 @@ impl Driver {
             self.drive_to_end().await;
             return;
         }
+        if self.run.cancel_requested {
+            let _ = self.end(RunState::Cancelled, Event::Cancelled {}).await;
+            return;
+        }
         let doubtful = self.history.in_flight().find(|record| !record.step.repeatable);
         if let Some(record) = doubtful {
             let step = record.step.id.clone();

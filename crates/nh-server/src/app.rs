@@ -17,6 +17,7 @@ use crate::auth::{Credentials, RateLimits, SESSION_IDLE_MS};
 use crate::event_stream::EventStreams;
 use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
+use crate::sync_waits::SyncWaits;
 
 /// How often the last uses of keys and sessions are written down.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub struct App {
     pub(crate) rate_limits: RateLimits,
     pub(crate) logins: Logins,
     pub(crate) event_streams: EventStreams,
+    pub(crate) sync_waits: SyncWaits,
     pub(crate) tasks: TaskTracker,
     /// `GET /openapi.json`, written when it is first asked for.
     pub(crate) openapi_json: OnceLock<Bytes>,
@@ -59,6 +61,7 @@ impl App {
             rate_limits: RateLimits::new(setup.clock.clone()),
             logins: Logins::new(setup.clock.clone()),
             event_streams: EventStreams::default(),
+            sync_waits: SyncWaits::default(),
             tasks: TaskTracker::new(),
             openapi_json: OnceLock::new(),
             settings: setup.settings,

@@ -45,3 +45,8 @@ pub(crate) fn mismatch() -> ApiError {
     let message = "this Idempotency-Key came before with another body; use a new key for a new request";
     ApiError::new(ErrorCode::IdempotencyMismatch, message).param("Idempotency-Key")
 }
+
+pub(crate) fn in_flight() -> ApiError {
+    let message = "the first request with this Idempotency-Key is still being answered; ask again shortly";
+    ApiError::new(ErrorCode::IdempotencyInFlight, message).param("Idempotency-Key").retry_after(1)
+}

@@ -26,6 +26,7 @@ mod run_stream;
 mod serve;
 mod settings;
 mod store_failure;
+mod sync_waits;
 
 pub use app::{App, AppSetup};
 pub use first_start::{FirstKey, FirstStart, FirstStartError, first_start};

@@ -1,5 +1,6 @@
 //! The store's and the engine's errors as clients see them.
 
+use nh_agents::HubError;
 use nh_engine::EngineError;
 use nh_models::ModelError;
 use nh_store::StoreError;
@@ -46,6 +47,15 @@ impl From<EngineError> for Failure {
             EngineError::ShuttingDown => shutting_down().into(),
             EngineError::Store(error) => error.into(),
             EngineError::Unreadable(error) => Failure::internal(error),
+        }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Refused(error) => error.into(),
+            HubError::Engine(error) => error.into(),
         }
     }
 }

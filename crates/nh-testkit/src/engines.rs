@@ -28,8 +28,10 @@ impl TestStore {
 
     pub async fn postgres() -> Self {
         let server = std::env::var(POSTGRES).unwrap_or_else(|_| {
-            panic!("{POSTGRES} is not set: run the tests through scripts/with-postgres, such as \
-                    `scripts/with-postgres cargo test`")
+            panic!(
+                "{POSTGRES} is not set: run the tests through scripts/with-postgres, such as \
+                    `scripts/with-postgres cargo test`"
+            )
         });
         let server = SecretString::from(server);
         let name = schema_name();
@@ -37,6 +39,15 @@ impl TestStore {
         let home = Home::Schema { server, name };
         let store = home.open().await;
         Self { store, home }
+    }
+
+    /// The engine that `NEURALHUB_TEST_STORE` names, SQLite unless it is
+    /// `postgres`: for suites that are run once on each.
+    pub async fn of_environment() -> Self {
+        match std::env::var("NEURALHUB_TEST_STORE").as_deref() {
+            Ok("postgres") => Self::postgres().await,
+            _ => Self::sqlite().await,
+        }
     }
 
     pub fn store(&self) -> &Store {
@@ -77,9 +88,7 @@ impl Home {
     async fn open(&self) -> Store {
         match self {
             Self::Directory(directory) => Store::open_sqlite(&file(directory.path())).await,
-            Self::Schema { server, name } => {
-                Store::open_postgres(&schema_url(server, name).into()).await
-            }
+            Self::Schema { server, name } => Store::open_postgres(&schema_url(server, name).into()).await,
         }
         .expect("the store opens")
     }

@@ -16,7 +16,7 @@ use nh_types::{ApiError, ErrorCode, Page, RunId};
 use crate::app::App;
 use crate::auth::{Auth, Principal, RunRead, RunWrite};
 use crate::failure::{Answer, Failure};
-use crate::idempotency::mismatch;
+use crate::idempotency::{in_flight, mismatch};
 use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::run_stream;
@@ -44,9 +44,16 @@ pub(crate) async fn start(
         Submitted::Mismatch => return Err(mismatch().into()),
     };
     if let Some(seconds) = wait {
-        let wait = Duration::from_secs(seconds.into());
-        if let Some(run) = app.hub.wait_for_run(&auth.workspace_id, run_id, wait).await? {
-            return Ok(axum::Json(run).into_response());
+        let first = app.sync_waits.begin(run_id);
+        // Whoever comes second under one Idempotency-Key learns the end, but
+        // is not kept waiting beside the first.
+        let seconds = if first.is_some() { seconds } else { 0 };
+        let ended =
+            app.hub.wait_for_run(&auth.workspace_id, run_id, Duration::from_secs(seconds.into())).await?;
+        match (ended, first) {
+            (Some(run), _) => return Ok(axum::Json(run).into_response()),
+            (None, None) => return Err(in_flight().into()),
+            (None, Some(_)) => {}
         }
     }
     Ok((StatusCode::ACCEPTED, axum::Json(view::accepted(run_id))).into_response())

@@ -47,8 +47,7 @@ impl TestApp {
     }
 
     pub(crate) async fn with(settings: ServerSettings, providers: Vec<ResolvedProvider>) -> Self {
-        let store = TestStore::sqlite().await;
-        Self::on(store, settings, providers).await
+        Self::on(TestStore::of_environment().await, settings, providers).await
     }
 
     /// A hub on a store that another hub may use too.

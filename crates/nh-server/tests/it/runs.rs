@@ -194,3 +194,22 @@ async fn who_waits_for_a_run_is_answered_when_the_hub_stops() {
     let (reply, ()) = tokio::join!(waiting, stop);
     assert_eq!(reply.ok(202)["status"], json!("pending"));
 }
+
+#[tokio::test]
+async fn a_repeated_post_beside_the_first_is_told_to_come_back() {
+    let app = app_with_silence().await;
+    let goal = json!({"target": "agent_default", "type": "agent", "input": {"goal": "Hello"}});
+    let post = || app.post("/v1/run", goal.clone()).header("idempotency-key", "once");
+    let second = async {
+        while app.get("/v1/runs").send().await.ok(200)["runs"] == json!([]) {
+            tokio::task::yield_now().await;
+        }
+        let reply = post().send().await;
+        app.stopping.cancel();
+        reply
+    };
+    let (first, second) = tokio::join!(post().send(), second);
+    assert_eq!(first.ok(202)["status"], json!("pending"));
+    assert_eq!(second.code(409), "idempotency_in_flight");
+    assert_eq!(second.headers["retry-after"], "1");
+}
