@@ -63,7 +63,7 @@ pub struct ModelSettings {
 
 fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
-        Some(_) => serializer.serialize_str("(secret)"),
+        Some(_) => serializer.serialize_str("[redacted]"),
         None => serializer.serialize_none(),
     }
 }

@@ -31,6 +31,12 @@ pub(crate) use shaper::{Header, Shaper};
 /// stops the provider, and what was used until then is still accounted for.
 pub struct ChatStream(BoxStream<'static, Bytes>);
 
+impl std::fmt::Debug for ChatStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatStream").finish_non_exhaustive()
+    }
+}
+
 impl Stream for ChatStream {
     type Item = Bytes;
 

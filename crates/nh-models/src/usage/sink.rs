@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nh_store::Store;
 use nh_store::usage::{RecordMany, UsageRow};
+use nh_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ModelError;
@@ -114,21 +114,21 @@ impl UsageWriter {
 }
 
 /// Tries for about six seconds; money that cannot be written must at least be
-/// readable in the log.
+/// readable in the log. A store that broke off may have kept the batch all the
+/// same, so a retry can bill it twice: that is rarer, and easier to see, than
+/// what would be lost without.
 async fn write(store: &Store, rows: Vec<UsageRow>) {
     let mut delay_ms = FIRST_RETRY_MS;
     for attempt in 1..=MAX_ATTEMPTS {
-        match store.write(RecordMany(rows.clone())).await {
-            Ok(()) => return,
-            Err(error) if attempt == MAX_ATTEMPTS => {
-                tracing::error!(%error, rows = rows.len(), "usage could not be written; its rows follow");
-            }
-            Err(error) => {
-                tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
-                tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-                delay_ms *= 2;
-            }
+        let Err(error) = store.write(RecordMany(rows.clone())).await else { return };
+        let may_pass = matches!(error, StoreError::Unavailable(_) | StoreError::Overloaded { .. });
+        if !may_pass || attempt == MAX_ATTEMPTS {
+            tracing::error!(%error, rows = rows.len(), "usage could not be written; its rows follow");
+            break;
         }
+        tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        delay_ms *= 2;
     }
     for row in rows {
         tracing::error!(?row, "usage lost");

@@ -1,5 +1,6 @@
 //! At the edge: what callers of `Models` see, against the mock upstream and the
 //! offline model.
+#![allow(clippy::expect_used, clippy::panic)] // a failure here is a failure of the test
 
 mod chat;
 mod embeddings;

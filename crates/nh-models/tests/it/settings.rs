@@ -113,7 +113,7 @@ fn secrets_are_not_printed() {
     let settings = ProviderSettings { api_key: Some(SecretString::from("hush")), ..named("a") };
     assert!(!format!("{settings:?}").contains("hush"));
     let json = serde_json::to_string(&settings).expect("JSON");
-    assert!(json.contains("(secret)") && !json.contains("hush"));
+    assert!(json.contains("[redacted]") && !json.contains("hush"));
     let provider = &resolve(&[settings], &[]).expect("fine")[0];
     assert!(!format!("{provider:?}").contains("hush"));
     let unknown = serde_json::from_str::<ProviderSettings>(r#"{"name": "a", "apikey": "x"}"#);

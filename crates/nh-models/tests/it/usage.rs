@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use futures_util::TryFutureExt;
 use nh_models::{ModelError, Models, ModelsSetup, ProviderKind, UsageSink};
 use nh_testkit::upstream::{Part, Reply, Upstream, chunk};
-use nh_testkit::{FixedClock, SeededIds};
+use nh_testkit::{FixedClock, SeededIds, TestStore};
+use nh_types::Timestamp;
+use nh_types::model::Usage;
 use serde_json::{Value, json};
 
 use crate::harness::{caller, hello, hello_streamed, hub_of, object, provider};
@@ -147,4 +150,38 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let error = models.chat(&caller(), object(hello("priced"))).await.expect_err("an error");
     assert_eq!(error, ModelError::Overloaded);
     assert_eq!(upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_holds_every_call_after_a_flush() {
+    let store = TestStore::sqlite().await;
+    let upstream = Upstream::start().await.expect("a port");
+    let (usage, writer) = UsageSink::new(16);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(writer.run(store.store().clone()));
+    let models = Models::new(ModelsSetup {
+        providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
+        default_model: None,
+        http: nh_http::Outbound::operator().expect("a client"),
+        clock: Arc::new(FixedClock::default()),
+        ids: Arc::new(SeededIds::new(1)),
+        usage: usage.clone(),
+    });
+    let account = caller();
+    // More at once than the ledger has places: they wait, none is lost.
+    let calls =
+        (0..200).map(|_| models.chat(&account, object(hello("priced"))).map_ok(|answer| answer.usage));
+    let used = futures_util::future::try_join_all(calls).await.expect("answers");
+    usage.flush().await;
+    let totals = nh_store::usage::totals(store.store(), &caller().workspace_id, Timestamp::default())
+        .await
+        .expect("totals");
+    assert_eq!((totals.len(), totals[0].calls), (1, 200));
+    let sum = used.into_iter().fold(Usage::NONE, Usage::plus);
+    assert_eq!(totals[0].usage.input_tokens, sum.input_tokens);
+    assert_eq!(totals[0].usage.input_tokens, 200 * 9);
+    let (billed, expected) = (totals[0].usage.cost_usd.expect("a cost"), sum.cost_usd.expect("a cost"));
+    assert!((billed - expected).abs() < 1e-9);
+    drop((models, usage));
+    assert!(tasks.join_next().await.is_some_and(|ended| ended.is_ok()), "the writer ends with its sinks");
 }
