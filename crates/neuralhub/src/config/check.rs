@@ -16,8 +16,9 @@ const MAX_FAULTS: usize = 64;
 /// A word that differs by more than this is no typing error.
 const LIKENESS: f64 = 0.8;
 
+/// A step from a table or list to what is in it.
 #[derive(Clone)]
-enum Step {
+pub(super) enum Step {
     Field(String),
     Item(usize),
 }
@@ -40,7 +41,7 @@ pub(super) fn checked(mut tree: Value, schema: &Schema) -> (Option<Config>, Vec<
         let path = steps_of(error.path());
         let message = error.inner().to_string();
         // The field may be one that was taken out for its own fault.
-        if !(message.starts_with("missing field") && !faults.is_empty()) {
+        if faults.is_empty() || !message.starts_with("missing field") {
             faults.push(Fault { at: dotted(&path), message });
         }
         if path.is_empty() || !take_out(&mut tree, &path) {

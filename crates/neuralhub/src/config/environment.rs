@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::Fault;
+use super::check::{self, Step};
 use super::schema::Schema;
-use super::{Fault, check};
 
 pub(super) const PREFIX: &str = "NEURALHUB__";
 
@@ -20,28 +21,40 @@ pub(super) fn overlay(tree: &mut Value, variables: &[(String, String)], schema: 
 
 fn put(tree: &mut Value, name: &str, text: &str, schema: &Schema) -> Result<(), Fault> {
     let fault = |message: String| Fault { at: name.to_owned(), message };
-    let path = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+    let (steps, shape) = place(name.trim_start_matches(PREFIX), schema).map_err(fault)?;
+    let value = typed(text, shape, schema).map_err(fault)?;
     let mut at = tree;
-    let mut shape = schema.root();
-    for part in path.split("__") {
-        if schema.allows_type(shape, "array") {
-            let index = part.parse().ok().filter(|index| *index < MAX_ITEMS);
-            let index: usize =
-                index.ok_or_else(|| fault(format!("`{part}` should be the number of an item, from 0")))?;
-            shape = schema.items(shape).unwrap_or(&Value::Null);
-            at = item(at, index)
-                .ok_or_else(|| fault(format!("item {index} would leave a gap in the list")))?;
-        } else {
-            let field = schema.field(shape, part);
-            shape = schema.resolve(field.ok_or_else(|| fault(check::unknown(schema, shape, part)))?);
-            at = entry(at, part);
-        }
+    for step in &steps {
+        at = match step {
+            Step::Field(name) => field(at, name),
+            Step::Item(index) => item(at, *index)
+                .ok_or_else(|| fault(format!("item {index} would leave a gap in the list")))?,
+        };
     }
-    *at = typed(text, shape, schema).map_err(fault)?;
+    *at = value;
     Ok(())
 }
 
-fn entry<'a>(at: &'a mut Value, name: &str) -> &'a mut Value {
+/// Where a variable's value belongs, and its schema.
+fn place<'a>(name: &str, schema: &'a Schema) -> Result<(Vec<Step>, &'a Value), String> {
+    let mut shape = schema.root();
+    let mut steps = Vec::new();
+    for part in name.to_ascii_lowercase().split("__") {
+        if schema.allows_type(shape, "array") {
+            let index = part.parse().ok().filter(|index| *index < MAX_ITEMS);
+            let index = index.ok_or_else(|| format!("`{part}` should be the number of an item, from 0"))?;
+            shape = schema.items(shape).unwrap_or(&Value::Null);
+            steps.push(Step::Item(index));
+        } else {
+            let field = schema.field(shape, part).ok_or_else(|| check::unknown(schema, shape, part))?;
+            shape = schema.resolve(field);
+            steps.push(Step::Field(part.to_owned()));
+        }
+    }
+    Ok((steps, shape))
+}
+
+fn field<'a>(at: &'a mut Value, name: &str) -> &'a mut Value {
     if !at.is_object() {
         *at = Value::Object(Map::new());
     }

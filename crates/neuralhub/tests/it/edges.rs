@@ -18,16 +18,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents"]),
     ("neuralhub", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents", "nh-server"]),
     ("nh-testkit", &["nh-types", "nh-store"]),
+    ("nh-bench", &["nh-types", "nh-store"]),
 ];
 
 /// Libraries that only some crates may name.
 const OWNED: &[(&str, &[&str])] = &[
-    ("sqlx", &["nh-store"]),
+    ("sqlx", &["nh-store", "nh-bench"]),
     ("axum", &["nh-server", "nh-testkit"]),
     ("hyper-rustls", &["nh-http"]),
     ("rustls", &["nh-http", "nh-store"]),
-    ("clap", &["neuralhub"]),
-    ("anyhow", &["neuralhub"]),
+    ("clap", &["neuralhub", "nh-bench"]),
+    ("anyhow", &["neuralhub", "nh-bench"]),
 ];
 
 fn root() -> &'static Path {

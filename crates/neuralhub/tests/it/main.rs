@@ -1,4 +1,5 @@
 //! The binary from outside, and what holds for the whole workspace.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test may fail so
 
 mod binary;
 mod configuration;
