@@ -93,7 +93,10 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
     if agent.system_prompt.len() > MAX_PROMPT_BYTES {
         return Err(invalid(
             "system_prompt",
-            format!("`system_prompt` has {} bytes; at most {MAX_PROMPT_BYTES} fit.", agent.system_prompt.len()),
+            format!(
+                "`system_prompt` has {} bytes; at most {MAX_PROMPT_BYTES} fit.",
+                agent.system_prompt.len()
+            ),
         ));
     }
     if agent.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {

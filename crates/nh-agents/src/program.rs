@@ -55,7 +55,10 @@ impl Program for RunProgram {
 }
 
 fn unreadable_definition(error: &serde_json::Error) -> RunError {
-    RunError::new("internal_error", format!("This version of the hub cannot read what the run runs: {error}."))
+    RunError::new(
+        "internal_error",
+        format!("This version of the hub cannot read what the run runs: {error}."),
+    )
 }
 
 /// A tool run is one step, and its outcome is the run's.
@@ -89,7 +92,8 @@ impl RunProgram {
         Box::pin(async move {
             let completion = complete(&models, &caller, body).await.map_err(model_error)?;
             let choice = completion.body.get("choices").and_then(|choices| choices.get(0));
-            let choice = choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
+            let choice =
+                choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
             Ok(Performed {
                 output: json!({
                     "message": without_nulls(&choice["message"]),
@@ -105,7 +109,9 @@ impl RunProgram {
         let refusal = if index.is_some_and(|index| index > MAX_CALLS_PER_TURN) {
             Some(RunError::new(
                 "too_many_calls",
-                format!("At most {MAX_CALLS_PER_TURN} tools can be called in one turn; call this one in the next."),
+                format!(
+                    "At most {MAX_CALLS_PER_TURN} tools can be called in one turn; call this one in the next."
+                ),
             ))
         } else if pinned.tools.contains(&step.name) {
             None

@@ -3,8 +3,8 @@
 use nh_engine::journal::UnreadableEvent;
 use nh_engine::{History, Outcome, StepRecord};
 use nh_store::runs::{EventRow, RunRecord};
-use nh_types::run::{AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView};
 use nh_types::RunId;
+use nh_types::run::{AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView};
 
 use crate::agent::TOOL_STEP;
 use crate::agent::messages::shown;
@@ -75,4 +75,3 @@ fn tool_call(record: &StepRecord, tools: &Tools) -> ToolCallView {
         finished_at: record.finished.as_ref().map(|(at, _)| *at),
     }
 }
-
