@@ -59,8 +59,19 @@ fn of_output(clause: &str, tool: &str, output: &str) -> String {
     if output.is_empty() {
         return format!("{headline} {tool} gave no output.");
     }
+    let note = if wants_understanding(clause) { NO_UNDERSTANDING } else { "" };
     let gap = if output.contains('\n') || output.chars().count() > MAX_INLINE_CHARS { "\n" } else { " " };
-    format!("{headline}{gap}{}", cut(output))
+    format!("{headline}{gap}{}{note}", cut(output))
+}
+
+const NO_UNDERSTANDING: &str = "\n(I am not a language model: this is the text as the tool gave it.)";
+
+/// Whether a clause asks for more than a tool's output: to understand it.
+fn wants_understanding(clause: &str) -> bool {
+    let lower = clause.to_lowercase();
+    ["summar", "translat", "explain", "in one sentence", "in your own words", "analyse", "analyze", " count "]
+        .iter()
+        .any(|word| lower.contains(word))
 }
 
 /// `What is 17 * 23?` or `Calculate 15% of 240:`.

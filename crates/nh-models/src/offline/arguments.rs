@@ -92,7 +92,8 @@ impl Filler<'_> {
             return is_required.then(|| constant.clone());
         }
         if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
-            return values::chosen(self.clause, choices).or_else(|| {
+            let is_said = |choice: &Value| is_required || schema.get("default") != Some(choice);
+            return values::chosen(self.clause, choices).filter(is_said).or_else(|| {
                 let only = if choices.len() == 1 { choices.first() } else { None };
                 if is_required { schema.get("default").or(only).cloned() } else { None }
             });

@@ -16,6 +16,9 @@ pub(super) enum Choice {
     },
     /// Several fit equally well.
     Ambiguous(Vec<usize>),
+    /// The words speak for a tool, but what it cannot be called without is not
+    /// there.
+    Lacks(usize, Role),
     Nothing,
 }
 
@@ -23,7 +26,7 @@ impl Choice {
     pub(super) fn call(&self) -> Option<usize> {
         match self {
             Self::Call { tool, .. } => Some(*tool),
-            Self::Ambiguous(_) | Self::Nothing => None,
+            Self::Ambiguous(_) | Self::Lacks(..) | Self::Nothing => None,
         }
     }
 }
@@ -32,6 +35,8 @@ impl Choice {
 const MIN_SCORE: f64 = 1.6;
 /// Scores closer than this are equal.
 const SAME: f64 = 0.15;
+/// A tool is named as the one that fits only when its own name speaks for it.
+const MIN_AFFINITY_ALONE: f64 = 2.5;
 const NAMED: f64 = 10.0;
 const STRUCTURE: f64 = 6.0;
 
@@ -41,6 +46,9 @@ struct Signs {
     has_url: bool,
     has_expression: bool,
     asks_time: bool,
+    asks_amount: bool,
+    /// Of another time than now.
+    is_other_time: bool,
     refers_back: bool,
     lower: String,
 }
@@ -58,6 +66,20 @@ impl Signs {
             has_url: !spans::urls(text).is_empty(),
             has_expression: expression.is_some(),
             asks_time: asks_time(&rest),
+            asks_amount: ["how many", "how much", "how long", "how old", "how far"]
+                .iter()
+                .any(|phrase| text.to_lowercase().contains(phrase)),
+            is_other_time: [
+                " ago",
+                "tomorrow",
+                "yesterday",
+                "will it be",
+                "was it",
+                "next week",
+                "last week",
+            ]
+            .iter()
+            .any(|phrase| text.to_lowercase().contains(phrase)),
             refers_back: refers_back(text),
             lower: text.to_lowercase(),
         }
@@ -80,9 +102,12 @@ pub(super) fn choose(text: &str, inherited: Option<usize>, tools: &[Tool]) -> Ch
     let signs = Signs::read(text);
     let affinities = affinities(&signs.stems, tools);
     let mut scores: Vec<(usize, f64, bool)> = Vec::new();
+    let mut lacking = None;
     for (index, tool) in tools.iter().enumerate() {
-        if let Some((score, is_certain)) = score(tool, affinities[index], &signs, text) {
-            scores.push((index, score, is_certain));
+        match score(tool, affinities[index], &signs, text) {
+            Ok((score, is_certain)) => scores.push((index, score, is_certain)),
+            Err(role) if affinities[index] >= MIN_AFFINITY_ALONE => lacking = lacking.or(Some((index, role))),
+            Err(_) => {}
         }
     }
     scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -95,20 +120,23 @@ pub(super) fn choose(text: &str, inherited: Option<usize>, tools: &[Tool]) -> Ch
                 .collect();
             if equal.len() > 1 { Choice::Ambiguous(equal) } else { Choice::Call { tool, is_certain } }
         }
-        _ => last_resort(text, &signs, tools),
+        _ => match (last_resort(text, &signs, tools), lacking) {
+            (Choice::Nothing, Some((tool, role))) => Choice::Lacks(tool, role),
+            (choice, _) => choice,
+        },
     }
 }
 
 /// The score of one tool, and whether a structure of the text speaks for it.
-/// None when it lacks what it cannot be called without.
-fn score(tool: &Tool, affinity: f64, signs: &Signs, text: &str) -> Option<(f64, bool)> {
+/// An error names what it lacks and cannot be called without.
+fn score(tool: &Tool, affinity: f64, signs: &Signs, text: &str) -> Result<(f64, bool), Role> {
     let is_named = signs.lower.contains(&tool.name.to_lowercase()) && tool.name.len() > 3;
     let borrows = signs.refers_back && (affinity >= MIN_SCORE || is_named);
     if tool.requires(Role::Url) && !signs.has_url && !borrows {
-        return None;
+        return Err(Role::Url);
     }
-    if tool.requires(Role::Expression) && !signs.has_expression && !(borrows && has_digit(text)) {
-        return None;
+    if tool.requires(Role::Expression) && !signs.has_expression && !(borrows && is_calculation(signs, text)) {
+        return Err(Role::Expression);
     }
     let mut score = affinity;
     let mut is_certain = false;
@@ -128,11 +156,18 @@ fn score(tool: &Tool, affinity: f64, signs: &Signs, text: &str) -> Option<(f64, 
     if tool.has(Role::Url) && !tool.requires(Role::Url) && !signs.has_url {
         score -= 0.5;
     }
-    Some((score, is_certain))
+    // "How many days …" asks for a number, "… 3 hours ago" for another time.
+    if tool.has(Role::Zone) && (signs.is_other_time || (signs.asks_amount && !signs.asks_time)) {
+        return Ok((0.0, false));
+    }
+    Ok((score, is_certain))
 }
 
-fn has_digit(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_digit())
+/// Whether a clause about an earlier result says what to do with it: "divide it
+/// by 2", "double that".
+fn is_calculation(signs: &Signs, text: &str) -> bool {
+    let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
+    has_digit || ["double", "triple", "halve", "half of"].iter().any(|word| signs.lower.contains(word))
 }
 
 /// A question that no tool is made for can still be searched for.

@@ -100,15 +100,14 @@ fn sentences(goal: &str) -> Vec<&str> {
         let rest = &goal[at + letter.len_utf8()..];
         let ends = match letter {
             '\n' | ';' => true,
-            '?' | '!' => rest.is_empty() || rest.starts_with(char::is_whitespace),
+            '?' => rest.is_empty() || rest.starts_with(char::is_whitespace),
+            // `12! / 10!` is one expression.
+            '!' if goal[..at].ends_with(|before: char| before.is_ascii_digit()) => rest.trim().is_empty(),
+            '!' => rest.is_empty() || rest.starts_with(char::is_whitespace),
             '.' => {
                 let next = rest.trim_start().chars().next();
                 let is_apart = rest.is_empty() || rest.starts_with(char::is_whitespace);
-                let is_short = goal[start..at]
-                    .rsplit(' ')
-                    .next()
-                    .is_some_and(|word| word.len() <= 1 || word.contains('.'));
-                is_apart && !is_short && next.is_none_or(|next| !next.is_lowercase())
+                is_apart && !is_abbreviation(&goal[start..at]) && next.is_none_or(|next| !next.is_lowercase())
             }
             _ => false,
         };
@@ -120,6 +119,14 @@ fn sentences(goal: &str) -> Vec<&str> {
     }
     found.push(&goal[start..]);
     found
+}
+
+/// Whether a full stop after this ends no sentence: `1.` of a list, `e.g.`, `J.`
+fn is_abbreviation(before: &str) -> bool {
+    let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+    let is_letter = word.chars().count() == 1 && word.chars().all(char::is_alphabetic);
+    let is_dotted = word.contains('.') && word.starts_with(char::is_alphabetic) && word.len() <= 4;
+    is_letter || is_dotted || before.trim().bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A sentence cut at every connector, each piece with the connector before it.
@@ -163,7 +170,9 @@ fn join(current: &Clause, piece: &str, tools: &[Tool]) -> Join {
         && tools[tool].has(Role::Zone)
         && places::is_place(piece)
     {
-        return Join::Stands(Some(tool));
+        // "Tokyo, Japan" is one place.
+        let zone = |text: &str| places::find(text).map(|place| place.zone);
+        return if zone(piece) == zone(&current.text) { Join::Goes } else { Join::Stands(Some(tool)) };
     }
     if is_detail(piece) {
         return Join::Goes;

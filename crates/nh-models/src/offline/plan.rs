@@ -7,7 +7,8 @@ use super::arguments::fill;
 use super::choose::{Choice, choose};
 use super::clauses::{self, refers_back};
 use super::conversation::{Conversation, Done};
-use super::toolbox::Tool;
+use super::toolbox::{Role, Tool};
+use super::{places, words};
 
 /// Calls in one answer.
 const MAX_CALLS: usize = 16;
@@ -93,7 +94,11 @@ fn step(clause: &clauses::Clause, tools: &[Tool], before: &[Step]) -> Step {
     match choose(&clause.text, clause.inherited, tools) {
         Choice::Call { tool, .. } => {
             let follows = before.iter().any(|step| !matches!(step, Step::Cannot { .. }));
-            match fill(&tools[tool], &text, None) {
+            let Some(placed) = with_place(&tools[tool], &text, before) else {
+                let reason = "I do not know which place “there” is".to_owned();
+                return Step::Cannot { clause: text, reason };
+            };
+            match fill(&tools[tool], &placed, None) {
                 Ok(arguments) if !(follows && refers_back(&text) && is_borrowed(&tools[tool], &text)) => {
                     Step::Call {
                         clause: text,
@@ -113,14 +118,33 @@ fn step(clause: &clauses::Clause, tools: &[Tool], before: &[Step]) -> Step {
             let reason = format!("{} fit it equally well; say which one is meant", names.join(" and "));
             Step::Cannot { clause: text, reason }
         }
+        Choice::Lacks(tool, role) => {
+            let what = match role {
+                Role::Url => "a web address (https://…)",
+                _ => "an expression such as 17 * 23",
+            };
+            let reason =
+                format!("`{}` would fit, but it needs {what}, which I cannot find in it", tools[tool].name);
+            Step::Cannot { clause: text, reason }
+        }
         Choice::Nothing => Step::Cannot { clause: text, reason: String::new() },
     }
+}
+
+/// The clause with the place that its "there" means, the last one named before.
+/// None when none was.
+fn with_place(tool: &Tool, clause: &str, before: &[Step]) -> Option<String> {
+    let says_there = words::words(clause).iter().any(|word| word.text.eq_ignore_ascii_case("there"));
+    if !says_there || !tool.has(Role::Zone) || places::find(clause).is_some() {
+        return Some(clause.to_owned());
+    }
+    let place = before.iter().rev().find_map(|step| places::find(step.clause()))?;
+    Some(format!("{clause} in {}", place.zone))
 }
 
 /// Whether what the clause lacks a word for ("multiply the result by 2") is the
 /// earlier step's output.
 fn is_borrowed(tool: &Tool, clause: &str) -> bool {
-    use super::toolbox::Role;
     let lower = clause.to_lowercase();
     let speaks_of_result = ["result", "answer", " it ", "that number", " that "]
         .iter()

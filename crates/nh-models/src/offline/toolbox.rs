@@ -99,8 +99,11 @@ impl Tool {
         if akin.iter().any(|other| holds(&self.name_stems, other)) {
             return 1.8;
         }
-        if holds(&self.description_stems, stem) || holds(&self.property_stems, stem) {
+        if holds(&self.description_stems, stem) {
             return 1.0;
+        }
+        if holds(&self.property_stems, stem) {
+            return 0.6;
         }
         if akin.iter().any(|other| holds(&self.description_stems, other)) { 0.5 } else { 0.0 }
     }

@@ -234,6 +234,18 @@ pub(super) fn subject(clause: &str, tool: &Tool) -> Option<String> {
     says_something.then(|| rest.to_owned())
 }
 
+/// The number that an output brings: what stands behind its last `=`, else its
+/// only number.
+fn result_of(output: &str) -> Option<String> {
+    if let Some((_, result)) = output.rsplit_once(['=', '≈']) {
+        return numbers(result).into_iter().next().map(|(number, ..)| number);
+    }
+    match numbers(output).as_slice() {
+        [(number, ..)] => Some(number.clone()),
+        _ => None,
+    }
+}
+
 /// The clause with a number of `source` in place of the word that refers to it;
 /// the clause itself when it is whole without. None when a number is wanted and
 /// there is none.
@@ -249,7 +261,7 @@ pub(super) fn with_number_for_pronoun(clause: &str, source: &str) -> Option<Stri
         }) else {
             continue;
         };
-        let (number, ..) = numbers(source).pop()?;
+        let number = result_of(source)?;
         let replaced = format!("{}{number}{}", &clause[..word.start], &clause[word.start + phrase.len()..]);
         return Some(replaced);
     }

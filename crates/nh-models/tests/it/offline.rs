@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Hub, chunks, frames, hub};
 
 /// The hub's own tools, as agents offer them.
-pub(crate) fn builtin_tools() -> Value {
+fn builtin_tools() -> Value {
     json!([
         function(
             "calculate",
@@ -126,12 +126,28 @@ async fn goals_get_the_right_tools_with_the_right_arguments() {
         ),
         ("Use calculate to work out 2^10", vec![sum("2 ^ 10")]),
         ("What's the date in Sydney", vec![time("Australia/Sydney")]),
+        ("What is the capital of France and what time is it there?", vec![time("Europe/Paris")]),
+        ("What's 20% off 50 dollars?", vec![sum("50 * (1 - 20 / 100)")]),
+        ("how many seconds are in a day?", vec![sum("1 day to seconds")]),
+        ("What is 5 + 5. What time is it?", vec![sum("5 + 5"), "current_time {}".to_owned()]),
+        ("current time in Tokyo, Japan", vec![time("Asia/Tokyo")]),
+        ("GET http://h/page and count its words", vec![page("http://h/page")]),
+        (
+            "I need the time in London and New York, plus 15 * 4",
+            vec![time("Europe/London"), time("America/New_York"), sum("15 * 4")],
+        ),
+        (
+            "Work out 15 percent of 240. After that, give me the current time for New York.",
+            vec![sum("15% of 240"), time("America/New_York")],
+        ),
         ("what is 1,234 * 2 and 10 / 4", vec![sum("1234 * 2"), sum("10 / 4")]),
         ("Tell me the current time in UTC; also 3 + 4", vec![time("UTC"), sum("3 + 4")]),
     ];
     for (goal, expected) in cases {
         assert_eq!(first_turn(goal, builtin_tools()).await, expected, "{goal}");
-        assert_eq!(first_turn(goal, with_search()).await, expected, "{goal} (with web_search)");
+        let mut with = first_turn(goal, with_search()).await;
+        with.retain(|call| !call.starts_with("web_search"));
+        assert_eq!(with, expected, "{goal} (with web_search)");
     }
 }
 
@@ -209,6 +225,16 @@ async fn a_page_is_told_as_it_is() {
 }
 
 #[tokio::test]
+async fn it_does_not_pretend_to_understand() {
+    let goal = "Fetch http://h/page and summarise it";
+    let (_, answer) = play(&hub(Vec::new()), goal, builtin_tools(), |_, _| "HTTP 200 OK".to_owned()).await;
+    assert_eq!(
+        answer,
+        "Fetch http://h/page and summarise it: HTTP 200 OK\n(I am not a language model: this is the text as the tool gave it.)"
+    );
+}
+
+#[tokio::test]
 async fn a_step_can_build_on_the_one_before() {
     let hub = hub(Vec::new());
     let (calls, answer) =
@@ -221,6 +247,10 @@ async fn a_step_can_build_on_the_one_before() {
         .await;
     assert_eq!(calls, ["calculate {\"expression\":\"17 * 23\"}", "calculate {\"expression\":\"391 * 2\"}"]);
     assert!(answer.ends_with("391 * 2 = 782"), "{answer}");
+
+    let (calls, _) =
+        play(&hub, "Calculate 10 + 5 and double it", builtin_tools(), |_, _| "10 + 5 = 15".to_owned()).await;
+    assert_eq!(calls[1], "calculate {\"expression\":\"15 * 2\"}");
 
     let goal = "Search for the Rust book and then fetch the first result";
     let (calls, _) = play(&hub, goal, with_search(), |name, _| match name {
@@ -273,8 +303,15 @@ async fn what_cannot_be_done_is_said_honestly() {
     }
     let answer = first_turn("What is 1 + 1?", json!([])).await;
     assert!(answer[0].contains("I was given no tools"), "{answer:?}");
-    let answer = first_turn("Fetch the page", builtin_tools()).await;
-    assert!(answer[0].starts_with("I cannot"), "{answer:?}");
+    for (goal, reason) in [
+        ("Fetch the page", "`http_fetch` would fit, but it needs a web address"),
+        ("calculate the area of a circle", "`calculate` would fit, but it needs an expression"),
+        ("What time is it there?", "I do not know which place “there” is"),
+        ("What time was it in Tokyo 3 hours ago?", "none of my tools fits it"),
+    ] {
+        let answer = first_turn(goal, builtin_tools()).await;
+        assert!(answer[0].contains(reason), "{goal}: {answer:?}");
+    }
 }
 
 #[tokio::test]

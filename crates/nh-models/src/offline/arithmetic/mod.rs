@@ -2,8 +2,10 @@
 //! square root of 144`, `5 km in miles`.
 
 mod tokens;
+mod worded;
 
 use tokens::{Kind, Token, tokens};
+use worded::worded;
 
 /// An expression that stands in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,78 +21,6 @@ pub(super) struct Expression {
 pub(super) fn find(text: &str, masked: &[std::ops::Range<usize>]) -> Option<Expression> {
     let tokens = tokens(text, masked);
     worded(text, &tokens).or_else(|| longest_run(&tokens))
-}
-
-/// `add 5 and 7`, `the sum of 1, 2 and 3`, `subtract 4 from 10`, `the average of
-/// 3 and 5`.
-fn worded(text: &str, tokens: &[Token]) -> Option<Expression> {
-    const FORMS: &[(&str, Form)] = &[
-        ("sum of", Form::Join("+")),
-        ("product of", Form::Join("*")),
-        ("difference between", Form::Join("-")),
-        ("difference of", Form::Join("-")),
-        ("average of", Form::Mean),
-        ("mean of", Form::Mean),
-        ("half of", Form::Half),
-        ("add", Form::Join("+")),
-        ("multiply", Form::Join("*")),
-        ("divide", Form::Join("/")),
-        ("subtract", Form::Reverse("-")),
-    ];
-    let lower = text.to_ascii_lowercase();
-    for (phrase, form) in FORMS {
-        let Some(start) = find_word(&lower, phrase) else { continue };
-        let numbers = numbers_after(&lower, tokens, start + phrase.len());
-        let (Some(last), values) =
-            (numbers.last(), numbers.iter().map(|(value, _)| value.as_str()).collect::<Vec<_>>())
-        else {
-            continue;
-        };
-        let expression = match form {
-            Form::Half => format!("{} / 2", values[0]),
-            _ if values.len() < 2 => continue,
-            Form::Join(operator) => values.join(&format!(" {operator} ")),
-            Form::Mean => format!("({}) / {}", values.join(" + "), values.len()),
-            Form::Reverse(operator) => format!("{} {operator} {}", values[1], values[0]),
-        };
-        return Some(Expression { text: expression, start, end: last.1 });
-    }
-    None
-}
-
-#[derive(Clone, Copy)]
-enum Form {
-    Join(&'static str),
-    Reverse(&'static str),
-    Mean,
-    Half,
-}
-
-fn find_word(text: &str, phrase: &str) -> Option<usize> {
-    let at = text.find(phrase)?;
-    let begins = !text[..at].ends_with(char::is_alphanumeric);
-    let ends = !text[at + phrase.len()..].starts_with(char::is_alphanumeric);
-    (begins && ends).then_some(at)
-}
-
-/// The numbers of a list such as `1, 2 and 3` or `4 from 10`, with their ends.
-/// An operator among them makes it no list.
-fn numbers_after(lower: &str, tokens: &[Token], from: usize) -> Vec<(String, usize)> {
-    let mut numbers = Vec::new();
-    for token in tokens.iter().skip_while(|token| token.start < from) {
-        match &token.kind {
-            Kind::Number(value) => numbers.push((value.clone(), token.end)),
-            Kind::Separator | Kind::Into => {}
-            Kind::Infix("-") if numbers.is_empty() => return Vec::new(),
-            Kind::Other
-                if matches!(&lower[token.start..token.end], "by" | "from" | "with" | "the" | "numbers") => {}
-            Kind::Infix(_) | Kind::Postfix(_) | Kind::Function(_) | Kind::Open | Kind::Close | Kind::Of => {
-                return Vec::new();
-            }
-            Kind::Unit(_) | Kind::Other => break,
-        }
-    }
-    numbers
 }
 
 fn longest_run(tokens: &[Token]) -> Option<Expression> {
@@ -216,6 +146,14 @@ mod tests {
             ("the average of 3 and 5", "(3 + 5) / 2"),
             ("convert 5 km to miles", "5 km to miles"),
             ("sqrt(16) / 2", "sqrt(16) / 2"),
+            ("What's 20% off 50 dollars", "50 * (1 - 20 / 100)"),
+            ("add a 10% tip to $45.50", "45.50 * (1 + 10 / 100)"),
+            ("double 15", "15 * 2"),
+            ("how many seconds are in a day?", "1 day to seconds"),
+            ("How many minutes are there in 3 hours", "3 hours to minutes"),
+            ("What is 100 km/h in mph", "100 km/h to mph"),
+            ("20 °C to °F", "20 °C to °F"),
+            ("12! / 10!", "12! / 10!"),
             ("12 ÷ 4 − 1", "12 / 4 - 1"),
         ] {
             assert_eq!(found(text).as_deref(), Some(expected), "{text}");

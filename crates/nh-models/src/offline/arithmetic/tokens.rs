@@ -168,15 +168,20 @@ pub(super) fn tokens(text: &str, masked: &[std::ops::Range<usize>]) -> Vec<Token
             at += letter.len_utf8();
             continue;
         }
-        let (kind, length) = token(rest, letter, found.last().map(|token| &token.kind));
+        let (kind, length) = token(rest, letter, &found);
         found.push(Token { kind, start: at, end: at + length });
         at += length;
     }
     found
 }
 
-fn token(rest: &str, letter: char, before: Option<&Kind>) -> (Kind, usize) {
+fn token(rest: &str, letter: char, found: &[Token]) -> (Kind, usize) {
+    let before = found.last().map(|token| &token.kind);
     let after_value = matches!(before, Some(Kind::Number(_) | Kind::Close | Kind::Postfix(_)));
+    // At the end it is an exclamation, unless there was a factorial before.
+    let may_be_factorial = after_value
+        && (!rest[letter.len_utf8()..].trim().is_empty()
+            || found.iter().any(|token| token.kind == Kind::Postfix("!")));
     if letter.is_ascii_digit() || (letter == '.' && rest[1..].starts_with(|next: char| next.is_ascii_digit()))
     {
         return number(rest);
@@ -191,8 +196,9 @@ fn token(rest: &str, letter: char, before: Option<&Kind>) -> (Kind, usize) {
         '(' => Kind::Open,
         ')' => Kind::Close,
         '%' => Kind::Postfix("%"),
-        '!' if after_value && !rest[1..].trim().is_empty() => Kind::Postfix("!"),
+        '!' if may_be_factorial => Kind::Postfix("!"),
         ',' => Kind::Separator,
+        '°' if rest[2..].starts_with(['C', 'F']) => return (Kind::Unit(rest[..3].to_owned()), 3),
         '$' | '€' | '£' => return (Kind::Separator, letter.len_utf8()),
         'x' | 'X' if after_value && !rest[1..].starts_with(char::is_alphabetic) => Kind::Infix("*"),
         _ if letter.is_alphabetic() => return word(rest),
@@ -244,6 +250,13 @@ fn word(rest: &str) -> (Kind, usize) {
         return (Kind::Number((*digits).to_owned()), length);
     }
     if UNITS.contains(&word.as_str()) {
+        for per in ["/h", "/s"] {
+            if rest[length..].starts_with(per)
+                && !rest[length + per.len()..].starts_with(char::is_alphanumeric)
+            {
+                return (Kind::Unit(format!("{word}{per}")), length + per.len());
+            }
+        }
         return (Kind::Unit(word), length);
     }
     (Kind::Other, length)
