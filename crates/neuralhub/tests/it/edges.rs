@@ -139,7 +139,7 @@ fn licences_and_sources_are_what_deny_toml_allows() {
         packages(&metadata).filter(|package| used.contains(package["id"].as_str().unwrap_or_default()))
     {
         let licence = package["license"].as_str().unwrap_or("(none)");
-        if !Licence::of(licence).is_allowed(&allowed) {
+        if !Licence::of(licence).fits(&allowed) {
             wrong.push(format!("{}: its licence `{licence}` is not allowed", name(package)));
         }
         if banned.contains(name(package)) {
@@ -170,7 +170,7 @@ impl Licence {
         Self { words: spaced.split_whitespace().map(str::to_owned).collect(), at: 0 }
     }
 
-    fn is_allowed(mut self, allowed: &BTreeSet<&str>) -> bool {
+    fn fits(mut self, allowed: &BTreeSet<&str>) -> bool {
         self.any(allowed) && self.at == self.words.len()
     }
 
@@ -225,6 +225,6 @@ fn licence_expressions_are_read_as_spdx_means_them() {
         ("", false),
         ("(MIT", false),
     ] {
-        assert_eq!(Licence::of(text).is_allowed(&allowed), expected, "{text}");
+        assert_eq!(Licence::of(text).fits(&allowed), expected, "{text}");
     }
 }
