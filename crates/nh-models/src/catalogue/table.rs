@@ -2,14 +2,18 @@
 //! The configuration's `models` override it; OpenRouter tells its own.
 //!
 //! Sources, read in November 2026 (standard tier, text, US dollars per million
-//! tokens):
-//! - OpenAI: <https://platform.openai.com/docs/pricing>
-//! - Google: <https://ai.google.dev/gemini-api/docs/pricing>
+//! tokens), none of them the providers' own pages, which were out of reach:
+//! - OpenAI's <https://platform.openai.com/docs/pricing> as recorded in
+//!   <https://github.com/pydantic/genai-prices>, checked there between 2025-07-04
+//!   and 2025-11-13; `gpt-5.2` as in
+//!   <https://nicolalazzari.ai/articles/openai-api-pricing-explained-2026>;
+//! - Google's <https://ai.google.dev/gemini-api/docs/pricing> as told in
+//!   <https://www.morphllm.com/gemini-api-pricing> and
+//!   <https://deploybase.ai/articles/gemini-api-pricing> (March 2026), which also
+//!   has cached input at a tenth of the price.
 //!
-//! both as recorded in <https://github.com/pydantic/genai-prices> (checked
-//! there 2025-07-04 to 2025-11-13) and, for the models since, in public
-//! summaries of the two pages. Prices change: what is not certain is left out,
-//! and a call to it is recorded with its tokens and without a cost.
+//! Prices change: what none of them tells is left out, and a call to it is
+//! recorded with its tokens and without a cost.
 
 use super::price::{LongPrompt, Price};
 use crate::ProviderKind;
@@ -52,6 +56,8 @@ const fn tiered(input: f64, output: f64, cached_input: f64, long_output: f64) ->
 
 #[rustfmt::skip]
 const OPENAI: &[Known] = &[
+    known("gpt-3.5-turbo-0613", Price::flat(1.5, 2.0), 16_385, TALKING),
+    known("gpt-3.5-turbo-1106", Price::flat(1.0, 2.0), 16_385, TALKING),
     known("gpt-3.5-turbo", Price::flat(0.5, 1.5), 16_385, TALKING),
     known("gpt-4", Price::flat(30.0, 60.0), 8_192, TALKING),
     known("gpt-4-turbo", Price::flat(10.0, 30.0), 128_000, SEEING),
@@ -65,6 +71,7 @@ const OPENAI: &[Known] = &[
     known("gpt-5-mini", Price::cached(0.25, 2.0, 0.025), 400_000, SEEING),
     known("gpt-5-nano", Price::cached(0.05, 0.4, 0.005), 400_000, SEEING),
     known("gpt-5.1", Price::cached(1.25, 10.0, 0.125), 400_000, SEEING),
+    known("gpt-5.1-codex-mini", Price::cached(0.25, 2.0, 0.025), 400_000, SEEING),
     known("gpt-5.2", Price::cached(1.75, 14.0, 0.175), 400_000, SEEING),
     known("o1", Price::cached(15.0, 60.0, 7.5), 200_000, SEEING),
     known("o3", Price::cached(2.0, 8.0, 0.5), 200_000, SEEING),
@@ -77,7 +84,7 @@ const OPENAI: &[Known] = &[
 
 #[rustfmt::skip]
 const GOOGLE: &[Known] = &[
-    known("gemini-2.0-flash", Price::cached(0.1, 0.4, 0.025), 1_048_576, SEEING),
+    known("gemini-2.0-flash", Price::flat(0.1, 0.4), 1_048_576, SEEING),
     known("gemini-2.0-flash-lite", Price::flat(0.075, 0.3), 1_048_576, SEEING),
     known("gemini-2.5-flash", Price::cached(0.3, 2.5, 0.03), 1_048_576, SEEING),
     known("gemini-2.5-flash-lite", Price::cached(0.1, 0.4, 0.01), 1_048_576, SEEING),
@@ -86,7 +93,6 @@ const GOOGLE: &[Known] = &[
     known("gemini-3-pro", tiered(2.0, 12.0, 0.2, 18.0), 1_048_576, SEEING),
     known("gemini-3.1-flash-lite", Price::flat(0.25, 1.5), 1_048_576, SEEING),
     known("gemini-3.1-pro", tiered(2.0, 12.0, 0.2, 18.0), 1_048_576, SEEING),
-    known("gemini-embedding-001", Price::flat(0.15, 0.0), 2_048, EMBEDDING),
 ];
 
 /// Looks `id` up as the provider knows it; a version behind the name
