@@ -109,6 +109,7 @@ impl Engine {
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
         let node = ids.uuid_v7(clock.now()).to_string();
+        let backstop = queue::poll_interval(store.engine());
         let core = Arc::new(Core {
             store,
             program,
@@ -119,7 +120,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(settings.max_running)),
             backlog: AtomicBool::new(true),
             wake: Notify::new(),
-            watchers: Watchers::default(),
+            watchers: Watchers::new(backstop),
             cancels: Mutex::default(),
             tasks: TaskTracker::new(),
             background: TaskTracker::new(),
@@ -205,6 +206,7 @@ impl Engine {
         }
         core.background.close();
         core.background.wait().await;
+        queue::leave(core).await;
     }
 
     /// How many runs this process drives now.

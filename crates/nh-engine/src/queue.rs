@@ -18,8 +18,16 @@ use crate::engine::{Core, EngineError};
 /// Runs claimed in one transaction.
 const CLAIM_BATCH: u32 = 64;
 
-/// How often the queue is looked at although nobody woke it. On SQLite only
-/// this process queues runs, so that is but a backstop.
+/// How often the queue, or a watched run, is looked at although nobody woke
+/// who waits for it. On SQLite only this process writes runs, so that is but a
+/// backstop.
+pub(crate) fn poll_interval(engine: EngineKind) -> Duration {
+    match engine {
+        EngineKind::Sqlite => POLL_ALONE,
+        EngineKind::Postgres => POLL_SHARED,
+    }
+}
+
 const POLL_SHARED: Duration = Duration::from_millis(900);
 const POLL_ALONE: Duration = Duration::from_secs(30);
 
@@ -97,10 +105,7 @@ pub(crate) fn spawn(
 }
 
 async fn claim_queued(core: Arc<Core>) {
-    let poll = match core.store.engine() {
-        EngineKind::Sqlite => POLL_ALONE,
-        EngineKind::Postgres => POLL_SHARED + jitter(&core),
-    };
+    let poll = poll_interval(core.store.engine()) + jitter(&core);
     while !core.stopping.is_cancelled() {
         match claim(&core).await {
             Ok(true) => continue,
@@ -177,6 +182,16 @@ async fn take_up(core: &Arc<Core>, mut run: RunRecord, slot: Slot) {
 async fn renew_lease(core: &Core) -> Result<(), EngineError> {
     core.store.write(nodes::Renew { node: core.node.clone(), lease_ms: core.lease_ms.into() }).await?;
     Ok(())
+}
+
+/// Ends the lease at once: whatever this node still owned may be taken over.
+pub(crate) async fn leave(core: &Core) {
+    if core.store.engine() == EngineKind::Sqlite {
+        return;
+    }
+    if let Err(error) = core.store.write(nodes::Leave { node: core.node.clone() }).await {
+        tracing::warn!(%error, "this node's lease could not be ended; it runs out by itself");
+    }
 }
 
 async fn keep_lease(core: Arc<Core>) {

@@ -8,29 +8,34 @@ use std::time::Duration;
 use nh_types::RunId;
 use tokio::sync::watch;
 
-/// After so long a waiter looks at the store although nobody woke it.
-const BACKSTOP: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>);
+#[derive(Clone)]
+pub(crate) struct Watchers {
+    runs: Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>,
+    /// After so long a waiter looks at the store although nobody woke it.
+    backstop: Duration,
+}
 
 impl Watchers {
+    pub(crate) fn new(backstop: Duration) -> Self {
+        Self { runs: Arc::default(), backstop }
+    }
+
     /// Tells everybody who watches `run` that its journal grew.
     pub(crate) fn notify(&self, run: RunId) {
-        let watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watchers.get(&run) {
             sender.send_replace(());
         }
     }
 
     pub(crate) fn watch(&self, run: RunId) -> Watch {
-        let mut watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = watchers.entry(run).or_insert_with(|| watch::channel(()).0);
         Watch { run, changes: Some(sender.subscribe()), watchers: self.clone() }
     }
 
     fn forget_if_unwatched(&self, run: RunId) {
-        let mut watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchers = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if watchers.get(&run).is_some_and(|sender| sender.receiver_count() == 0) {
             watchers.remove(&run);
         }
@@ -46,11 +51,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Returns when the journal may have grown, or after a second.
+    /// Returns when the journal may have grown, or after a while.
     pub async fn changed(&mut self) {
         let Some(changes) = self.changes.as_mut() else { return };
         // An ended sender cannot be: the map keeps it while a receiver lives.
-        let _ = tokio::time::timeout(BACKSTOP, changes.changed()).await;
+        let _ = tokio::time::timeout(self.watchers.backstop, changes.changed()).await;
     }
 }
 

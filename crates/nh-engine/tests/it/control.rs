@@ -2,7 +2,7 @@
 
 use nh_engine::{EngineSettings, Submitted};
 use nh_store::runs::CancelOutcome;
-use nh_testkit::each_engine;
+use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
 use serde_json::json;
 

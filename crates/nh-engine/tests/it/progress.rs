@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nh_engine::{EngineSettings, Submitted};
 use nh_store::{Idempotency, runs};
-use nh_testkit::each_engine;
+use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
 use nh_types::{Clock, PageRequest};
 use serde_json::json;
