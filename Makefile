@@ -1,5 +1,5 @@
 # Each target is one script or one cargo call; the scripts say what they do.
-.PHONY: demo test run check setup
+.PHONY: demo test test-long run check setup
 
 demo: ## Build the release binary and watch it do its main job.
 	scripts/setup build
@@ -11,6 +11,10 @@ test: ## Everything that CI runs.
 	scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
 	scripts/test-clients
 	scripts/demo --debug
+
+test-long: ## The property tests with many more cases.
+	scripts/setup test
+	PROPTEST_CASES=20000 scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
 
 run: ## Serve on http://127.0.0.1:8080; the data stays in ./data.
 	scripts/setup build

@@ -191,9 +191,13 @@ async fn first_start(store: &Store, data_dir: &Path) -> Result<(), anyhow::Error
     let first = nh_server::first_start(store, &SystemClock, &SystemIds, bootstrap.as_ref(), &file).await?;
     match first.first_key {
         FirstKey::Created { key, path } => {
-            output::note(format!("The first API key is in {}.", path.display()));
-            if std::io::stderr().is_terminal() {
-                output::note(format!("It is: {}", key.expose_secret()));
+            tracing::info!(path = %path.display(), "the first API key is in this file");
+            if io::stderr().is_terminal() {
+                output::note(format!(
+                    "The first API key, kept in {}: {}",
+                    path.display(),
+                    key.expose_secret()
+                ));
             }
         }
         FirstKey::Installed => tracing::info!("the key of {BOOTSTRAP_KEY} is installed"),

@@ -57,7 +57,8 @@ pub fn table<const N: usize>(
         note(none);
         return Ok(());
     }
-    table.lines().try_for_each(|row| line(row.trim_end()))
+    // The preset keeps a column's distance on the left too.
+    table.lines().try_for_each(|row| line(row.strip_prefix(' ').unwrap_or(&row).trim_end()))
 }
 
 /// Text without what could move the terminal's cursor or colours: names and

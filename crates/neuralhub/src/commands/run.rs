@@ -1,5 +1,7 @@
 //! `neuralhub run AGENT "goal"`.
 
+use std::collections::HashMap;
+
 use clap::Args;
 use nh_types::RunId;
 use nh_types::run::{JournalEvent, RunState, RunView};
@@ -61,46 +63,63 @@ impl Run {
 /// Tells what the run does, on stderr, until it is done. Ctrl-C leaves it
 /// running: the hub owns it.
 async fn follow(client: &Client, run_id: RunId, quiet: bool) -> Result<(), Failure> {
-    let waiting = Waiting::start("thinking");
+    let mut teller = Teller { waiting: Waiting::start("thinking"), tools: HashMap::new() };
     let mut events = Follow::new(client, run_id);
     loop {
         let event = tokio::select! {
             event = events.next() => event?,
             _ = tokio::signal::ctrl_c() => {
-                drop(waiting);
+                drop(teller);
                 let help = format!("`neuralhub runs show {run_id}` shows it, `neuralhub runs cancel {run_id}` ends it");
                 output::note(format!("\nThe run goes on: {help}."));
                 return Err(Failure::RunNotSuccessful);
             }
         };
         match event {
-            Some(event) if !quiet => tell(&waiting, &event),
+            Some(event) if !quiet => teller.tell(&event),
             Some(_) => {}
             None => return Ok(()),
         }
     }
 }
 
-fn tell(waiting: &Waiting, event: &JournalEvent) {
-    let data = &event.data;
-    match event.kind.as_str() {
-        "step.started" if data["kind"] == "tool" => {
-            let name = data["name"].as_str().unwrap_or_default();
-            waiting.say(format!("using {name}"));
-            waiting.note(output::short(&format!("→ {name} {}", data["arguments"]), SHOWN_CHARS));
-        }
-        "step.started" => waiting.say("thinking"),
-        "step.completed" => {
-            if let Some(text) = data["output"]["text"].as_str() {
-                waiting.note(output::short(&format!("← {text}"), SHOWN_CHARS));
+/// Turns the journal into lines for a person.
+struct Teller {
+    waiting: Waiting,
+    /// Which tool each step under way uses: several run side by side.
+    tools: HashMap<String, String>,
+}
+
+impl Teller {
+    fn tell(&mut self, event: &JournalEvent) {
+        let data = &event.data;
+        let step = data["step"].as_str().unwrap_or_default();
+        match event.kind.as_str() {
+            "step.started" if data["kind"] == "tool" => {
+                let name = data["name"].as_str().unwrap_or_default();
+                self.tools.insert(step.to_owned(), name.to_owned());
+                self.waiting.say(format!("using {name}"));
+                self.line(&format!("→ {name} {}", data["arguments"]));
             }
+            "step.started" => self.waiting.say("thinking"),
+            "step.completed" => {
+                if let (Some(name), Some(text)) = (self.tools.remove(step), data["output"]["text"].as_str()) {
+                    self.line(&format!("← {name}: {text}"));
+                }
+            }
+            "step.failed" => {
+                let name = self.tools.remove(step).unwrap_or_else(|| "the model".to_owned());
+                let text = data["error"]["message"].as_str().unwrap_or_default();
+                self.line(&format!("✗ {name}: {text}"));
+            }
+            "run.resumed" => self.line("the hub was restarted; the run goes on"),
+            "run.waiting" => self.line("the run waits for a decision"),
+            _ => {}
         }
-        "step.failed" => {
-            let text = data["error"]["message"].as_str().unwrap_or_default();
-            waiting.note(output::short(&format!("✗ {text}"), SHOWN_CHARS));
-        }
-        "run.resumed" => waiting.note("the hub was restarted; the run goes on"),
-        _ => {}
+    }
+
+    fn line(&self, text: &str) {
+        self.waiting.note(output::short(text, SHOWN_CHARS));
     }
 }
 

@@ -191,8 +191,6 @@ fn every_setting_is_explained() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     /// Whatever stands in the file, it is read or refused with a reason.
     #[test]
     fn no_text_breaks_the_reader(text in ".{0,200}") {
