@@ -244,7 +244,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(256))]
+        #![proptest_config(ProptestConfig::with_cases(nh_testkit::cases(256)))]
         /// The fuzz target of the run request: whatever comes, it is a value
         /// or a client's error, and what it says can be parsed again.
         #[test]

@@ -13,3 +13,11 @@ pub mod upstream;
 pub use clock::FixedClock;
 pub use engines::TestStore;
 pub use ids::SeededIds;
+
+/// How many cases a property test tries: `usual`, and in the same proportion
+/// more or fewer when `PROPTEST_CASES` (256 unless set) asks for it.
+pub fn cases(usual: u32) -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse::<u64>().ok());
+    let scaled = u64::from(usual) * wanted.unwrap_or(256) / 256;
+    u32::try_from(scaled.max(1)).unwrap_or(u32::MAX)
+}

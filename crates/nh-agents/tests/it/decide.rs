@@ -125,7 +125,7 @@ fn a_model_that_fails_or_says_nothing_ends_the_run() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: nh_testkit::cases(256), ..ProptestConfig::default() })]
 
     /// A model that does as `script` says, one entry a turn: how many tools it
     /// calls and whether each succeeds. An interleaving is drawn by `order`.

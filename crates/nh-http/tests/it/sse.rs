@@ -111,7 +111,7 @@ fn hostile_stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(nh_testkit::cases(512)))]
 
     #[test]
     fn any_chunking_gives_the_same_frames(stream in hostile_stream(), sizes in prop::collection::vec(1usize..9, 1..8)) {

@@ -130,7 +130,7 @@ fn check(answer: &Value, tools: &[Value]) -> Vec<Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: nh_testkit::cases(256), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replies_are_valid_and_come_to_an_end(

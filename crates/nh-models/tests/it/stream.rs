@@ -270,7 +270,7 @@ async fn a_client_that_goes_away_stops_the_provider() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: nh_testkit::cases(32), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Wherever the network cuts: inside UTF-8, inside `data:`, inside line ends.
     #[test]

@@ -11,6 +11,7 @@ mod credentials;
 mod edge;
 mod events;
 mod first_start;
+mod fuzz;
 mod keys;
 mod reference;
 mod runs;

@@ -109,7 +109,7 @@ fn expression() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(nh_testkit::cases(64)))]
 
     #[test]
     fn whatever_looks_like_arithmetic_ends(expression in expression()) {
