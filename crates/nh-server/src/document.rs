@@ -4,7 +4,9 @@
 use http::Method;
 use nh_types::error::ErrorBody;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
 use utoipa::{OpenApi as _, ToSchema};
 
@@ -46,11 +48,34 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
         for operation in operations_mut(&mut item) {
+            name(operation);
             add_common_errors(operation);
+            describe_responses(operation);
         }
         document.paths.paths.insert(path.replace("{*", "{"), item);
     }
     document
+}
+
+/// Handlers are called `list` or `create` in every group of routes; an
+/// operation's id has to be its own.
+fn name(operation: &mut Operation) {
+    let group = operation.tags.as_ref().and_then(|tags| tags.first());
+    if let (Some(group), Some(id)) = (group, &operation.operation_id) {
+        operation.operation_id = Some(format!("{}_{id}", group.to_lowercase().replace(' ', "_")));
+    }
+}
+
+/// OpenAPI demands a description of each response; where the handler gives
+/// none, the status says it all.
+fn describe_responses(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
+            let reason = status.parse().ok().and_then(|status: http::StatusCode| status.canonical_reason());
+            response.description = reason.unwrap_or("See `ErrorBody`").to_owned();
+        }
+    }
 }
 
 /// Every route as axum knows it, with its methods.
@@ -77,7 +102,9 @@ fn operations_mut(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = 
 }
 
 fn add_common_errors(operation: &mut Operation) {
-    let has_credential = operation.security.as_ref().is_some_and(|needs| !needs.is_empty());
+    // A public operation has one requirement, an empty one.
+    let is_way_in = |needs: &SecurityRequirement| *needs != SecurityRequirement::default();
+    let has_credential = operation.security.as_ref().is_some_and(|needs| needs.iter().any(is_way_in));
     let takes = |place: ParameterIn| {
         let is = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == place);
         operation.parameters.as_ref().is_some_and(|all| all.iter().any(is))
@@ -88,13 +115,14 @@ fn add_common_errors(operation: &mut Operation) {
         ("400", has_body || in_query, "Missing, unparsable or wrongly typed"),
         ("401", has_credential, "No or a bad credential"),
         ("403", has_credential, "The credential lacks the scope"),
+        ("403", !has_credential, "On a loopback address: the `Host` is not the hub's own"),
         ("404", in_path, "There is no such thing in the caller's workspace"),
         ("408", has_body, "The body did not arrive in time"),
         ("413", has_body, "The body is too large"),
         ("415", has_body, "The body is not application/json"),
         ("422", has_body || in_query, "Well-formed but not acceptable"),
         ("429", has_credential, "Too many requests; see `Retry-After`"),
-        ("500", has_credential, "The hub failed"),
+        ("500", true, "The hub failed"),
         ("503", has_credential, "Stopping, overloaded, or a component is missing"),
     ];
     for (status, applies, meaning) in errors {

@@ -170,15 +170,19 @@ async fn the_document_is_openapi_3_1_and_each_operation_tells_its_errors() {
         document["openapi"]
     );
     assert_eq!(document, serde_json::to_value(nh_server::openapi()).expect("json"));
+    let mut ids = std::collections::BTreeSet::new();
     for operation in operations() {
         let responses = operation.document["responses"].as_object().expect("responses");
         let tells =
             |status: &str| assert!(responses.contains_key(status), "{} tells no {status}", operation.name());
         if !operation.is_public() {
             tells("401");
-            tells("403");
             tells("429");
+        } else if operation.path != "/v1/auth/login" {
+            assert!(!responses.contains_key("401"), "{} takes no credential", operation.name());
         }
+        tells("403");
+        tells("500");
         if operation.path.contains('{') {
             tells("404");
         }
@@ -190,6 +194,12 @@ async fn the_document_is_openapi_3_1_and_each_operation_tells_its_errors() {
         }
         assert!(responses.keys().any(|status| status.starts_with(['2', '3'])), "{}", operation.name());
         assert!(operation.document["summary"].is_string(), "{} has no summary", operation.name());
+        for (status, response) in responses {
+            let told = response["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(told, "{} does not describe its {status}", operation.name());
+        }
+        let id = operation.document["operationId"].as_str().expect("an operation id").to_owned();
+        assert!(ids.insert(id), "{} has the operationId of another", operation.name());
     }
     for reference in references(&document) {
         let pointer = reference.strip_prefix('#').expect("local");
