@@ -4,6 +4,7 @@
 // Helpers outside `#[test]` functions may stop a test too.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod agent_runs;
 mod agents;
 mod app;
 mod chat;

@@ -28,6 +28,11 @@ async fn served(router: Router) -> TestApp {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
     let base_url = format!("http://{}/v1", listener.local_addr().expect("address"));
     TaskTracker::new().spawn(async move { axum::serve(listener, router).await });
+    app_on(base_url).await
+}
+
+/// A hub whose only provider is at `base_url`.
+pub(crate) async fn app_on(base_url: String) -> TestApp {
     let model: ModelSettings = serde_json::from_value(json!({"id": "m"})).expect("settings");
     let provider = ResolvedProvider {
         name: "local".to_owned(),
