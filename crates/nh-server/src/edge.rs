@@ -1,6 +1,7 @@
 //! What every request passes on its way in and out: its id, the checks that
 //! need no credential, and the one form of every error.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -30,6 +31,30 @@ const MAX_REQUEST_ID_CHARS: usize = 128;
 pub(crate) struct Edge {
     pub(crate) app: Arc<App>,
     pub(crate) meters: Arc<Meters>,
+    pub(crate) methods: Arc<Methods>,
+}
+
+/// The methods of each route, for who used another one: axum writes `Allow`
+/// only once the answer has left the edge.
+pub(crate) struct Methods(HashMap<String, String>);
+
+impl Methods {
+    pub(crate) fn new(operations: impl Iterator<Item = (String, Method)>) -> Self {
+        let mut by_route: HashMap<String, String> = HashMap::new();
+        for (route, method) in operations {
+            let methods = by_route.entry(route).or_default();
+            if !methods.is_empty() {
+                methods.push_str(", ");
+            }
+            methods.push_str(if method == Method::GET { "GET, HEAD" } else { method.as_str() });
+        }
+        Self(by_route)
+    }
+
+    /// The viewer's files are in no document; they are only read.
+    fn of(&self, route: Option<&str>) -> &str {
+        route.and_then(|route| self.0.get(route)).map_or("GET, HEAD", String::as_str)
+    }
 }
 
 pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next) -> Response {
@@ -45,7 +70,7 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
     };
     let route = path.as_ref().map(MatchedPath::as_str);
-    let response = finish(response, &method, route, id);
+    let response = finish(response, &method, route, id, &edge.methods);
     let time = began.elapsed();
     edge.meters.of(route, &method).count(response.status(), time);
     tracing::debug!(
@@ -131,12 +156,18 @@ fn refuse_key_in_query(query: Option<&str>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn finish(mut response: Response, method: &Method, route: Option<&str>, id: HeaderValue) -> Response {
+fn finish(
+    mut response: Response,
+    method: &Method,
+    route: Option<&str>,
+    id: HeaderValue,
+    methods: &Methods,
+) -> Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
         *response.status_mut() = StatusCode::NO_CONTENT;
     }
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = explain(response, method, route, &id);
+        response = explain(response, method, route, &id, methods);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -145,12 +176,18 @@ fn finish(mut response: Response, method: &Method, route: Option<&str>, id: Head
 }
 
 /// Gives an error its body and headers; a 5xx is logged, once.
-fn explain(mut response: Response, method: &Method, route: Option<&str>, id: &HeaderValue) -> Response {
+fn explain(
+    mut response: Response,
+    method: &Method,
+    route: Option<&str>,
+    id: &HeaderValue,
+    methods: &Methods,
+) -> Response {
     let failed = response.extensions_mut().remove::<Failed>();
     let request_id = id.to_str().unwrap_or_default().to_owned();
     let error = match &failed {
         Some(Failed(failure)) => failure.error.clone(),
-        None => unexplained(response.status(), response.headers()),
+        None => unexplained(response.status(), method, methods.of(route)),
     };
     if error.code.status() >= 500 {
         let cause = failed.map(|failed| failed.0.chain()).unwrap_or_default();
@@ -176,12 +213,11 @@ fn explain(mut response: Response, method: &Method, route: Option<&str>, id: &He
 }
 
 /// An error that axum itself answered with.
-fn unexplained(status: StatusCode, headers: &HeaderMap) -> ApiError {
-    let allow = headers.get(http::header::ALLOW).and_then(|value| value.to_str().ok());
+fn unexplained(status: StatusCode, method: &Method, allowed: &str) -> ApiError {
     let (code, message) = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allow = allow.unwrap_or("no method at all");
-            (ErrorCode::MethodNotAllowed, format!("this path does not take this method; it takes {allow}"))
+            let given: String = method.as_str().chars().take(40).collect();
+            (ErrorCode::MethodNotAllowed, format!("this path does not take {given}; it takes {allowed}"))
         }
         StatusCode::NOT_FOUND => (ErrorCode::NotFound, "there is nothing at this path".to_owned()),
         StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::PayloadTooLarge, "the body is too large".to_owned()),

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::document;
-use crate::edge::{self, Edge};
+use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{agents, auth, chat, docs, health, keys, metrics, models, runs, tools};
 
@@ -51,7 +51,8 @@ pub fn openapi() -> OpenApi {
 pub fn router(app: Arc<App>) -> Router {
     let (routes, written) = documented().split_for_parts();
     let meters = Arc::new(Meters::new(document::routes(&written).into_iter()));
-    let edge = Edge { app: app.clone(), meters };
+    let methods = Arc::new(Methods::new(document::routes(&written).into_iter()));
+    let edge = Edge { app: app.clone(), meters, methods };
     routes.merge(docs::viewer()).fallback(nothing).layer(from_fn_with_state(edge, edge::pass)).with_state(app)
 }
 
