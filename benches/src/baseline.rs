@@ -13,11 +13,13 @@ use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
 
 const DEFINITION: &str = r#"{"kind":"agent","id":"agent_default","version":1,"agent":{"name":"Default agent","description":"Answers a goal with every built-in tool that the run's scopes allow.","model_id":null,"system_prompt":"You are a careful assistant. Use the tools where they help, check what they return, and answer the goal in plain words.","tools":["*"],"temperature":null,"max_steps":20},"model_id":"neuralhub/offline","tools":["calculate","current_time","http_fetch"]}"#;
 const INPUT: &str = r#"{"goal":"Calculate 17 * 23"}"#;
-const USAGE: &str = r#"{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"cost_usd":0.0}"#;
+const USAGE: &str =
+    r#"{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"cost_usd":0.0}"#;
 const CREATED: &str = r#"{"target":"agent_default","run_type":"agent"}"#;
 const MODEL_STARTED: &str = r#"{"step":"model:1","kind":"model","name":"neuralhub/offline"}"#;
 const MODEL_DONE: &str = r#"{"step":"model:1","output":{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"calculate","arguments":"{\"expression\":\"17 * 23\"}"}}]},"finish_reason":"tool_calls"},"usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"cost_usd":0.0}}"#;
-const TOOL_STARTED: &str = r#"{"step":"tool:1.1","kind":"tool","name":"calculate","arguments":{"expression":"17 * 23"}}"#;
+const TOOL_STARTED: &str =
+    r#"{"step":"tool:1.1","kind":"tool","name":"calculate","arguments":{"expression":"17 * 23"}}"#;
 const TOOL_DONE: &str = r#"{"step":"tool:1.1","output":{"text":"17 * 23 = 391","value":{"result":"391"}},"usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,"reasoning_tokens":0,"cost_usd":0.0}}"#;
 const SUCCEEDED: &str = r#"{"result":"17 * 23 = 391"}"#;
 const RESULT: &str = r#""17 * 23 = 391""#;
@@ -88,8 +90,14 @@ async fn write_phase(connection: &mut SqliteConnection, ids: &[String], phase: i
                 "update runs set state = $2, last_seq = $3, finished_at = $4, result = $5, usage = $6 \
                  where id = $1 and epoch = 1",
             )
-            .bind(id).bind(state).bind(2 + 2 * phase).bind(finished).bind(result).bind(USAGE)
-            .execute(&mut *tx).await?;
+            .bind(id)
+            .bind(state)
+            .bind(2 + 2 * phase)
+            .bind(finished)
+            .bind(result)
+            .bind(USAGE)
+            .execute(&mut *tx)
+            .await?;
         }
         let events = match phase {
             0 => [("run.created", CREATED), ("step.started", MODEL_STARTED)],
@@ -99,8 +107,13 @@ async fn write_phase(connection: &mut SqliteConnection, ids: &[String], phase: i
         };
         for (offset, (kind, data)) in (1..).zip(events) {
             sqlx::query("insert into run_events (run_id, seq, kind, at, data) values ($1, $2, $3, $4, $5)")
-                .bind(id).bind(2 * phase + offset).bind(kind).bind(now).bind(data)
-                .execute(&mut *tx).await?;
+                .bind(id)
+                .bind(2 * phase + offset)
+                .bind(kind)
+                .bind(now)
+                .bind(data)
+                .execute(&mut *tx)
+                .await?;
         }
     }
     tx.commit().await?;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::Parser;
 use http::StatusCode;
+use nh_bench::baseline;
 use nh_bench::child::Server;
 use nh_bench::load::Load;
 use nh_bench::report::{machine, median};
-use nh_bench::baseline;
 
 /// A key of the right form; the hub that it opens lives as long as this run.
 const KEY: &str = "nh_0123456789abcdefghijklmnopqrstuvwx";
@@ -66,8 +66,11 @@ async fn main() -> anyhow::Result<()> {
         let single = one_step.run(options.seconds / 2.0).await?;
         println!(
             "round {round}: bare {base:.0} runs/s, hub {:.0} runs/s (p50 {:.1} ms, p99 {:.1} ms), one step p50 {:.2} ms p99 {:.2} ms",
-            loaded.per_second(), loaded.latency_ms(0.5), loaded.latency_ms(0.99),
-            single.latency_ms(0.5), single.latency_ms(0.99),
+            loaded.per_second(),
+            loaded.latency_ms(0.5),
+            loaded.latency_ms(0.99),
+            single.latency_ms(0.5),
+            single.latency_ms(0.99),
         );
         bare.push(base);
         ratios.push(loaded.per_second() / base);

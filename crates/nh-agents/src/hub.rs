@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nh_engine::{Engine, EngineError, EngineSettings, Submitted};
+use nh_engine::{Engine, EngineError, EngineSettings, Submitted, read_journal};
 use nh_models::Models;
 use nh_store::runs::{self, RunRecord};
 use nh_store::{Idempotency, Store, StoreError};
@@ -15,9 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::program::RunProgram;
 use crate::tools::Tools;
 use crate::{start, view};
-
-/// Journal rows that one run view is folded from, at most.
-const VIEW_MAX_EVENTS: u32 = 10_000;
 
 /// Why a run could not be started or shown.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +92,7 @@ impl Hub {
     }
 
     async fn view_of(&self, run: &RunRecord) -> Result<RunView, HubError> {
-        let journal = runs::events(&self.store, &run.workspace_id, run.id, 0, VIEW_MAX_EVENTS).await?;
+        let journal = read_journal(&self.store, &run.workspace_id, run.id).await?;
         Ok(view::run(run, &journal, &self.tools).map_err(EngineError::from)?)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nh_store::runs::{self, CancelOutcome, RunRecord};
+use nh_store::runs::{self, CancelOutcome, EventRow, RunRecord};
 use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::run::{RunState, RunType};
@@ -239,6 +239,24 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
     Ok(Submitted::Started(id))
 }
 
+/// A run's whole journal, in order; empty when the workspace has no such run.
+pub async fn read_journal(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    run_id: RunId,
+) -> Result<Vec<EventRow>, StoreError> {
+    let mut rows: Vec<EventRow> = Vec::new();
+    loop {
+        let after = rows.last().map_or(0, |row| row.seq);
+        let page = runs::events(store, workspace_id, run_id, after, JOURNAL_PAGE).await?;
+        let last = page.len() < JOURNAL_PAGE as usize;
+        rows.extend(page);
+        if last {
+            return Ok(rows);
+        }
+    }
+}
+
 impl Core {
     fn new_record(&self, new: NewRun, owned: bool) -> RunRecord {
         let now = self.clock.now();
@@ -301,16 +319,7 @@ impl Core {
     }
 
     pub(crate) async fn read_history(&self, run: &RunRecord) -> Result<History, EngineError> {
-        let mut rows = Vec::new();
-        loop {
-            let after = rows.last().map_or(0, |row: &runs::EventRow| row.seq);
-            let page = runs::events(&self.store, &run.workspace_id, run.id, after, JOURNAL_PAGE).await?;
-            let last = page.len() < JOURNAL_PAGE as usize;
-            rows.extend(page);
-            if last {
-                return Ok(History::read(&rows)?);
-            }
-        }
+        Ok(History::read(&read_journal(&self.store, &run.workspace_id, run.id).await?)?)
     }
 
     /// Puts a run of this process back into the queue, to be read anew.

@@ -20,7 +20,7 @@ mod queue;
 mod settings;
 mod watch;
 
-pub use engine::{Engine, EngineError, NewRun, Submitted};
+pub use engine::{Engine, EngineError, NewRun, Submitted, read_journal};
 pub use journal::{Event, History, Outcome, Step, StepRecord};
 pub use program::{Decision, Ending, Performed, Program};
 pub use settings::EngineSettings;
