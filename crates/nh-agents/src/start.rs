@@ -13,9 +13,9 @@ use crate::hub::{HubError, RunCaller};
 use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
-const MAX_TIMEOUT_SECONDS: u32 = 7 * 24 * 3600;
+const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
 const MAX_MESSAGES: usize = 1000;
-pub const MAX_WAIT_SECONDS: u32 = 300;
+pub const MAX_WAIT_SECONDS: i64 = 300;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
@@ -52,7 +52,7 @@ pub(crate) async fn new_run(
         scopes: caller.scopes.clone(),
         created_by: caller.created_by.clone(),
         metadata: start.metadata.unwrap_or_default(),
-        timeout_ms: start.timeout_seconds.map(|seconds| i64::from(seconds) * 1000),
+        timeout_ms: start.timeout_seconds.map(|seconds| seconds * 1000),
     })
 }
 
@@ -84,7 +84,7 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_range(field: &str, given: Option<u32>, most: u32) -> Result<(), ApiError> {
+fn check_range(field: &str, given: Option<i64>, most: i64) -> Result<(), ApiError> {
     match given {
         Some(value) if !(1..=most).contains(&value) => {
             Err(invalid(field, format!("`{field}` is {value}; it must be from 1 to {most}.")))
@@ -93,57 +93,76 @@ fn check_range(field: &str, given: Option<u32>, most: u32) -> Result<(), ApiErro
     }
 }
 
+const AGENT_INPUT: &str = "an agent's `input` is `{\"goal\": \"…\"}` or `{\"messages\": […]}`";
+
+/// Unlike a tool's arguments this shape is the API's own, so what is missing or
+/// of a wrong type in it is what it is elsewhere in a body: a 400.
 fn check_agent_input(input: &Value) -> Result<(), ApiError> {
-    let shape = "an agent's `input` is `{\"goal\": \"…\"}` or `{\"messages\": […]}`";
     let Some(fields) = input.as_object() else {
-        return Err(bad_input("input", format!("`input` is {}; {shape}.", kind_of(input))));
+        return Err(wrong("input", format!("`input` is {}; {AGENT_INPUT}.", kind_of(input))));
     };
-    if let Some(unknown) = fields.keys().find(|name| *name != "goal" && *name != "messages") {
-        let unknown: String = unknown.chars().take(80).collect();
-        return Err(bad_input(
-            &format!("input.{unknown}"),
-            format!("`input` has a field `{unknown}`; {shape}."),
-        ));
+    if fields.get("thread_id").is_some_and(|thread| !thread.is_null()) {
+        let message = "`input.thread_id` is not available in this version; leave it out.";
+        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("input.thread_id"));
+    }
+    let known = ["goal", "messages", "thread_id"];
+    if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        let unknown = shortened(unknown);
+        let message = format!("`input` has a field `{unknown}`; {AGENT_INPUT}.");
+        return Err(ApiError::new(ErrorCode::UnknownField, message).param(format!("input.{unknown}")));
     }
     match (fields.get("goal"), fields.get("messages")) {
-        (Some(goal), None) => match goal.as_str() {
-            Some(text) if !text.trim().is_empty() => Ok(()),
-            Some(_) => Err(bad_input(
-                "input.goal",
-                "`input.goal` is empty; say what the agent should do.".to_owned(),
-            )),
-            None => {
-                Err(bad_input("input.goal", format!("`input.goal` is {}; it must be text.", kind_of(goal))))
-            }
-        },
+        (Some(Value::String(text)), None) if text.trim().is_empty() => {
+            Err(bad_input("input.goal", "`input.goal` is empty; say what the agent should do.".to_owned()))
+        }
+        (Some(Value::String(_)), None) => Ok(()),
+        (Some(goal), None) => {
+            Err(wrong("input.goal", format!("`input.goal` is {}; it must be text.", kind_of(goal))))
+        }
         (None, Some(messages)) => check_messages(messages),
-        (Some(_), Some(_)) => Err(bad_input("input", format!("`input` has both; {shape}."))),
-        (None, None) => Err(bad_input("input", format!("`input` has neither; {shape}."))),
+        (Some(_), Some(_)) => Err(bad_input("input", format!("`input` has both; {AGENT_INPUT}."))),
+        (None, None) => {
+            Err(wrong("input.goal", format!("`input` has no `goal` and no `messages`; {AGENT_INPUT}.")))
+        }
     }
 }
 
 fn check_messages(messages: &Value) -> Result<(), ApiError> {
-    let list = messages.as_array().filter(|list| (1..=MAX_MESSAGES).contains(&list.len()));
-    let Some(list) = list else {
-        let message = format!("`input.messages` must be a list of 1 to {MAX_MESSAGES} chat messages.");
-        return Err(bad_input("input.messages", message));
+    let Some(list) = messages.as_array() else {
+        let given = kind_of(messages);
+        return Err(wrong("input.messages", format!("`input.messages` is {given}; it must be a list.")));
     };
-    for (index, message) in list.iter().enumerate() {
-        if !message["role"].as_str().is_some_and(|role| ROLES.contains(&role)) {
-            return Err(bad_input(
-                &format!("input.messages[{index}].role"),
-                format!("`input.messages[{index}].role` must be one of {}.", ROLES.join(", ")),
-            ));
+    if !(1..=MAX_MESSAGES).contains(&list.len()) {
+        let message = format!("`input.messages` has {} messages; 1 to {MAX_MESSAGES} fit.", list.len());
+        return Err(bad_input("input.messages", message));
+    }
+    list.iter().enumerate().try_for_each(|(index, message)| check_message(index, message))
+}
+
+fn check_message(index: usize, message: &Value) -> Result<(), ApiError> {
+    let at = format!("input.messages[{index}]");
+    if !message.is_object() {
+        let shape = "`{\"role\": \"user\", \"content\": \"…\"}`";
+        return Err(wrong(&at, format!("`{at}` is {}; a message is {shape}.", kind_of(message))));
+    }
+    let (role_at, roles) = (format!("{at}.role"), ROLES.join(", "));
+    match &message["role"] {
+        Value::String(role) if ROLES.contains(&role.as_str()) => {}
+        Value::String(role) => {
+            let message = format!("`{role_at}` is `{}`; it must be one of {roles}.", shortened(role));
+            return Err(bad_input(&role_at, message));
         }
-        let content = &message["content"];
-        if !(content.is_string() || content.is_array() || message["tool_calls"].is_array()) {
-            return Err(bad_input(
-                &format!("input.messages[{index}].content"),
-                format!("`input.messages[{index}].content` must be text or a list of parts."),
-            ));
+        other => {
+            let message = format!("`{role_at}` is {}; it must be one of {roles}.", kind_of(other));
+            return Err(wrong(&role_at, message));
         }
     }
-    Ok(())
+    let content = &message["content"];
+    if content.is_string() || content.is_array() || message["tool_calls"].is_array() {
+        return Ok(());
+    }
+    let at = format!("{at}.content");
+    Err(wrong(&at, format!("`{at}` is {}; it must be text or a list of parts.", kind_of(content))))
 }
 
 async fn pin_agent(
@@ -199,14 +218,11 @@ fn pin_tool(
         return Err(ApiError::new(ErrorCode::ComponentUnavailable, message).param("target").retry_after(60));
     }
     if let Err(faults) = tools.validate(target, arguments) {
-        let fault = faults.first();
-        let path = fault.map(|fault| fault.path.as_str()).unwrap_or_default();
-        let message = faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ");
-        return Err(ApiError::new(
-            ErrorCode::InvalidInput,
-            format!("`input` does not fit the schema of `{target}`: {message}."),
-        )
-        .param(format!("input{path}")));
+        let told: Vec<_> =
+            faults.iter().map(|fault| format!("`{}`: {}", field(&fault.path), fault.message)).collect();
+        let message = format!("`input` does not fit the schema of `{target}`: {}.", told.join("; "));
+        let at = faults.first().map_or_else(|| "input".to_owned(), |fault| field(&fault.path));
+        return Err(bad_input(&at, message));
     }
     Ok(PinnedTool {
         name: spec.name.clone(),
@@ -240,6 +256,19 @@ fn shortened(text: &str) -> String {
 
 fn unknown_target(message: String) -> ApiError {
     ApiError::new(ErrorCode::UnknownTarget, message).param("target")
+}
+
+/// A place in a tool's arguments, written as fields are elsewhere.
+fn field(pointer: &str) -> String {
+    pointer.split('/').skip(1).fold("input".to_owned(), |path, step| match step.parse::<usize>() {
+        Ok(index) => format!("{path}[{index}]"),
+        Err(_) => format!("{path}.{}", step.replace("~1", "/").replace("~0", "~")),
+    })
+}
+
+/// Missing, or of a wrong type.
+fn wrong(param: &str, message: String) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message).param(param)
 }
 
 fn bad_input(param: &str, message: String) -> ApiError {

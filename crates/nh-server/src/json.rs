@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use nh_types::{ApiError, ErrorCode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -105,13 +106,21 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     }
     check_size(bytes)?;
     // Following the path costs time, so only a body that fails is read again.
-    serde_json::from_slice(bytes).or_else(|_| {
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let value = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| explain(&error.path().to_string(), error.inner()))?;
-        deserializer.end().map_err(|error| explain(".", &error))?;
-        Ok(value)
+    serde_json::from_slice(bytes).map_err(|error| match serde_json::from_slice::<Value>(bytes) {
+        Err(error) => {
+            let text: String = error.to_string().chars().take(400).collect();
+            ApiError::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {text}"))
+        }
+        Ok(value) => match serde_path_to_error::deserialize::<_, T>(value) {
+            Err(error) => explain(&error.path().to_string(), &error.inner().to_string()),
+            // What a tree of values does not show: a field that stands twice.
+            Ok(_) => explain(".", without_place(&error.to_string())),
+        },
     })
+}
+
+fn without_place(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
 }
 
 /// Counts nesting and values without parsing.
@@ -149,12 +158,10 @@ fn check_size(bytes: &[u8]) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn explain(path: &str, error: &serde_json::Error) -> ApiError {
-    use serde_json::error::Category;
-    let text: String = error.to_string().chars().take(400).collect();
-    if error.classify() != Category::Data {
-        return ApiError::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {text}"));
-    }
+/// From serde's words to an error that names the field, the value and what
+/// would be right.
+fn explain(path: &str, text: &str) -> ApiError {
+    let text: String = text.chars().take(400).collect();
     let said =
         |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next()).map(str::to_owned);
     let at = (path != ".").then(|| path.to_owned());
@@ -167,15 +174,47 @@ fn explain(path: &str, error: &serde_json::Error) -> ApiError {
     if let Some(field) = said("unknown field `") {
         return ApiError::new(ErrorCode::UnknownField, text).param(inside(field));
     }
-    if let Some(field) = said("missing field `") {
-        return ApiError::new(ErrorCode::InvalidRequest, text).param(inside(field));
+    for fault in ["missing field `", "duplicate field `"] {
+        if let Some(field) = said(fault) {
+            return ApiError::new(ErrorCode::InvalidRequest, text).param(inside(field));
+        }
     }
-    let code = match text.starts_with("unknown variant") {
-        true => ErrorCode::InvalidValue,
-        false => ErrorCode::InvalidRequest,
+    let field = at.as_deref().unwrap_or("the body");
+    let code = match () {
+        () if text.starts_with("unknown variant") => ErrorCode::InvalidValue,
+        // A number that no type of the hub holds is far out of any range.
+        () if text.starts_with("invalid value: integer") => ErrorCode::InvalidValue,
+        () => ErrorCode::InvalidRequest,
     };
-    let named = at.as_deref().map_or_else(|| text.clone(), |path| format!("`{path}`: {text}"));
-    ApiError { param: at, ..ApiError::new(code, named) }
+    let message = match text.split_once(": ").and_then(|(_, rest)| rest.rsplit_once(", expected ")) {
+        Some((given, wanted)) if text.starts_with("invalid type") => {
+            format!("`{field}` is {}; it must be {}", in_words(given), in_words(wanted))
+        }
+        Some((given, _)) if code == ErrorCode::InvalidValue => {
+            format!("`{field}` is {}, which is out of range", in_words(given))
+        }
+        _ => format!("`{field}`: {text}"),
+    };
+    ApiError { param: at, ..ApiError::new(code, message) }
+}
+
+/// serde's names of types, in JSON's words.
+fn in_words(text: &str) -> String {
+    match text {
+        "sequence" | "a sequence" => "a list".to_owned(),
+        "map" | "a map" => "an object".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        // How serde asks for one of an enumeration's words.
+        "string or map" => "a string".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        text if text.starts_with("struct ") => "an object".to_owned(),
+        text => ["boolean ", "integer ", "floating point ", "string "]
+            .iter()
+            .find_map(|kind| text.strip_prefix(kind))
+            .unwrap_or(text)
+            .to_owned(),
+    }
 }
 
 /// Whether a request with this method changes state.
@@ -188,7 +227,6 @@ mod tests {
     use super::*;
     use nh_types::run::StartRun;
     use proptest::prelude::*;
-    use serde_json::Value;
 
     fn fault(body: &str) -> (ErrorCode, Option<String>) {
         let error = parse::<StartRun>(body.as_bytes()).expect_err(body);
@@ -206,8 +244,17 @@ mod tests {
             (ErrorCode::UnknownField, named("wait"))
         );
         assert_eq!(
-            fault(r#"{"target":"a","type":"agent","wait_seconds":-1}"#),
+            fault(r#"{"target":"a","type":"agent","wait_seconds":"1"}"#),
             (ErrorCode::InvalidRequest, named("wait_seconds"))
+        );
+        assert_eq!(
+            fault(r#"{"target":"a","type":"agent","wait_seconds":18446744073709551615}"#),
+            (ErrorCode::InvalidValue, named("wait_seconds"))
+        );
+        assert_eq!(fault(r#"{"target":"a","type":1}"#), (ErrorCode::InvalidRequest, named("type")));
+        assert_eq!(
+            fault(r#"{"target":"a","type":"agent","target":"b"}"#),
+            (ErrorCode::InvalidRequest, named("target"))
         );
         for broken in ["", "  ", "{", "nul", "{\"target\":\"\u{1}\"}", "{} {}", "{\"target\":\"\\ud800\"}"] {
             assert!(
@@ -216,6 +263,24 @@ mod tests {
             );
         }
         assert_eq!(fault(r#"["agent_default", "agent"]"#).0, ErrorCode::InvalidJson);
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_in_words() {
+        let message = |body: &str| parse::<StartRun>(body.as_bytes()).expect_err(body).message;
+        for (given, told) in [
+            (r#""type": 1"#, "`type` is `1`; it must be a string"),
+            (r#""type": "agent", "async": "yes""#, "`async` is \"yes\"; it must be true or false"),
+            (r#""type": "agent", "metadata": []"#, "`metadata` is a list; it must be an object"),
+            (r#""type": "agent", "wait_seconds": 1.5"#, "`wait_seconds` is `1.5`; it must be a whole number"),
+            (
+                r#""type": "robot""#,
+                "`type`: unknown variant `robot`, expected one of `agent`, `tool`, `workflow`",
+            ),
+        ] {
+            assert_eq!(message(&format!(r#"{{"target": "a", {given}}}"#)), told);
+        }
+        assert_eq!(message(r#"{"type": "agent"}"#), "missing field `target`");
     }
 
     #[test]

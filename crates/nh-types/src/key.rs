@@ -20,12 +20,15 @@ pub struct CreateKey {
     /// When the key stops working; in the future.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
-    /// Requests a minute, 1 to 1,000,000.
+    /// Requests a minute, 1 to 1,000,000. Signed, so that -1 is out of range
+    /// and not of a wrong type.
     #[serde(default)]
-    pub rate_limit: Option<u32>,
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub rate_limit: Option<i64>,
     /// US dollars a calendar month. Not available yet.
     #[serde(default)]
-    pub budget_usd: Option<f64>,
+    #[schema(value_type = Option<f64>)]
+    pub budget_usd: Option<serde_json::Value>,
 }
 
 /// The answer that creates a key: the only one that ever holds it.

@@ -142,31 +142,38 @@ pub struct StartRun {
     #[serde(default, rename = "async")]
     pub is_async: bool,
     /// How long a run that is not `async` is waited for: 1 to 300, default 300.
+    /// Signed, so that -1 is out of range and not of a wrong type.
     #[serde(default)]
-    pub wait_seconds: Option<u32>,
+    #[schema(minimum = 1, maximum = 300)]
+    pub wait_seconds: Option<i64>,
     /// The run ends as FAILED, code `timeout`, after so long: 1 to 604800.
     #[serde(default)]
-    pub timeout_seconds: Option<u32>,
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub timeout_seconds: Option<i64>,
     /// The caller's own; at most 16 KiB as JSON.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
     /// Not available yet.
     #[serde(default)]
-    pub thread_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub thread_id: Option<Value>,
     /// Not available yet.
     #[serde(default)]
-    pub priority: Option<i64>,
+    #[schema(value_type = Option<Object>)]
+    pub priority: Option<Value>,
     /// Not available yet.
     #[serde(default)]
-    pub delay_seconds: Option<f64>,
+    #[schema(value_type = Option<f64>)]
+    pub delay_seconds: Option<Value>,
     /// Not available yet.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub budget: Option<Value>,
     /// Not available yet.
     #[serde(default)]
-    pub webhook_url: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub webhook_url: Option<Value>,
 }
 
 /// What a 202 says.

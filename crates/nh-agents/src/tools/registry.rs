@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonschema::Validator;
+use jsonschema::error::{ValidationError, ValidationErrorKind};
 use nh_http::Outbound;
 use nh_types::ScopeSet;
 use nh_types::tool::ToolView;
@@ -140,7 +141,7 @@ impl Tools {
             .iter_errors(arguments)
             .take(MAX_FAULTS)
             .map(|error| Fault {
-                path: error.instance_path().to_string(),
+                path: pointer(&error),
                 message: error.to_string().chars().take(MAX_FAULT_CHARS).collect(),
             })
             .collect();
@@ -173,6 +174,21 @@ impl std::fmt::Debug for Tools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.entries.keys()).finish()
     }
+}
+
+/// Where the fault is: of a missing or unknown field that field, not the object
+/// around it.
+fn pointer(error: &ValidationError<'_>) -> String {
+    let field = match error.kind() {
+        ValidationErrorKind::Required { property } => property.as_str(),
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected.first().map(String::as_str),
+        _ => None,
+    };
+    let around = error.instance_path().as_str();
+    field.map_or_else(
+        || around.to_owned(),
+        |field| format!("{around}/{}", field.replace('~', "~0").replace('/', "~1")),
+    )
 }
 
 fn invalid_arguments(name: &str, faults: &[Fault]) -> ToolError {

@@ -51,6 +51,7 @@ pub(crate) async fn create(
 ) -> Answer<(StatusCode, Json<CreatedKey>)> {
     let now = app.clock.now();
     let scopes = check(&auth, &creating.body, now)?;
+    let rate_limit = creating.body.rate_limit.map(check_rate_limit).transpose()?;
     let key = ApiKey::generate(app.ids.as_ref());
     let create = keys::Create {
         workspace_id: auth.workspace_id.clone(),
@@ -60,7 +61,7 @@ pub(crate) async fn create(
         scopes,
         created_at: now,
         expires_at: creating.body.expires_at,
-        rate_limit: creating.body.rate_limit,
+        rate_limit,
     };
     let once = creating.once.map(|once| once.record(&auth, now));
     match app.hub.store.write_once(once, create).await? {
@@ -98,18 +99,22 @@ fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Resu
             format!("`name` has {chars} characters; it must have 1 to {MAX_NAME_CHARS}, and no NUL");
         return Err(invalid("name", message));
     }
-    if body.expires_at.is_some_and(|end| end <= now) {
-        return Err(invalid("expires_at", format!("`expires_at` must be in the future; now it is {now}")));
-    }
-    if let Some(limit) = body.rate_limit.filter(|limit| !(1..=MAX_RATE_LIMIT).contains(limit)) {
-        let message = format!("`rate_limit` is {limit}; it must be 1 to {MAX_RATE_LIMIT} requests a minute");
-        return Err(invalid("rate_limit", message));
+    if let Some(end) = body.expires_at.filter(|end| *end <= now) {
+        let message = format!("`expires_at` is {end}; it must be in the future, and now it is {now}");
+        return Err(invalid("expires_at", message));
     }
     if body.budget_usd.is_some() {
         let message = "`budget_usd` is not available in this version; leave it out";
         return Err(ApiError::new(ErrorCode::NotAvailable, message).param("budget_usd"));
     }
     check_scopes(caller, &body.scopes)
+}
+
+fn check_rate_limit(given: i64) -> Result<u32, ApiError> {
+    u32::try_from(given).ok().filter(|limit| (1..=MAX_RATE_LIMIT).contains(limit)).ok_or_else(|| {
+        let message = format!("`rate_limit` is {given}; it must be 1 to {MAX_RATE_LIMIT} requests a minute");
+        invalid("rate_limit", message)
+    })
 }
 
 fn check_scopes(caller: &Principal, names: &[String]) -> Result<ScopeSet, ApiError> {

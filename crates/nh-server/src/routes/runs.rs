@@ -48,8 +48,8 @@ pub(crate) async fn start(
         // Whoever comes second under one Idempotency-Key learns the end, but
         // is not kept waiting beside the first.
         let seconds = if first.is_some() { seconds } else { 0 };
-        let ended =
-            app.hub.wait_for_run(&auth.workspace_id, run_id, Duration::from_secs(seconds.into())).await?;
+        let time = Duration::from_secs(seconds.unsigned_abs());
+        let ended = app.hub.wait_for_run(&auth.workspace_id, run_id, time).await?;
         match (ended, first) {
             (Some(run), _) => return Ok(axum::Json(run).into_response()),
             (None, None) => return Err(in_flight().into()),

@@ -40,12 +40,7 @@ async fn every_fault_in_a_new_key_is_named() {
         (json!({"name": "n", "scopes": []}), 422, "invalid_value", "scopes"),
         (json!({"name": "n", "scopes": ["run:read", "run:fly"]}), 422, "unknown_scope", "scopes[1]"),
         (json!({"name": "n", "scopes": ["run:read"], "rate_limit": 0}), 422, "invalid_value", "rate_limit"),
-        (
-            json!({"name": "n", "scopes": ["run:read"], "rate_limit": -1}),
-            400,
-            "invalid_request",
-            "rate_limit",
-        ),
+        (json!({"name": "n", "scopes": ["run:read"], "rate_limit": -1}), 422, "invalid_value", "rate_limit"),
         (
             json!({"name": "n", "scopes": ["run:read"], "expires_at": "2026-02-06T12:00:00Z"}),
             422,
@@ -59,6 +54,7 @@ async fn every_fault_in_a_new_key_is_named() {
             "expires_at",
         ),
         (json!({"name": "n", "scopes": ["run:read"], "budget_usd": 5}), 422, "not_available", "budget_usd"),
+        (json!({"name": "n", "scopes": ["run:read"], "budget_usd": "5"}), 422, "not_available", "budget_usd"),
     ];
     for (body, status, code, param) in cases {
         let reply = app.post("/v1/keys", body.clone()).send().await;

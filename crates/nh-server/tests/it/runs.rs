@@ -51,21 +51,21 @@ async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
         ),
         (json!({"type": "workflow"}), 422, "not_available", "type"),
         (json!({"type": "robot"}), 422, "invalid_value", "type"),
-        (json!({"input": {}}), 422, "invalid_input", "input"),
-        (
-            json!({"type": "agent", "target": "agent_default", "input": {"goal": 5}}),
-            422,
-            "invalid_input",
-            "input.goal",
-        ),
+        (json!({"input": {}}), 422, "invalid_input", "input.expression"),
+        (json!({"input": {"expression": 5}}), 422, "invalid_input", "input.expression"),
+        (json!({"type": 5}), 400, "invalid_request", "type"),
         (json!({"async": "yes"}), 400, "invalid_request", "async"),
         (json!({"wait_seconds": 0}), 422, "invalid_value", "wait_seconds"),
         (json!({"wait_seconds": 301}), 422, "invalid_value", "wait_seconds"),
+        (json!({"wait_seconds": -1}), 422, "invalid_value", "wait_seconds"),
+        (json!({"wait_seconds": "1"}), 400, "invalid_request", "wait_seconds"),
+        (json!({"timeout_seconds": 99_999_999_999_i64}), 422, "invalid_value", "timeout_seconds"),
         (json!({"timeout_seconds": 0}), 422, "invalid_value", "timeout_seconds"),
         (json!({"metadata": "x"}), 400, "invalid_request", "metadata"),
         (json!({"metadata": {"a": "x".repeat(20_000)}}), 422, "invalid_value", "metadata"),
         (json!({"thread_id": "t"}), 422, "not_available", "thread_id"),
         (json!({"priority": 1}), 422, "not_available", "priority"),
+        (json!({"priority": "high"}), 422, "not_available", "priority"),
         (json!({"delay_seconds": 1}), 422, "not_available", "delay_seconds"),
         (json!({"budget": {}}), 422, "not_available", "budget"),
         (json!({"webhook_url": "https://x.example"}), 422, "not_available", "webhook_url"),
@@ -75,6 +75,33 @@ async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
         assert_eq!(reply.error(status), (code.to_owned(), Some(param.to_owned())), "{extra}");
     }
     assert_eq!(app.get("/v1/runs").send().await.ok(200)["runs"], json!([]));
+}
+
+#[tokio::test]
+async fn faults_in_an_agents_input_are_named() {
+    let app = TestApp::new().await;
+    let body = json!({"target": "agent_default", "type": "agent"});
+    assert_eq!(app.post("/v1/run", body).send().await.error(400).1.as_deref(), Some("input"));
+    let messages = |messages: Value| json!({"messages": messages});
+    for (input, status, code, param) in [
+        (json!("hello"), 400, "invalid_request", "input"),
+        (json!({}), 400, "invalid_request", "input.goal"),
+        (json!({"goal": 5}), 400, "invalid_request", "input.goal"),
+        (json!({"goal": " "}), 422, "invalid_input", "input.goal"),
+        (json!({"goal": "x", "messages": []}), 422, "invalid_input", "input"),
+        (json!({"goal": "x", "colour": "red"}), 400, "unknown_field", "input.colour"),
+        (json!({"goal": "x", "thread_id": "t"}), 422, "not_available", "input.thread_id"),
+        (messages(json!("x")), 400, "invalid_request", "input.messages"),
+        (messages(json!([])), 422, "invalid_input", "input.messages"),
+        (messages(json!(["x"])), 400, "invalid_request", "input.messages[0]"),
+        (messages(json!([{"content": "x"}])), 400, "invalid_request", "input.messages[0].role"),
+        (messages(json!([{"role": "me", "content": "x"}])), 422, "invalid_input", "input.messages[0].role"),
+        (messages(json!([{"role": "user"}])), 400, "invalid_request", "input.messages[0].content"),
+    ] {
+        let body = json!({"target": "agent_default", "type": "agent", "input": input});
+        let reply = app.post("/v1/run", body).send().await;
+        assert_eq!(reply.error(status), (code.to_owned(), Some(param.to_owned())), "{input}");
+    }
 }
 
 #[tokio::test]

@@ -67,7 +67,9 @@ fn all_faults_of_the_arguments_are_told_with_their_place() {
     let mut paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
     paths.sort_unstable();
     paths.dedup();
-    assert_eq!(paths, ["", "/count", "/query"], "{faults:?}");
+    assert_eq!(paths, ["/count", "/lang", "/query"], "{faults:?}");
+    let missing = tools.validate("web_search", &json!({})).unwrap_err();
+    assert_eq!(missing[0].path, "/query", "{missing:?}");
     assert!(faults.iter().any(|fault| fault.message.contains("'lang'")), "{faults:?}");
     assert_eq!(tools.validate("web_search", &json!({"query": "rust"})), Ok(()));
     for (name, hostile) in [
