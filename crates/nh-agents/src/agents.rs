@@ -14,15 +14,15 @@ const MAX_PROMPT_BYTES: usize = 256 * 1024;
 const MAX_TOOLS: usize = 128;
 
 pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(new.memory.as_deref(), new.output_schema.as_ref())?;
+    refuse_unavailable(new.memory.as_ref(), new.output_schema.as_ref())?;
     let definition = AgentDefinition {
         name: new.name,
         description: new.description.unwrap_or_default(),
         model_id: new.model_id,
         system_prompt: new.system_prompt.unwrap_or_default(),
-        tools: new.tools.unwrap_or_else(|| vec![AgentDefinition::EVERY_TOOL.to_owned()]),
+        tools: new.tools.unwrap_or_else(every_tool),
         temperature: new.temperature,
-        max_steps: new.max_steps.unwrap_or(AgentDefinition::DEFAULT_MAX_STEPS),
+        max_steps: max_steps(new.max_steps)?,
     };
     check(definition, tools)
 }
@@ -33,17 +33,33 @@ pub fn change(
     change: ChangeAgent,
     tools: &Tools,
 ) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(change.memory.as_deref(), change.output_schema.as_ref())?;
+    refuse_unavailable(change.memory.as_ref(), change.output_schema.as_ref())?;
+    let text = |change: Option<Option<String>>, now: &String| {
+        change.map_or_else(|| now.clone(), Option::unwrap_or_default)
+    };
     let definition = AgentDefinition {
         name: change.name.unwrap_or_else(|| now.name.clone()),
-        description: change.description.unwrap_or_else(|| now.description.clone()),
+        description: text(change.description, &now.description),
         model_id: change.model_id.unwrap_or_else(|| now.model_id.clone()),
-        system_prompt: change.system_prompt.unwrap_or_else(|| now.system_prompt.clone()),
-        tools: change.tools.unwrap_or_else(|| now.tools.clone()),
+        system_prompt: text(change.system_prompt, &now.system_prompt),
+        tools: change.tools.map_or_else(|| now.tools.clone(), |tools| tools.unwrap_or_else(every_tool)),
         temperature: change.temperature.unwrap_or(now.temperature),
-        max_steps: change.max_steps.unwrap_or(now.max_steps),
+        max_steps: change.max_steps.map_or(Ok(now.max_steps), max_steps)?,
     };
     check(definition, tools)
+}
+
+fn every_tool() -> Vec<String> {
+    vec![AgentDefinition::EVERY_TOOL.to_owned()]
+}
+
+fn max_steps(given: Option<i64>) -> Result<u32, ApiError> {
+    let Some(given) = given else { return Ok(AgentDefinition::DEFAULT_MAX_STEPS) };
+    let most = AgentDefinition::MAX_MAX_STEPS;
+    u32::try_from(given)
+        .ok()
+        .filter(|steps| (1..=most).contains(steps))
+        .ok_or_else(|| invalid("max_steps", format!("`max_steps` is {given}; it must be from 1 to {most}.")))
 }
 
 pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
@@ -66,11 +82,12 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
     }
 }
 
-fn refuse_unavailable(memory: Option<&str>, output_schema: Option<&Value>) -> Result<(), ApiError> {
-    if let Some(memory) = memory.filter(|memory| *memory != "off") {
+fn refuse_unavailable(memory: Option<&Value>, output_schema: Option<&Value>) -> Result<(), ApiError> {
+    if let Some(memory) = memory.filter(|memory| !memory.is_null() && *memory != "off") {
+        let given: String = memory.to_string().chars().take(80).collect();
         return Err(ApiError::new(
             ErrorCode::NotAvailable,
-            format!("`memory` is `{memory}`; this version offers only `off`."),
+            format!("`memory` is {given}; this version offers only \"off\"."),
         )
         .param("memory"));
     }
@@ -102,10 +119,6 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
     if agent.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         let given = agent.temperature.unwrap_or_default();
         return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2.")));
-    }
-    if !(1..=AgentDefinition::MAX_MAX_STEPS).contains(&agent.max_steps) {
-        let (given, most) = (agent.max_steps, AgentDefinition::MAX_MAX_STEPS);
-        return Err(invalid("max_steps", format!("`max_steps` is {given}; it must be from 1 to {most}.")));
     }
     check_tools(&agent.tools, tools)?;
     Ok(agent)

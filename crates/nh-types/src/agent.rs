@@ -90,42 +90,51 @@ pub struct CreateAgent {
     /// 0 to 2.
     #[serde(default)]
     pub temperature: Option<f64>,
-    /// 1 to 200, default 20.
+    /// 1 to 200, default 20. Signed, so that -1 is out of range and not of a
+    /// wrong type.
     #[serde(default)]
-    pub max_steps: Option<u32>,
+    #[schema(minimum = 1, maximum = 200)]
+    pub max_steps: Option<i64>,
     /// Only `off` in this version.
     #[serde(default)]
-    pub memory: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub memory: Option<Value>,
     /// Not available yet.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
 }
 
-/// `PATCH /v1/agents/{id}`: what is absent stays as it is; null clears
-/// `model_id` and `temperature`.
+/// `PATCH /v1/agents/{id}`: what is absent stays as it is, null puts back what
+/// a new agent has. A name cannot be null: nothing stands in for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"system_prompt": "You are a terse researcher."}))]
 pub struct ChangeAgent {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub name: Option<String>,
-    #[serde(default)]
-    pub description: Option<String>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub description: Option<Option<String>>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub model_id: Option<Option<String>>,
-    #[serde(default)]
-    pub system_prompt: Option<String>,
-    #[serde(default)]
-    pub tools: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub system_prompt: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub tools: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     pub temperature: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 200)]
+    pub max_steps: Option<Option<i64>>,
     #[serde(default)]
-    pub max_steps: Option<u32>,
-    #[serde(default)]
-    pub memory: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub memory: Option<Value>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
@@ -138,4 +147,13 @@ where
     D: serde::Deserializer<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// Where a field may be absent but not null.
+fn not_null<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }

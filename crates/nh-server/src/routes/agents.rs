@@ -85,7 +85,8 @@ pub(crate) async fn find(
     found.map(|record| shown(&app, record)).ok_or_else(|| missing(&id))
 }
 
-/// Change an agent: what is absent stays. Each change makes a new version.
+/// Change an agent: what is absent stays, null puts back what a new agent has.
+/// Each change makes a new version; what changes nothing makes none.
 #[utoipa::path(patch, path = "/v1/agents/{id}", tag = "Agents", request_body = ChangeAgent,
     params(("id" = String, Path)),
     security(("bearer" = ["agents:write"]), ("session" = ["agents:write"])),
@@ -101,8 +102,12 @@ pub(crate) async fn change(
     for _ in 0..MAX_CHANGE_TRIES {
         let found = agents::find(&app.hub.store, &auth.workspace_id, &agent_id).await?;
         let now = found.ok_or_else(|| missing(&id))?;
+        let definition = nh_agents::agents::change(&now.definition, body.clone(), &app.hub.tools)?;
+        if definition == now.definition {
+            return Ok(shown(&app, now));
+        }
         let change = agents::Change {
-            definition: nh_agents::agents::change(&now.definition, body.clone(), &app.hub.tools)?,
+            definition,
             workspace_id: now.workspace_id,
             id: now.id,
             from_version: now.version,

@@ -36,6 +36,28 @@ async fn an_agent_is_made_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn null_puts_back_what_a_new_agent_has_and_no_change_makes_no_version() {
+    let app = TestApp::new().await;
+    let body = json!({"id": "clerk", "name": "Clerk", "description": "d", "system_prompt": "p",
+        "tools": ["calculate"], "max_steps": 3, "temperature": 1.0, "model_id": "m"});
+    let made = app.post("/v1/agents", body).send().await.ok(201);
+    app.clock.advance_ms(1000);
+    for same in [json!({}), json!({"name": "Clerk"}), json!({"tools": ["calculate"], "memory": null})] {
+        assert_eq!(patch(&app, "/v1/agents/clerk", same).send().await.ok(200), made);
+    }
+    let null = json!({"description": null, "system_prompt": null, "tools": null, "max_steps": null,
+        "temperature": null, "model_id": null});
+    let changed = patch(&app, "/v1/agents/clerk", null).send().await.ok(200);
+    let new = app.post("/v1/agents", json!({"id": "clerk2", "name": "Clerk"})).send().await.ok(201);
+    assert_eq!(changed["version"], json!(2));
+    for field in ["description", "system_prompt", "tools", "max_steps", "temperature", "model_id"] {
+        assert_eq!(changed[field], new[field], "{field}");
+    }
+    let reply = patch(&app, "/v1/agents/clerk", json!({"name": null})).send().await;
+    assert_eq!(reply.error(400), ("invalid_request".to_owned(), Some("name".to_owned())));
+}
+
+#[tokio::test]
 async fn faults_in_an_agent_are_named() {
     let app = TestApp::new().await;
     for (body, status, code, param) in [
@@ -46,7 +68,9 @@ async fn faults_in_an_agent_are_named() {
         (json!({"name": "n", "temperature": 3}), 422, "invalid_value", "temperature"),
         (json!({"name": "n", "max_steps": 0}), 422, "invalid_value", "max_steps"),
         (json!({"name": "n", "tools": ["nope"]}), 422, "invalid_value", "tools[0]"),
+        (json!({"name": "n", "max_steps": -1}), 422, "invalid_value", "max_steps"),
         (json!({"name": "n", "memory": "auto"}), 422, "not_available", "memory"),
+        (json!({"name": "n", "memory": {"namespace": "n"}}), 422, "not_available", "memory"),
         (json!({"name": "n", "output_schema": {}}), 422, "not_available", "output_schema"),
     ] {
         let reply = app.post("/v1/agents", body.clone()).send().await;
