@@ -53,7 +53,9 @@ async fn unknown_paths_and_methods_have_the_one_body() {
     assert_eq!(reply.json()["error"]["message"], message);
     let reply = app.call(Method::POST, "/docs/").send().await;
     assert_eq!(reply.code(405), "method_not_allowed");
-    assert!(reply.json()["error"]["message"].as_str().is_some_and(|text| text.ends_with("it takes GET, HEAD")));
+    assert!(
+        reply.json()["error"]["message"].as_str().is_some_and(|text| text.ends_with("it takes GET, HEAD"))
+    );
     let reply = app.call(Method::PUT, "/v1/keys").send().await;
     let mut allow: Vec<_> = reply.header("allow").split(',').collect();
     allow.sort_unstable();
