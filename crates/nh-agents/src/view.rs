@@ -29,7 +29,7 @@ pub fn run(run: &RunRecord, journal: &[EventRow], tools: &Tools) -> Result<RunVi
         error: run.error.clone(),
         events: calls.map(|record| tool_call(record, tools)).collect(),
         // The row learns its usage at the end; the journal knows it all along.
-        usage: history.usage(),
+        usage: history.usage().into(),
         metadata: run.metadata.clone(),
         created_at: run.created_at,
         started_at: run.started_at,
@@ -45,7 +45,7 @@ pub fn summary(run: RunRecord) -> RunSummary {
         state: run.state,
         status: run.state.status().to_owned(),
         error: run.error,
-        usage: run.usage,
+        usage: run.usage.into(),
         metadata: run.metadata,
         created_at: run.created_at,
         started_at: run.started_at,

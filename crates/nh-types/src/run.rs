@@ -199,6 +199,28 @@ impl RunError {
     }
 }
 
+/// What a run used, all its model calls together. A run's fields are written
+/// in camelCase where the journal's are in snake_case.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunUsage {
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// The part of `inputTokens` that the provider read from its cache.
+    pub cached_tokens: u64,
+    /// The part of `outputTokens` spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// US dollars; null when the price of some call is not known.
+    pub cost_usd: Option<f64>,
+}
+
+impl From<Usage> for RunUsage {
+    fn from(usage: Usage) -> Self {
+        let Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd } = usage;
+        Self { input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd }
+    }
+}
+
 /// A run as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -218,7 +240,7 @@ pub struct RunView {
     pub error: Option<RunError>,
     /// The tool calls, in order.
     pub events: Vec<ToolCallView>,
-    pub usage: Usage,
+    pub usage: RunUsage,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,
@@ -264,7 +286,7 @@ pub struct RunSummary {
     pub state: RunState,
     pub status: String,
     pub error: Option<RunError>,
-    pub usage: Usage,
+    pub usage: RunUsage,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,

@@ -65,7 +65,7 @@ async fn what_the_model_gets_wrong_goes_back_to_it() {
     .await;
     let run = run(&app).await;
     assert_eq!((&run["state"], &run["result"]), (&json!("SUCCESS"), &json!("Two.")), "{run}");
-    assert_eq!(run["usage"]["input_tokens"], json!(20));
+    assert_eq!(run["usage"]["inputTokens"], json!(20));
 
     let errors: Vec<_> =
         run["events"].as_array().unwrap().iter().map(|event| &event["error"]["code"]).collect();

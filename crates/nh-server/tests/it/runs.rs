@@ -24,6 +24,8 @@ async fn a_sync_run_answers_with_the_whole_run() {
     assert_eq!(tools, ["calculate", "current_time"], "{run}");
     assert!(run["result"].as_str().is_some_and(|result| result.contains("391")), "{run}");
     assert_eq!(run["metadata"], json!({"a": 1}));
+    let used: Vec<_> = run["usage"].as_object().expect("usage").keys().collect();
+    assert_eq!(used, ["inputTokens", "outputTokens", "cachedTokens", "reasoningTokens", "costUsd"]);
     let path = format!("/v1/run/{}", run["runId"].as_str().expect("id"));
     assert_eq!(app.get(&path).send().await.ok(200), run);
 }
