@@ -32,14 +32,13 @@ pub(super) fn checked(mut tree: Value, schema: &Schema) -> (Option<Config>, Vec<
     while faults.len() < MAX_FAULTS {
         let error = match serde_path_to_error::deserialize::<_, Config>(&tree) {
             Ok(config) => {
-                let level = crate::log::targets(&config.log.level).err();
-                faults.extend(level.map(|message| Fault { at: "log.level".to_owned(), message }));
+                faults.extend(by_meaning(&config));
                 return (Some(config), faults);
             }
             Err(error) => error,
         };
         let path = steps_of(error.path());
-        let message = error.inner().to_string();
+        let message = readable(&tree, &path, error.inner());
         // The field may be one that was taken out for its own fault.
         if faults.is_empty() || !message.starts_with("missing field") {
             faults.push(Fault { at: dotted(&path), message });
@@ -49,6 +48,33 @@ pub(super) fn checked(mut tree: Value, schema: &Schema) -> (Option<Config>, Vec<
         }
     }
     (None, faults)
+}
+
+/// What only a value of the right type can have wrong.
+fn by_meaning(config: &Config) -> Vec<Fault> {
+    let level = crate::log::targets(&config.log.level).err().map(|message| ("log.level", message));
+    let address = config.server.public_url.as_ref().filter(|url| !matches!(url.scheme(), "http" | "https"));
+    let address = address
+        .map(|url| ("server.public_url", format!("`{}://` should be http:// or https://", url.scheme())));
+    let faults = [level, address].into_iter().flatten();
+    faults.map(|(at, message)| Fault { at: at.to_owned(), message }).collect()
+}
+
+/// The standard library's words for what is no address, with the value and
+/// what would be right.
+fn readable(tree: &Value, path: &[Step], error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let right = match message.as_str() {
+        "invalid socket address syntax" => "an address with a port, such as 127.0.0.1:8080",
+        "invalid IP address syntax" => "a network, such as 10.1.0.0/16",
+        "relative URL without a base" => "a whole URL, such as https://hub.example.com",
+        _ => return message,
+    };
+    let given = path.iter().try_fold(tree, |at, step| match step {
+        Step::Field(name) => at.get(name),
+        Step::Item(index) => at.get(index),
+    });
+    format!("{} should be {right}", given.map_or_else(|| "the value".to_owned(), shown))
 }
 
 /// What the schema finds, with the place of the value that is to go.
@@ -82,7 +108,7 @@ fn by_schema(tree: &Value, schema: &Schema) -> Vec<(Vec<Step>, String)> {
                 let given = shown(error.instance());
                 found.push((path, format!("{given} should be {}", expected(schema, shape))));
             }
-            _ => found.push((path, error.masked_with("the value").to_string())),
+            _ => found.push((path, error.masked_with(shown(error.instance())).to_string())),
         }
     }
     found

@@ -126,9 +126,24 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
     let (config, more) = check::checked(tree, &schema);
     faults.extend(more);
     match config {
+        // Only who needs the providers asks for their keys too.
         Some(config) if faults.is_empty() => Ok(config),
-        _ => Err(Faults(faults)),
+        config => {
+            // What is left of a faulty provider would be told as a second fault.
+            if !faults.iter().any(|fault| fault.at.to_ascii_lowercase().contains("providers")) {
+                faults.extend(config.iter().flat_map(|config| provider_faults(config, &sources.environment)));
+            }
+            Err(Faults(faults))
+        }
     }
+}
+
+fn provider_faults(config: &Config, environment: &[(String, String)]) -> Vec<Fault> {
+    let variable =
+        |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let resolved = nh_models::ResolvedProvider::resolve(&config.providers, variable);
+    let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
+    resolved.err().into_iter().flatten().map(fault).collect()
 }
 
 /// Reads a configuration from the text of a file alone.

@@ -84,6 +84,44 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
+fn a_fault_says_the_value_and_what_would_be_right() {
+    let faults = faults(
+        r#"
+        [server]
+        bind = "127.0.0.1:99999"
+        public_url = "ftp://hub.example"
+        max_body_bytes = -3
+        [http]
+        allow_networks = ["10.0.0.0/99"]
+        "#,
+    );
+    let all = faults.join("\n");
+    for told in [
+        "server.bind: `127.0.0.1:99999` should be an address with a port, such as 127.0.0.1:8080",
+        "server.public_url: `ftp://` should be http:// or https://",
+        "server.max_body_bytes: `-3` is less than the minimum of 1024",
+        "http.allow_networks[0]: `10.0.0.0/99` should be a network, such as 10.1.0.0/16",
+    ] {
+        assert!(all.contains(told), "{told}\n---\n{all}");
+    }
+    assert_eq!(faults.len(), 4, "{all}");
+}
+
+#[test]
+fn a_providers_faults_are_told_beside_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hub.toml");
+    let text = "[server]\ncolour = 1\n[[providers]]\nname = \"a\"\nkind = \"anthropic\"\n\
+                [[providers]]\nname = \"a\"\napi_key_env = \"NOT_SET\"\n";
+    std::fs::write(&file, text).expect("written");
+    let mut sources = with_variables(&[]);
+    sources.file = Some(file);
+    let faults = config::load(&sources).expect_err("faults").0;
+    let at: Vec<_> = faults.iter().map(|fault| fault.at.as_str()).collect();
+    assert_eq!(at[..3], ["server.colour", "providers[0].kind", "providers[1].name"], "{faults:?}");
+}
+
+#[test]
 fn a_file_that_is_not_toml_names_the_line_but_not_its_text() {
     let faults = faults("[store]\nurl = postgres://hub:secret@db/hub\n");
     assert!(faults[0].starts_with("neuralhub.toml: line 2 is not TOML"), "{faults:?}");
