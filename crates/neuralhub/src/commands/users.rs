@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use clap::{Args, Subcommand};
 use nh_server::auth::password;
 use nh_store::users::{self, Role, User};
+use nh_store::workspaces::Workspace;
 use nh_store::{Store, StoreError};
 use nh_types::{Clock, SystemClock, SystemIds, UserId};
 use secrecy::SecretString;
@@ -22,7 +23,8 @@ pub struct Users {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Create a user; the password is asked for, or read from stdin
+    /// Create a user; the password is asked for, or read from stdin. One who exists is added to
+    /// the workspace instead
     Create(Create),
 }
 
@@ -61,23 +63,57 @@ impl Create {
         }
         let workspace = local::workspace(store, &self.workspace).await?;
         let role = Role::EVERY.into_iter().find(|role| role.as_str() == self.role).unwrap_or(Role::Member);
-        let password_hash = password::hash_password(&SystemIds, &ask_password()?)
-            .map_err(|error| Failure::Usage(error.to_string()))?;
-        let user =
-            User { id: UserId::generate(&SystemIds), email, password_hash, created_at: SystemClock.now() };
-        let create = users::Create { user: user.clone(), workspace_id: workspace.id.clone(), role };
-        match store.write(create).await {
-            Ok(()) => {}
-            Err(StoreError::Conflict(_)) => {
-                return Err(anyhow::anyhow!("there is a user `{}` already", user.email).into());
-            }
-            Err(error) => return Err(anyhow::Error::new(error).into()),
-        }
+        let known = users::find_by_email(store, &email).await.map_err(anyhow::Error::new)?;
+        let id = match known {
+            Some(user) => self.join(store, user.id, &workspace, role).await?,
+            None => self.sign_up(store, &email, &workspace, role).await?,
+        };
         if self.output.json {
-            let view = json!({"id": user.id, "email": user.email, "workspace": workspace.name, "workspace_id": workspace.id, "role": role.as_str()});
+            let view = json!({"id": id, "email": email, "workspace": workspace.name, "workspace_id": workspace.id, "role": role.as_str()});
             return output::json(&view);
         }
-        output::line(user.id.as_str())
+        output::line(id.as_str())
+    }
+
+    async fn sign_up(
+        &self,
+        store: &Store,
+        email: &str,
+        workspace: &Workspace,
+        role: Role,
+    ) -> Result<UserId, Failure> {
+        let password_hash = password::hash_password(&SystemIds, &ask_password()?)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let id = UserId::generate(&SystemIds);
+        let user =
+            User { id: id.clone(), email: email.to_owned(), password_hash, created_at: SystemClock.now() };
+        match store.write(users::Create { user, workspace_id: workspace.id.clone(), role }).await {
+            Ok(()) => Ok(id),
+            Err(StoreError::Conflict(_)) => {
+                Err(anyhow::anyhow!("there is a user `{email}` already; try again to add them").into())
+            }
+            Err(error) => Err(anyhow::Error::new(error).into()),
+        }
+    }
+
+    /// Who is there already signs in as before, and finds one workspace more.
+    async fn join(
+        &self,
+        store: &Store,
+        user_id: UserId,
+        workspace: &Workspace,
+        role: Role,
+    ) -> Result<UserId, Failure> {
+        let memberships = users::memberships(store, &user_id).await.map_err(anyhow::Error::new)?;
+        if let Some(now) = memberships.iter().find(|one| one.workspace_id == workspace.id) {
+            let (name, role) = (&workspace.name, now.role.as_str());
+            return Err(anyhow::anyhow!("the user `{}` is in `{name}` already, as {role}", self.email).into());
+        }
+        let (id, workspace_id) = (user_id.clone(), workspace.id.clone());
+        let join = users::AddMembership { user_id, workspace_id, role, at: SystemClock.now() };
+        store.write(join).await.map_err(anyhow::Error::new)?;
+        output::note("this user exists: added to the workspace, the password stays as it is");
+        Ok(id)
     }
 }
 

@@ -171,9 +171,9 @@ fn the_operator_works_beside_a_running_hub() {
 #[test]
 fn users_are_made_with_a_password_from_stdin() {
     let hub = TestHub::start();
-    let create = |email: &str, password: &str| {
+    let create_in = |workspace: &str, email: &str, password: &str| {
         let arguments =
-            ["users", "create", "--email", email, "--workspace", "default", "--role", "owner", "--json"];
+            ["users", "create", "--email", email, "--workspace", workspace, "--role", "owner", "--json"];
         let mut child = command(hub.folder.path())
             .args(arguments)
             .stdin(Stdio::piped())
@@ -184,12 +184,18 @@ fn users_are_made_with_a_password_from_stdin() {
         child.stdin.take().expect("piped").write_all(password.as_bytes()).expect("written");
         child.wait_with_output().expect("ends")
     };
+    let create = |email: &str, password: &str| create_in("default", email, password);
     let made = create("Ada@Example.com", "correct horse\n");
     assert!(made.status.success(), "{}", text(&made.stderr));
     assert!(text(&made.stdout).contains("\"ada@example.com\""), "{}", text(&made.stdout));
     assert!(!text(&made.stdout).contains("horse"));
     assert_eq!(create("ada@example.com", "correct horse\n").status.code(), Some(1));
     assert_eq!(create("bob@example.com", "short\n").status.code(), Some(2));
+    // Who is there already joins another workspace, and keeps the password.
+    assert!(hub.client(&["workspaces", "create", "research"]).status.success());
+    let joined = create_in("research", "ada@example.com", "");
+    assert!(joined.status.success(), "{}", text(&joined.stderr));
+    assert!(text(&joined.stdout).contains("\"research\""), "{}", text(&joined.stdout));
     assert_eq!(create("not an address", "correct horse\n").status.code(), Some(2));
 }
 
