@@ -68,6 +68,13 @@ impl EngineKind {
         }
     }
 
+    /// Whether the places of long statements are `?`, not `$1`, `$2`. SQLite
+    /// takes `$1` for a name, and looks each name up along the list of all: with
+    /// thousands of them that costs more than what the statement does.
+    pub(crate) const fn counts_places(self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+
     /// Replaces each word of `text` that the dialect knows by what it stands for.
     pub(crate) fn translate(self, text: &str) -> String {
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';

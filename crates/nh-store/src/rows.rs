@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use crate::EngineKind;
 use crate::sql::Arg;
 
 /// The most rows in one statement.
@@ -61,29 +62,37 @@ fn rounded(count: usize) -> usize {
 }
 
 /// The texts made so far, by template and number of rows.
-#[derive(Default)]
-pub(crate) struct Texts(HashMap<(&'static str, usize), Arc<str>>);
+pub(crate) struct Texts {
+    engine: EngineKind,
+    made: HashMap<(&'static str, usize), Arc<str>>,
+}
 
 impl Texts {
+    pub(crate) fn new(engine: EngineKind) -> Self {
+        Self { engine, made: HashMap::new() }
+    }
+
     fn get(&mut self, template: &'static str, rows: usize, width: usize) -> SqlStr {
-        let text = self
-            .0
-            .entry((template, rows))
-            .or_insert_with(|| template.replacen(PLACE, &placeholders(rows, width), 1).into());
-        // Only numbered places were put into a text that this crate wrote.
+        let make = || template.replacen(PLACE, &placeholders(self.engine, rows, width), 1).into();
+        let text = self.made.entry((template, rows)).or_insert_with(make);
+        // Only places were put into a text that this crate wrote.
         AssertSqlSafe(Arc::clone(text)).into_sql_str()
     }
 }
 
-/// `($1, $2), ($3, $4)`.
-fn placeholders(rows: usize, width: usize) -> String {
+/// `($1, $2), ($3, $4)`, or `(?, ?), (?, ?)` for an engine that only counts.
+fn placeholders(engine: EngineKind, rows: usize, width: usize) -> String {
     let mut text = String::with_capacity(rows * width * 6);
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
         for column in 0..width {
-            let number = row * width + column + 1;
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{}${number}", if column == 0 { "" } else { ", " });
+            text.push_str(if column == 0 { "" } else { ", " });
+            if engine.counts_places() {
+                text.push('?');
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "${}", row * width + column + 1);
+            }
         }
         text.push(')');
     }
@@ -110,7 +119,7 @@ mod tests {
         for number in 0..(MAX_ROWS as i64 + 5) {
             rows.push(args![number, "x"]);
         }
-        let statements = rows.statements("values ROWS", &mut Texts::default());
+        let statements = rows.statements("values ROWS", &mut Texts::new(EngineKind::Postgres));
         let sizes: Vec<usize> = statements.iter().map(|(_, args)| args.len()).collect();
         assert_eq!(sizes, [2 * MAX_ROWS, 2 * 6]);
         let (sql, args) = &statements[1];
@@ -121,6 +130,16 @@ mod tests {
 
     #[test]
     fn no_rows_are_no_statement() {
-        assert!(Rows::new(3).statements("values ROWS", &mut Texts::default()).is_empty());
+        let mut texts = Texts::new(EngineKind::Sqlite);
+        assert!(Rows::new(3).statements("values ROWS", &mut texts).is_empty());
+    }
+
+    #[test]
+    fn sqlite_counts_the_places_itself() {
+        let mut rows = Rows::new(2);
+        rows.push(args![1_i64, "x"]);
+        rows.push(args![2_i64, "y"]);
+        let statements = rows.statements("values ROWS", &mut Texts::new(EngineKind::Sqlite));
+        assert_eq!(statements[0].0.as_str(), "values (?, ?), (?, ?)");
     }
 }

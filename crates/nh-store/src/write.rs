@@ -57,7 +57,7 @@ pub struct Tx {
 
 impl Tx {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, texts: Texts::default(), changes: 0, failed: false }
+        Self { texts: Texts::new(connection.engine()), connection, changes: 0, failed: false }
     }
 
     pub(crate) fn engine(&self) -> EngineKind {
