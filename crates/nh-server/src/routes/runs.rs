@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::header::ACCEPT;
-use http::{HeaderMap, StatusCode};
+use http::header::{ACCEPT, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use nh_agents::{MAX_WAIT_SECONDS, RunCaller, view};
 use nh_engine::Submitted;
-use nh_store::runs::{self, CancelOutcome, RunFilter};
+use nh_store::runs::{self, CancelOutcome, RunFilter, RunRecord};
 use nh_types::run::{AcceptedRun, JournalPage, RunList, RunView, StartRun};
-use nh_types::{ApiError, ErrorCode, Page, RunId};
+use nh_types::{ApiError, ErrorCode, Page, PageRequest, RunId};
 
 use crate::app::App;
 use crate::auth::{Auth, Principal, RunRead, RunWrite};
@@ -93,17 +93,24 @@ pub(crate) async fn events(
     let run = found.ok_or_else(|| missing(&id))?;
     let page = query.page()?;
     query.finish()?;
-    if wants_event_stream(&headers) {
-        return run_stream::follow(&app, auth.shared(), &run, &headers);
-    }
+    let mut response = if wants_event_stream(&headers) {
+        run_stream::follow(&app, auth.shared(), &run, &headers)?
+    } else {
+        axum::Json(journal(&app, &run, &page).await?).into_response()
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+async fn journal(app: &App, run: &RunRecord, page: &PageRequest) -> Answer<JournalPage> {
     let after = page.after.as_deref().unwrap_or("0").parse();
     let after =
         after.map_err(|_| invalid("cursor", "`cursor` is not one that this list gave out".to_owned()))?;
-    let rows = runs::events(&app.hub.store, &auth.workspace_id, run_id, after, page.limit + 1).await?;
+    let rows = runs::events(&app.hub.store, &run.workspace_id, run.id, after, page.limit + 1).await?;
     let cut = Page::cut(rows, page.limit, |row| row.seq.to_string());
     let next_cursor = cut.next.as_deref().map(seal_cursor);
     let events = cut.items.into_iter().map(view::journal_event).collect();
-    Ok(axum::Json(JournalPage { events, next_cursor }).into_response())
+    Ok(JournalPage { events, next_cursor })
 }
 
 /// List runs, newest first.

@@ -56,6 +56,9 @@ async fn a_finished_run_is_replayed_and_the_stream_ends() {
     let path = finished_run(&app).await;
     let reply = stream(&app, &path).send().await;
     assert_eq!(reply.header("content-type"), "text/event-stream");
+    // A cache must not give one form to who asked for the other.
+    assert_eq!(reply.header("vary"), "Accept");
+    assert_eq!(app.get(&path).send().await.header("vary"), "Accept");
     let all = frames(std::str::from_utf8(&reply.body).expect("text"));
     assert_eq!(all.iter().map(|frame| frame.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
     let page = app.get(&path).send().await.ok(200);
