@@ -73,10 +73,11 @@ pub async fn find(
     store.find(select_keys!("where workspace_id = $1 and id = $2"), args![workspace_id, id], record).await
 }
 
-/// Keys that are not revoked, newest first.
+/// Keys that are accepted at `at`, neither revoked nor expired, newest first.
 pub async fn list(
     store: &Store,
     workspace_id: &WorkspaceId,
+    at: Timestamp,
     page: &PageRequest,
 ) -> Result<Page<KeyRecord>, StoreError> {
     let before: i64 = match &page.after {
@@ -86,9 +87,10 @@ pub async fn list(
     let keys = store
         .all(
             select_keys!(
-                "where workspace_id = $1 and id < $2 and revoked_at is null order by id desc limit $3"
+                "where workspace_id = $1 and id < $2 and revoked_at is null \
+                 and (expires_at is null or expires_at > $3) order by id desc limit $4"
             ),
-            args![workspace_id, before, page.limit.saturating_add(1)],
+            args![workspace_id, before, at, page.limit.saturating_add(1)],
             record,
         )
         .await?;

@@ -33,7 +33,7 @@ pub(crate) async fn list(
 ) -> Answer<Json<KeyList>> {
     let page = query.page()?;
     query.finish()?;
-    let found = keys::list(&app.hub.store, &auth.workspace_id, &page).await?;
+    let found = keys::list(&app.hub.store, &auth.workspace_id, app.clock.now(), &page).await?;
     let next_cursor = found.next.as_deref().map(seal_cursor);
     Ok(Json(KeyList { keys: found.items.into_iter().map(view).collect(), next_cursor }))
 }

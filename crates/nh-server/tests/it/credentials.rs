@@ -71,6 +71,9 @@ async fn an_expired_key_is_refused_from_its_very_instant() {
     app.get("/v1/keys").key(&key).send().await.ok(200);
     app.clock.advance_ms(1);
     assert_eq!(app.get("/v1/keys").key(&key).send().await.code(401), "invalid_credential");
+    let listed = app.get("/v1/keys").send().await.ok(200);
+    let names: Vec<_> = listed["keys"].as_array().expect("keys").iter().map(|key| &key["name"]).collect();
+    assert_eq!(names, ["test"], "only active keys are listed");
 }
 
 #[tokio::test]

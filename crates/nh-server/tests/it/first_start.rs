@@ -71,7 +71,10 @@ async fn a_bootstrap_key_is_installed_once_and_stays_revoked() {
     assert!(works(&store, key.expose()).await);
     assert!(matches!(start(&store, Some(key.expose()), &file).await.first_key, FirstKey::Present));
 
-    let listed = keys::list(store.store(), &first.workspace_id, &PageRequest::default()).await.expect("keys");
+    let listed =
+        keys::list(store.store(), &first.workspace_id, FixedClock::default().now(), &PageRequest::default())
+            .await
+            .expect("keys");
     let at = FixedClock::default().now();
     let revoke = keys::Revoke { workspace_id: first.workspace_id, id: listed.items[0].id, at };
     assert!(store.store().write(revoke).await.expect("revoked"));

@@ -148,7 +148,7 @@ each_engine! {
         let mut ids: Vec<i64> = mine.into_iter().chain(theirs).map(|key| key.expect("a key").id).collect();
         ids.sort_unstable();
         assert_eq!(ids, (1..=78).collect::<Vec<i64>>());
-        let page = keys::list(&other, &ws, &PageRequest::default()).await.expect("list");
+        let page = keys::list(&other, &ws, NOW, &PageRequest::default()).await.expect("list");
         assert_eq!(page.items.len(), 78);
     }
 }

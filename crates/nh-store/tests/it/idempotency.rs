@@ -31,7 +31,7 @@ each_engine! {
         assert_eq!(replay, Once::Replay(made));
         let mismatch = store.store().write_once(once("a", 2, later(5)), key(&ws, 3)).await.expect("mismatch");
         assert_eq!(mismatch, Once::Mismatch);
-        let page = keys::list(store.store(), &ws, &PageRequest::default()).await.expect("list");
+        let page = keys::list(store.store(), &ws, NOW, &PageRequest::default()).await.expect("list");
         assert_eq!(page.items.len(), 1);
 
         let other = once("a", 2, NOW).map(|once| Idempotency { owner: "ws/key:2".to_owned(), ..once });

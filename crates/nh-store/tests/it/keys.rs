@@ -55,7 +55,7 @@ each_engine! {
 
         let found = keys::find_by_hash(store.store(), &[1; 32]).await.expect("read").expect("still there");
         assert_eq!(found.revoked_at, Some(later(5)));
-        let page = keys::list(store.store(), &mine, &PageRequest::default()).await.expect("list");
+        let page = keys::list(store.store(), &mine, NOW, &PageRequest::default()).await.expect("list");
         assert!(page.items.is_empty());
         // Its number is not given again.
         assert_eq!(store.store().write(key(&mine, 2)).await.expect("a key").id, 2);
@@ -86,7 +86,7 @@ each_engine! {
         store.store().write(Touch(vec![at(1, 10), at(1, 30), at(1, 20), at(2, 5), at(99, 5)])).await.expect("touch");
         store.store().write(Touch(vec![at(1, 15), at(2, 6)])).await.expect("touch");
         store.store().write(Touch(Vec::new())).await.expect("nothing to touch");
-        let page = keys::list(store.store(), &ws, &PageRequest::default()).await.expect("list");
+        let page = keys::list(store.store(), &ws, NOW, &PageRequest::default()).await.expect("list");
         let used: Vec<_> = page.items.iter().map(|key| (key.id, key.last_used_at)).collect();
         assert_eq!(used, [(3, None), (2, Some(later(6))), (1, Some(later(30)))]);
     }
@@ -97,10 +97,10 @@ each_engine! {
             store.store().write(key(&ws, hash)).await.expect("a key");
         }
         let first = PageRequest { limit: 3, after: None };
-        let first = keys::list(store.store(), &ws, &first).await.expect("list");
+        let first = keys::list(store.store(), &ws, NOW, &first).await.expect("list");
         assert_eq!(first.items.iter().map(|key| key.id).collect::<Vec<_>>(), [5, 4, 3]);
         let rest = PageRequest { limit: 3, after: first.next };
-        let rest = keys::list(store.store(), &ws, &rest).await.expect("list");
+        let rest = keys::list(store.store(), &ws, NOW, &rest).await.expect("list");
         assert_eq!(rest.items.iter().map(|key| key.id).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(rest.next, None);
     }
