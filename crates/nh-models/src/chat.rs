@@ -33,19 +33,26 @@ pub(crate) fn check(body: &Map<String, Value>) -> Result<(), ModelError> {
         );
     };
     let Some(messages) = messages.as_array().filter(|messages| !messages.is_empty()) else {
-        return invalid(
-            "`messages` must be a list with at least one message".to_owned(),
-            "messages".to_owned(),
-        );
+        let given = shown(messages);
+        let message = format!("`messages` is {given}; it must be a list with at least one message");
+        return invalid(message, "messages".to_owned());
     };
     for (index, message) in messages.iter().enumerate() {
         if !message.get("role").is_some_and(Value::is_string) {
-            let message =
-                format!("`messages[{index}].role` must be one of system, developer, user, assistant, tool");
+            let given = message.get("role").map_or_else(|| "missing".to_owned(), shown);
+            let message = format!(
+                "`messages[{index}].role` is {given}; \
+                 it must be one of system, developer, user, assistant, tool"
+            );
             return invalid(message, format!("messages[{index}].role"));
         }
     }
     Ok(())
+}
+
+/// What a client gave, short enough for a message to it.
+pub(crate) fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }
 
 /// Asks a provider and mends its answer.

@@ -187,8 +187,11 @@ impl Models {
 fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
     match body.get("model") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id),
-        Some(_) => Err(ModelError::Invalid {
-            message: "`model` must be the id of a model, as GET /v1/models lists them".to_owned(),
+        Some(other) => Err(ModelError::Invalid {
+            message: format!(
+                "`model` is {}; it must be the id of a model, as GET /v1/models lists them",
+                chat::shown(other)
+            ),
             param: "model".to_owned(),
         }),
         None => Err(ModelError::Invalid {

@@ -104,8 +104,9 @@ fn wants_stream(body: &Map<String, Value>) -> Result<bool, ApiError> {
     match body.get("stream") {
         None | Some(Value::Null) => Ok(false),
         Some(Value::Bool(stream)) => Ok(*stream),
-        Some(_) => {
-            let message = "`stream` must be true or false";
+        Some(other) => {
+            let given: String = other.to_string().chars().take(80).collect();
+            let message = format!("`stream` is {given}; it must be true or false");
             Err(ApiError::new(ErrorCode::InvalidRequest, message).param("stream"))
         }
     }

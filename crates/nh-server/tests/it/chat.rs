@@ -59,6 +59,20 @@ async fn what_is_wrong_with_a_chat_is_said_before_any_stream() {
     assert_eq!(post(json!({"model": "neuralhub/offline"})).await.error(400).1.as_deref(), Some("messages"));
     assert_eq!(post(body(json!("yes"))).await.error(400).1.as_deref(), Some("stream"));
     assert_eq!(post(json!([])).await.code(400), "invalid_json");
+    for (wrong, told) in [
+        (body(json!("yes")), "`stream` is \"yes\"; it must be true or false"),
+        (json!({"model": 7}), "`model` is 7; it must be the id of a model, as GET /v1/models lists them"),
+        (
+            json!({"model": "neuralhub/offline", "messages": "hi"}),
+            "`messages` is \"hi\"; it must be a list with at least one message",
+        ),
+        (
+            json!({"model": "neuralhub/offline", "messages": [{"role": 1}]}),
+            "`messages[0].role` is 1; it must be one of system, developer, user, assistant, tool",
+        ),
+    ] {
+        assert_eq!(post(wrong).await.json()["error"]["message"], told);
+    }
     let key = app.key_with("models:read run:write").await;
     let reply = app.post("/v1/chat/completions", body(json!(false))).key(&key).send().await;
     assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("chat:write".to_owned())));
