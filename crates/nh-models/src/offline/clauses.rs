@@ -21,6 +21,10 @@ pub(super) struct Clause {
 /// More is not read.
 const MAX_CLAUSES: usize = 32;
 
+/// Places where a goal may be cut; after them it is cut at sentences only. What
+/// came before is read again at each of them.
+const MAX_CUTS: usize = 2 * MAX_CLAUSES;
+
 /// What may separate two clauses within a sentence; the longest first.
 const CONNECTORS: &[&str] = &[
     ", and after that ",
@@ -45,12 +49,18 @@ const CONNECTORS: &[&str] = &[
 
 pub(super) fn split(goal: &str, tools: &[Tool]) -> Vec<Clause> {
     let mut clauses: Vec<Clause> = Vec::new();
+    let mut cuts_left = MAX_CUTS;
     for sentence in sentences(goal) {
         let mut pieces = pieces(sentence).into_iter();
         let Some((_, first)) = pieces.next() else { continue };
         let mut current = Clause { text: first.to_owned(), inherited: None };
         for (connector, piece) in pieces {
-            match join(&current, piece, tools) {
+            let joined = match cuts_left {
+                0 => Join::Goes,
+                _ => join(&current, piece, tools),
+            };
+            cuts_left = cuts_left.saturating_sub(1);
+            match joined {
                 Join::Goes => {
                     current.text.push_str(connector);
                     current.text.push_str(piece);
@@ -68,6 +78,7 @@ pub(super) fn split(goal: &str, tools: &[Tool]) -> Vec<Clause> {
             clause.text.trim_matches(|letter: char| letter.is_whitespace() || letter == ',').to_owned();
     }
     clauses.retain(|clause| clause.text.chars().any(char::is_alphanumeric));
+    clauses.truncate(MAX_CUTS);
     clauses = merge_remarks(clauses, tools);
     clauses.truncate(MAX_CLAUSES);
     clauses

@@ -1,13 +1,22 @@
 //! What the planner needs to know of a chat request.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::toolbox::Tool;
 use crate::ModelError;
 
 /// More text than this is not read.
-const MAX_GOAL_CHARS: usize = 8_000;
+const MAX_GOAL_CHARS: usize = 4_000;
 const MAX_TOOLS: usize = 256;
+/// Of one tool's schema as JSON. Filling it takes the words of the goal for
+/// each property, on a thread that others wait for.
+const MAX_SCHEMA_BYTES: usize = 32 * 1024;
+/// In one tool's schema. References that each name the next one twice double
+/// the work at every step.
+const MAX_REFERENCES: usize = 24;
+const REFERENCES: [&str; 3] = ["\"$ref\":", "\"$dynamicRef\":", "\"$recursiveRef\":"];
 
 /// A call that was made since the last word of the user, and what came of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +56,7 @@ impl Conversation {
 /// The tools that may be called: `tool_choice` can forbid all or name one.
 fn tools(body: &Map<String, Value>) -> Result<Vec<Tool>, ModelError> {
     let offered = body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    check_sizes(offered)?;
     let tools = || offered.iter().filter_map(Tool::read).take(MAX_TOOLS);
     match body.get("tool_choice") {
         Some(Value::String(word)) if word == "none" => Ok(Vec::new()),
@@ -82,21 +92,48 @@ fn wants_json(body: &Map<String, Value>) -> Result<bool, ModelError> {
     }
 }
 
+/// The calls in their order, each with the first answer to its id after it.
 fn calls(messages: &[Value]) -> Vec<Done> {
-    let field = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    fn field<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+        value.get(name).and_then(Value::as_str)
+    }
+    let mut answers: HashMap<Option<&str>, &Value> = HashMap::new();
     let mut done = Vec::new();
-    for (at, message) in messages.iter().enumerate() {
+    for message in messages.iter().rev() {
         let made = message.get("tool_calls").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        for call in made {
-            let id = field(call, "id");
-            let answer = messages[at + 1..].iter().find(|later| {
-                later.get("role").is_some_and(|role| role == "tool") && field(later, "tool_call_id") == id
-            });
+        for call in made.iter().rev() {
             let tool = call.get("function").and_then(|function| field(function, "name")).unwrap_or_default();
-            done.push(Done { tool, output: answer.map(text_of) });
+            let output = answers.get(&field(call, "id")).map(|answer| text_of(answer));
+            done.push(Done { tool: tool.to_owned(), output });
+        }
+        if field(message, "role") == Some("tool") {
+            answers.insert(field(message, "tool_call_id"), message);
         }
     }
+    done.reverse();
     done
+}
+
+fn check_sizes(offered: &[Value]) -> Result<(), ModelError> {
+    for (index, tool) in offered.iter().enumerate() {
+        let Some(schema) = tool.get("function").and_then(|function| function.get("parameters")) else {
+            continue;
+        };
+        let text = schema.to_string();
+        let references: usize = REFERENCES.iter().map(|keyword| text.matches(keyword).count()).sum();
+        let fault = match (text.len(), references) {
+            (bytes, _) if bytes > MAX_SCHEMA_BYTES => {
+                format!("has {bytes} bytes as JSON; `{}` reads at most {MAX_SCHEMA_BYTES}", super::MODEL_ID)
+            }
+            (_, many) if many > MAX_REFERENCES => {
+                format!("holds {many} references; `{}` follows at most {MAX_REFERENCES}", super::MODEL_ID)
+            }
+            _ => continue,
+        };
+        let param = format!("tools[{index}].function.parameters");
+        return Err(ModelError::Invalid { message: format!("`{param}` {fault}"), param });
+    }
+    Ok(())
 }
 
 /// A message's content, a text or a list of parts.

@@ -1,6 +1,8 @@
 //! The tools of a request, and what their names, descriptions and schemas say
 //! they are for.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::words::{identifier_words, kindred, stem, stems};
@@ -26,7 +28,7 @@ pub(super) struct Tool {
     name_stems: Vec<String>,
     description_stems: Vec<String>,
     property_stems: Vec<String>,
-    roles: Vec<(String, Role)>,
+    roles: BTreeMap<String, Role>,
     required: Vec<String>,
 }
 
@@ -46,7 +48,7 @@ impl Tool {
         };
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         let required = required(&schema);
-        let roles: Vec<_> = properties
+        let roles = properties
             .iter()
             .map(|(name, property)| (name.clone(), role(name, property, &description)))
             .collect();
@@ -71,7 +73,7 @@ impl Tool {
     }
 
     pub(super) fn has(&self, role: Role) -> bool {
-        self.roles.iter().any(|(_, own)| *own == role)
+        self.roles.values().any(|own| *own == role)
     }
 
     /// Whether it cannot be called without a value of this kind.
@@ -80,7 +82,7 @@ impl Tool {
     }
 
     pub(super) fn role_of(&self, property: &str) -> Role {
-        self.roles.iter().find(|(name, _)| name == property).map_or(Role::Other, |(_, role)| *role)
+        self.roles.get(property).copied().unwrap_or(Role::Other)
     }
 
     /// Whether a text without structure is what it mainly takes.

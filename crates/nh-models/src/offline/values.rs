@@ -1,5 +1,6 @@
 //! Single values in a text: numbers, dates, words after a name.
 
+use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::toolbox::Tool;
@@ -153,19 +154,35 @@ pub(super) fn uuid(clause: &str) -> Option<String> {
     tokens(clause).find(|token| has_shape(token, "ffffffff-ffff-ffff-ffff-ffffffffffff")).map(str::to_owned)
 }
 
+/// Steps back that one match may take. A pattern may be written so that it
+/// needs more than the universe has time for.
+const MAX_BACKTRACKS: usize = 2_000;
+/// Of a compiled pattern.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
+/// Words of a clause that are held against a pattern.
+const MAX_WORDS_MATCHED: usize = 40;
+
+/// A validator of a schema that anybody may have written.
+pub(super) fn validator(schema: &Value) -> Option<Validator> {
+    let patterns =
+        PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS).size_limit(MAX_PATTERN_BYTES);
+    jsonschema::options().with_pattern_options(patterns).build(schema).ok()
+}
+
 pub(super) fn matches(text: &str, pattern: &Value) -> bool {
-    jsonschema::validator_for(&serde_json::json!({"pattern": pattern}))
-        .is_ok_and(|validator| validator.is_valid(&Value::from(text)))
+    validator(&serde_json::json!({"pattern": pattern}))
+        .is_some_and(|validator| validator.is_valid(&Value::from(text)))
 }
 
 /// The first word, or run of up to four words, that matches a pattern.
 pub(super) fn matching(clause: &str, pattern: &Value) -> Option<String> {
-    let validator = jsonschema::validator_for(&serde_json::json!({"pattern": pattern})).ok()?;
+    let validator = validator(&serde_json::json!({"pattern": pattern}))?;
     let fits = |text: &&str| validator.is_valid(&Value::from(*text));
-    if let Some(token) = tokens(clause).find(fits) {
+    if let Some(token) = tokens(clause).take(MAX_WORDS_MATCHED).find(fits) {
         return Some(token.to_owned());
     }
-    let words = words::words(clause);
+    let mut words = words::words(clause);
+    words.truncate(MAX_WORDS_MATCHED);
     let runs = (0..words.len()).flat_map(|from| (from..words.len().min(from + 4)).map(move |to| (from, to)));
     runs.map(|(from, to)| &clause[words[from].start..words[to].end]).find(fits).map(str::to_owned)
 }

@@ -7,6 +7,7 @@ mod embeddings;
 mod harness;
 mod models;
 mod offline;
+mod offline_bombs;
 mod offline_properties;
 mod settings;
 mod stream;
