@@ -38,7 +38,7 @@ pub enum FirstKey {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FirstStartError {
-    #[error("NEURALHUB_BOOTSTRAP_KEY cannot be used: {0}; `neuralhub keys generate` prints a good one")]
+    #[error("NEURALHUB_BOOTSTRAP_KEY cannot be used (`neuralhub keys generate` prints a good one)")]
     BootstrapKey(#[from] InvalidApiKey),
     #[error("the first key cannot be written to {path}")]
     File { path: PathBuf, source: std::io::Error },
