@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::{HttpError, Phase};
 use crate::limits::Limits;
+use crate::pool::Lease;
 
 /// An answer whose body has not been read yet.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Response {
 #[derive(Debug)]
 pub struct Body {
     /// None once the body ended, well or badly.
-    incoming: Option<Incoming>,
+    incoming: Option<(Incoming, Lease)>,
     host: String,
     read_bytes: u64,
     limits: Limits,
@@ -55,9 +56,22 @@ pub struct Body {
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming, host: String, limits: Limits, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        host: String,
+        limits: Limits,
+        deadline: Instant,
+    ) -> Self {
         let next_piece_by = deadline.min(Instant::now() + Duration::from_millis(limits.between_bytes_ms));
-        Self { incoming: Some(incoming), host, read_bytes: 0, limits, deadline, next_piece_by, timer: None }
+        // A caller need not read what is empty for the connection to be used again.
+        let incoming = if incoming.is_end_stream() {
+            lease.end();
+            None
+        } else {
+            Some((incoming, lease))
+        };
+        Self { incoming, host, read_bytes: 0, limits, deadline, next_piece_by, timer: None }
     }
 
     /// All that is left of it.
@@ -121,10 +135,10 @@ impl Stream for Body {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            let Some(incoming) = &mut this.incoming else {
+            let Some((incoming, lease)) = &mut this.incoming else {
                 return Poll::Ready(None);
             };
-            match Pin::new(incoming).poll_frame(cx) {
+            match lease.connection().poll_body(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(piece) if !piece.is_empty() => return this.take_piece(piece),
                     _nothing_or_trailers => {}
@@ -134,7 +148,9 @@ impl Stream for Body {
                     return this.fail(HttpError::Broken { host, message: crate::error::chain(&error) });
                 }
                 Poll::Ready(None) => {
-                    this.incoming = None;
+                    if let Some((_, lease)) = this.incoming.take() {
+                        lease.end();
+                    }
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {

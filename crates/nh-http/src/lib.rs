@@ -10,11 +10,13 @@
 
 pub mod address;
 mod body;
+mod connection;
 mod connector;
 mod error;
 mod guard;
 mod limits;
 mod outbound;
+mod pool;
 mod redirect;
 mod resolve;
 mod settings;

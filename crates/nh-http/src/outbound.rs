@@ -1,25 +1,24 @@
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::USER_AGENT;
+use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
+use tower::Service as _;
 
 use crate::body::{Body, Response};
+use crate::connection::Connection;
 use crate::connector::Connector;
 use crate::error::{HttpError, Phase, chain};
 use crate::guard::Guard;
 use crate::limits::Limits;
+use crate::pool::{Lease, Origin, Pool};
 use crate::redirect;
 use crate::resolve::{Resolve, SystemResolver};
 use crate::settings::HttpSettings;
@@ -27,14 +26,13 @@ use crate::tls;
 
 const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("neuralhub/", env!("CARGO_PKG_VERSION")));
-const IDLE_MS: u64 = 60_000;
-const MAX_IDLE_PER_HOST: usize = 128;
 
 /// A pooled client of one trust level. Clones share the pool. Its connections
 /// end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Outbound {
-    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    connector: HttpsConnector<Connector>,
+    pool: Pool,
 }
 
 impl Outbound {
@@ -57,13 +55,7 @@ impl Outbound {
 
     fn new(connector: Connector) -> Result<Self, HttpError> {
         let connector = HttpsConnector::from((connector, tls::client_config()?));
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_millis(IDLE_MS))
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .build(connector);
-        Ok(Self { client })
+        Ok(Self { connector, pool: Pool::default() })
     }
 
     /// Sends `request` and gives the answer's head; its body is read under
@@ -82,13 +74,13 @@ impl Outbound {
             let is_head = head.method == Method::HEAD;
             let answer =
                 self.exchange(Request::from_parts(head, Full::new(body)), &host, limits, deadline).await?;
-            let location = redirect::location(answer.status(), answer.headers());
+            let location = redirect::location(answer.0.status(), answer.0.headers());
             if let (Some((head, body)), Some(location)) = (again, location) {
                 if redirects_left == 0 {
                     return Err(HttpError::TooManyRedirects { host, max_redirects: limits.max_redirects });
                 }
                 redirects_left -= 1;
-                request = redirect::follow(Request::from_parts(head, body), answer.status(), location)
+                request = redirect::follow(Request::from_parts(head, body), answer.0.status(), location)
                     .map_err(|message| HttpError::BadRedirect { host, message })?;
                 continue;
             }
@@ -99,34 +91,57 @@ impl Outbound {
     /// One request, until its answer's head is here.
     async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         host: &str,
         limits: Limits,
         deadline: Instant,
-    ) -> Result<http::Response<Incoming>, HttpError> {
-        let mut connection = capture_connection(&mut request);
-        let mut answer = pin!(self.client.request(request));
-        let mut phase = (Phase::Connect, limits.connect_ms);
-        let mut timer = pin!(sleep_until(deadline.min(after(limits.connect_ms))));
-        let mut is_connecting = true;
+    ) -> Result<(http::Response<Incoming>, Lease), HttpError> {
+        let late = |phase, after_ms| {
+            let (phase, after_ms) =
+                if Instant::now() >= deadline { (Phase::Total, limits.total_ms) } else { (phase, after_ms) };
+            HttpError::TimedOut { host: host.to_owned(), phase, after_ms }
+        };
+        let (origin, mut request) = directed(request)?;
         loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => return answer.map_err(|error| explain(&error, host)),
-                connected = async { connection.wait_for_connection_metadata().await.is_some() }, if is_connecting => {
-                    is_connecting = false;
-                    if connected {
-                        phase = (Phase::FirstByte, limits.first_byte_ms);
-                        timer.as_mut().reset(deadline.min(after(limits.first_byte_ms)));
-                    }
+            let idle = self.pool.take(&origin);
+            let is_reused = idle.is_some();
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => timeout_at(deadline.min(after(limits.connect_ms)), self.connect(&origin, host))
+                    .await
+                    .map_err(|_| late(Phase::Connect, limits.connect_ms))??,
+            };
+            let answer =
+                timeout_at(deadline.min(after(limits.first_byte_ms)), connection.exchange(request)).await;
+            let mut error = match answer.map_err(|_| late(Phase::FirstByte, limits.first_byte_ms))? {
+                Ok(answer) => return Ok((answer, Lease::new(self.pool.clone(), origin, connection))),
+                Err(error) => error,
+            };
+            // The server may close an idle connection at any time; what it
+            // cannot have seen is asked again.
+            request = match error.take_message() {
+                Some(unsent) if is_reused => unsent,
+                _ => {
+                    let message = chain(&error.into_error());
+                    return Err(HttpError::Broken { host: host.to_owned(), message });
                 }
-                () = &mut timer => {
-                    let (phase, after_ms) =
-                        if Instant::now() >= deadline { (Phase::Total, limits.total_ms) } else { phase };
-                    return Err(HttpError::TimedOut { host: host.to_owned(), phase, after_ms });
-                }
-            }
+            };
         }
+    }
+
+    async fn connect(&self, origin: &Origin, host: &str) -> Result<Connection, HttpError> {
+        let (scheme, authority) = origin.clone();
+        let target = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
+        let target = target.map_err(|error| HttpError::InvalidUrl(error.to_string()))?;
+        let failed = |message| HttpError::Connect { host: host.to_owned(), message };
+        let stream = self.connector.clone().call(target).await.map_err(|error| {
+            // The connector's own word, where it is the one that failed.
+            match error.downcast::<HttpError>() {
+                Ok(ours) => *ours,
+                Err(other) => failed(chain(other.as_ref())),
+            }
+        })?;
+        Connection::start(stream).await.map_err(|error| failed(chain(&error)))
     }
 }
 
@@ -159,8 +174,30 @@ fn check_url(url: &Uri) -> Result<String, HttpError> {
     }
 }
 
+/// Where a request goes, and the request as that server is to see it: its
+/// target without the origin, and a `Host`.
+fn directed(request: Request<Full<Bytes>>) -> Result<(Origin, Request<Full<Bytes>>), HttpError> {
+    let invalid = |message: String| HttpError::InvalidUrl(message);
+    let (mut head, body) = request.into_parts();
+    let url = std::mem::take(&mut head.uri).into_parts();
+    let (Some(scheme), Some(authority)) = (url.scheme, url.authority) else {
+        return Err(invalid("the URL has no scheme or no host".to_owned()));
+    };
+    let mut target = http::uri::Parts::default();
+    target.path_and_query = url.path_and_query;
+    head.uri = Uri::from_parts(target).map_err(|error| invalid(error.to_string()))?;
+    if !head.headers.contains_key(HOST) {
+        let is_default =
+            matches!((scheme.as_str(), authority.port_u16()), ("http", Some(80)) | ("https", Some(443)));
+        let host = if is_default { authority.host() } else { authority.as_str() };
+        let host = HeaderValue::from_str(host).map_err(|error| invalid(error.to_string()))?;
+        head.headers.insert(HOST, host);
+    }
+    Ok(((scheme, authority), Request::from_parts(head, body)))
+}
+
 fn respond(
-    answer: http::Response<Incoming>,
+    (answer, lease): (http::Response<Incoming>, Lease),
     host: String,
     final_url: Uri,
     is_head: bool,
@@ -172,24 +209,6 @@ fn respond(
     if !is_head && announced > limits.max_body_bytes {
         return Err(HttpError::TooLarge { host, max_body_bytes: limits.max_body_bytes });
     }
-    let body = Body::new(incoming, host, limits, deadline);
+    let body = Body::new(incoming, lease, host, limits, deadline);
     Ok(Response { status: head.status, headers: head.headers, final_url, body })
-}
-
-/// The connector's own word where it failed, else what hyper says.
-fn explain(error: &hyper_util::client::legacy::Error, host: &str) -> HttpError {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if let Some(ours) = inner.downcast_ref::<HttpError>() {
-            return ours.clone();
-        }
-        cause = inner.source();
-    }
-    let host = host.to_owned();
-    let message = std::error::Error::source(error).map_or_else(|| error.to_string(), chain);
-    if error.is_connect() {
-        HttpError::Connect { host, message }
-    } else {
-        HttpError::Broken { host, message }
-    }
 }

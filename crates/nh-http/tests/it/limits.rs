@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
-use crate::server::{Server, Silence, get, ok, read_request};
+use crate::server::{Server, Silence, get, ok};
 
 fn client() -> Outbound {
     Outbound::operator().unwrap()
@@ -218,29 +218,4 @@ async fn a_dropped_body_tells_the_server_to_stop() {
     assert_eq!(answer.body.next().await.unwrap().unwrap(), "some");
     drop(answer);
     end.recv().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_connection_is_used_again() {
-    let (accepted, mut connections) = mpsc::channel(8);
-    let server = Server::start(move |_, mut stream| {
-        let accepted = accepted.clone();
-        async move {
-            let _ = accepted.send(()).await;
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
-            while stream.write_all(answer).await.is_ok() {
-                if read_request(&mut stream).await.is_empty() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
-    let client = client();
-    for _ in 0..5 {
-        let answer = client.send(get(&server.url("/")), Limits::default()).await.unwrap();
-        assert_eq!(answer.text().await.unwrap(), "hi");
-    }
-    connections.recv().await.unwrap();
-    assert!(connections.try_recv().is_err(), "one connection served all five");
 }

@@ -4,5 +4,6 @@
 mod guard;
 mod limits;
 mod redirect;
+mod reuse;
 mod server;
 mod sse;
