@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::login::Logins;
 use crate::auth::{Credentials, RateLimits, SESSION_IDLE_MS};
+use crate::body_room::BodyRoom;
 use crate::event_stream::EventStreams;
 use crate::metrics::Metrics;
 use crate::settings::ServerSettings;
@@ -47,6 +48,7 @@ pub struct App {
     pub(crate) credentials: Credentials,
     pub(crate) rate_limits: RateLimits,
     pub(crate) logins: Logins,
+    pub(crate) body_room: BodyRoom,
     pub(crate) event_streams: EventStreams,
     pub(crate) sync_waits: SyncWaits,
     pub(crate) tasks: TaskTracker,
@@ -60,6 +62,7 @@ impl App {
             credentials: Credentials::new(),
             rate_limits: RateLimits::new(setup.clock.clone()),
             logins: Logins::new(setup.clock.clone()),
+            body_room: BodyRoom::new(setup.settings.max_body_bytes),
             event_streams: EventStreams::default(),
             sync_waits: SyncWaits::default(),
             tasks: TaskTracker::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::app::App;
+use crate::body_room::{Room, SMALL_BYTES, parsed_bytes};
 use crate::failure::Failure;
 use crate::idempotency::Once;
 
@@ -28,7 +29,10 @@ const MAX_VALUES: usize = 500_000;
 /// A JSON body of at most `MAX_BYTES` (and the configured limit). Every
 /// handler names it after its `Auth`, so that a caller without a credential
 /// cannot make the hub read a body.
-pub(crate) struct Json<T, const MAX_BYTES: usize = { usize::MAX }>(pub(crate) T);
+///
+/// Its second field is the memory that it was given: it counts until the
+/// handler ends.
+pub(crate) struct Json<T, const MAX_BYTES: usize = { usize::MAX }>(pub(crate) T, pub(crate) Option<Room>);
 
 impl<T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<Arc<App>> for Json<T, MAX_BYTES> {
     type Rejection = Failure;
@@ -36,7 +40,8 @@ impl<T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<Arc<App>> for Json
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let bytes = read(app, &parts.headers, body, MAX_BYTES).await?;
-        Ok(Self(parse(&bytes)?))
+        let room = app.body_room.take(parsed_bytes(&bytes))?;
+        Ok(Self(parse(&bytes)?, room))
     }
 }
 
@@ -52,6 +57,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Creating<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
         let bytes = read(app, &parts.headers, body, usize::MAX).await?;
+        // What it makes goes into the store's queue, which has its own bound.
+        let _room = app.body_room.take(parsed_bytes(&bytes))?;
         let once = Once::of(&parts, &bytes)?;
         Ok(Self { body: parse(&bytes)?, once })
     }
@@ -76,19 +83,40 @@ async fn read(app: &App, headers: &HeaderMap, body: Body, max_bytes: usize) -> R
         return Err(too_large(limit));
     }
     let time = Duration::from_millis(app.settings.body_timeout_ms);
-    let collected = tokio::time::timeout(time, Limited::new(body, limit).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(error)) => {
-            let message = format!("the body could not be read to its end: {error}");
-            Err(Failure::new(ErrorCode::InvalidRequest, message))
+    tokio::time::timeout(time, collect(app, body, announced, limit)).await.unwrap_or_else(|_| {
+        let message = format!("the body did not arrive within {} ms", time.as_millis());
+        Err(Failure::new(ErrorCode::RequestTimeout, message))
+    })
+}
+
+/// The body in one piece. Many small ones would each take more than they hold.
+async fn collect(app: &App, body: Body, announced: Option<usize>, limit: usize) -> Result<Bytes, Failure> {
+    let mut room = app.body_room.take(announced.unwrap_or_default())?;
+    let mut body = Limited::new(body, limit);
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|error| unreadable(error, limit))?.into_data() else { continue };
+        if first.is_empty() {
+            first = piece;
+            continue;
         }
-        Err(_) => {
-            let message = format!("the body did not arrive within {} ms", time.as_millis());
-            Err(Failure::new(ErrorCode::RequestTimeout, message))
+        if rest.is_empty() {
+            rest.extend_from_slice(&first);
+        }
+        rest.extend_from_slice(&piece);
+        if announced.is_none() && rest.len() > SMALL_BYTES && room.is_none() {
+            // Nobody said how long it will be: as long as it may.
+            room = app.body_room.take(limit)?;
         }
     }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn unreadable(error: Box<dyn std::error::Error + Send + Sync>, limit: usize) -> Failure {
+    if error.is::<LengthLimitError>() {
+        return too_large(limit);
+    }
+    Failure::new(ErrorCode::InvalidRequest, format!("the body could not be read to its end: {error}"))
 }
 
 fn too_large(limit: usize) -> Failure {

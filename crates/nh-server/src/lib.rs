@@ -11,6 +11,7 @@
 
 mod app;
 pub mod auth;
+mod body_room;
 mod document;
 mod edge;
 mod event_stream;

@@ -96,7 +96,7 @@ pub(crate) async fn change(
     auth: Auth<AgentsWrite>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Body(body): Body<ChangeAgent>,
+    Body(body, _room): Body<ChangeAgent>,
 ) -> Answer<Json<AgentView>> {
     let agent_id = parse(&id)?;
     for _ in 0..MAX_CHANGE_TRIES {

@@ -84,7 +84,7 @@ pub(crate) struct WorkspaceView {
 pub(crate) async fn login(
     State(app): State<Arc<App>>,
     parts: Parts,
-    Json(login): Json<Login, MAX_LOGIN_BYTES>,
+    Json(login, _room): Json<Login, MAX_LOGIN_BYTES>,
 ) -> Answer<Response> {
     check_origin(&app, &parts)?;
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
@@ -132,7 +132,7 @@ pub(crate) async fn me(auth: Auth<Anyone>, State(app): State<Arc<App>>) -> Answe
 pub(crate) async fn switch_workspace(
     auth: Auth<Anyone>,
     State(app): State<Arc<App>>,
-    Json(body): Json<SwitchWorkspace>,
+    Json(body, _room): Json<SwitchWorkspace>,
 ) -> Answer<axum::Json<Me>> {
     let token_hash = session_of(&auth)?;
     let refused = || {

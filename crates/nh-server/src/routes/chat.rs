@@ -61,7 +61,7 @@ pub(crate) struct EmbeddingsRequest {
 pub(crate) async fn complete(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
-    Json(body): Json<Map<String, Value>>,
+    Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
     let caller = caller(&auth);
     if !wants_stream(&body)? {
@@ -81,7 +81,7 @@ pub(crate) async fn complete(
 pub(crate) async fn embed(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
-    Json(body): Json<Map<String, Value>>,
+    Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<axum::Json<Value>> {
     Ok(axum::Json(app.hub.models.embeddings(&caller(&auth), body).await?))
 }

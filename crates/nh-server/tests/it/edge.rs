@@ -4,6 +4,8 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Method;
 use nh_server::ServerSettings;
 use serde_json::json;
@@ -139,6 +141,23 @@ async fn a_body_that_never_comes_is_given_up() {
     let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
     let post = app.call(Method::POST, "/v1/keys").header("content-type", "application/json").body(never);
     assert_eq!(post.send().await.code(408), "request_timeout");
+}
+
+#[tokio::test]
+async fn bodies_that_are_sent_slowly_cannot_take_all_memory() {
+    let app = TestApp::new().await;
+    let post = || app.call(Method::POST, "/v1/chat/completions").header("content-type", "application/json");
+    let never = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+    let slow = (0..60).map(|_| post().header("content-length", "9900000").body(never()).send());
+    let mut slow: FuturesUnordered<_> = slow.collect();
+    let refused = slow.next().await.expect("one that found no room");
+    assert_eq!(refused.code(503), "overloaded");
+    assert_eq!(refused.header("retry-after"), "1");
+    let small = json!({"model": "neuralhub/offline", "messages": [{"role": "user", "content": "hello"}]});
+    app.post("/v1/chat/completions", small).send().await.ok(200);
+    drop(slow);
+    let large = json!({"model": "neuralhub/offline", "messages": [{"role": "user", "content": "x".repeat(9_000_000)}]});
+    app.post("/v1/chat/completions", large).send().await.ok(200);
 }
 
 #[tokio::test]
