@@ -59,7 +59,7 @@ fn max_steps(given: Option<i64>) -> Result<u32, ApiError> {
     u32::try_from(given)
         .ok()
         .filter(|steps| (1..=most).contains(steps))
-        .ok_or_else(|| invalid("max_steps", format!("`max_steps` is {given}; it must be from 1 to {most}.")))
+        .ok_or_else(|| invalid("max_steps", format!("`max_steps` is {given}; it must be from 1 to {most}")))
 }
 
 pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
@@ -87,14 +87,14 @@ fn refuse_unavailable(memory: Option<&Value>, output_schema: Option<&Value>) -> 
         let given: String = memory.to_string().chars().take(80).collect();
         return Err(ApiError::new(
             ErrorCode::NotAvailable,
-            format!("`memory` is {given}; this version offers only \"off\"."),
+            format!("`memory` is {given}; this version offers only \"off\""),
         )
         .param("memory"));
     }
     if output_schema.is_some_and(|schema| !schema.is_null()) {
         return Err(ApiError::new(
             ErrorCode::NotAvailable,
-            "`output_schema` is not available in this version; leave it out.",
+            "`output_schema` is not available in this version; leave it out",
         )
         .param("output_schema"));
     }
@@ -111,14 +111,14 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
         return Err(invalid(
             "system_prompt",
             format!(
-                "`system_prompt` has {} bytes; at most {MAX_PROMPT_BYTES} fit.",
+                "`system_prompt` has {} bytes; at most {MAX_PROMPT_BYTES} fit",
                 agent.system_prompt.len()
             ),
         ));
     }
     if agent.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         let given = agent.temperature.unwrap_or_default();
-        return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2.")));
+        return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2")));
     }
     check_tools(&agent.tools, tools)?;
     Ok(agent)
@@ -126,7 +126,7 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
 
 fn check_tools(names: &[String], tools: &Tools) -> Result<(), ApiError> {
     if names.len() > MAX_TOOLS {
-        let message = format!("`tools` names {} tools; at most {MAX_TOOLS} fit.", names.len());
+        let message = format!("`tools` names {} tools; at most {MAX_TOOLS} fit", names.len());
         return Err(invalid("tools", message));
     }
     for (index, name) in names.iter().enumerate() {
@@ -134,7 +134,7 @@ fn check_tools(names: &[String], tools: &Tools) -> Result<(), ApiError> {
             return Err(invalid(
                 &format!("tools[{index}]"),
                 format!(
-                    "There is no tool `{}`. The tools are {}; `*` stands for all that a run's scopes allow.",
+                    "there is no tool `{}`; the tools are {}; `*` stands for all that a run's scopes allow",
                     name.chars().take(80).collect::<String>(),
                     tools.names(),
                 ),
@@ -151,7 +151,7 @@ fn check_chars(field: &str, text: &str, least: usize, most: usize) -> Result<(),
     }
     Err(invalid(
         field,
-        format!("`{field}` has {chars} characters; it must have {least} to {most}, and no NUL."),
+        format!("`{field}` has {chars} characters; it must have {least} to {most}, and no NUL"),
     ))
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn new_run(
             (Definition::Tool(pin_tool(tools, caller, &start.target, &input)?), input)
         }
         RunType::Workflow => {
-            let message = "`type` is `workflow`; this version runs `agent` and `tool`.";
+            let message = "`type` is `workflow`; this version runs `agent` and `tool`";
             return Err(ApiError::new(ErrorCode::NotAvailable, message).param("type").into());
         }
     };
@@ -65,7 +65,7 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
         ("webhook_url", start.webhook_url.is_some()),
     ];
     if let Some((field, _)) = later.into_iter().find(|(_, given)| *given) {
-        let message = format!("`{field}` is not available in this version; leave it out.");
+        let message = format!("`{field}` is not available in this version; leave it out");
         return Err(ApiError::new(ErrorCode::NotAvailable, message).param(field));
     }
     check_range("wait_seconds", start.wait_seconds, MAX_WAIT_SECONDS)?;
@@ -78,7 +78,7 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     if metadata_bytes > MAX_METADATA_BYTES {
         return Err(invalid(
             "metadata",
-            format!("`metadata` has {metadata_bytes} bytes as JSON; at most {MAX_METADATA_BYTES} fit."),
+            format!("`metadata` has {metadata_bytes} bytes as JSON; at most {MAX_METADATA_BYTES} fit"),
         ));
     }
     Ok(())
@@ -87,7 +87,7 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
 fn check_range(field: &str, given: Option<i64>, most: i64) -> Result<(), ApiError> {
     match given {
         Some(value) if !(1..=most).contains(&value) => {
-            Err(invalid(field, format!("`{field}` is {value}; it must be from 1 to {most}.")))
+            Err(invalid(field, format!("`{field}` is {value}; it must be from 1 to {most}")))
         }
         _ => Ok(()),
     }
@@ -99,30 +99,30 @@ const AGENT_INPUT: &str = "an agent's `input` is `{\"goal\": \"…\"}` or `{\"me
 /// of a wrong type in it is what it is elsewhere in a body: a 400.
 fn check_agent_input(input: &Value) -> Result<(), ApiError> {
     let Some(fields) = input.as_object() else {
-        return Err(wrong("input", format!("`input` is {}; {AGENT_INPUT}.", kind_of(input))));
+        return Err(wrong("input", format!("`input` is {}; {AGENT_INPUT}", kind_of(input))));
     };
     if fields.get("thread_id").is_some_and(|thread| !thread.is_null()) {
-        let message = "`input.thread_id` is not available in this version; leave it out.";
+        let message = "`input.thread_id` is not available in this version; leave it out";
         return Err(ApiError::new(ErrorCode::NotAvailable, message).param("input.thread_id"));
     }
     let known = ["goal", "messages", "thread_id"];
     if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
         let unknown = shortened(unknown);
-        let message = format!("`input` has a field `{unknown}`; {AGENT_INPUT}.");
+        let message = format!("`input` has a field `{unknown}`; {AGENT_INPUT}");
         return Err(ApiError::new(ErrorCode::UnknownField, message).param(format!("input.{unknown}")));
     }
     match (fields.get("goal"), fields.get("messages")) {
         (Some(Value::String(text)), None) if text.trim().is_empty() => {
-            Err(bad_input("input.goal", "`input.goal` is empty; say what the agent should do.".to_owned()))
+            Err(bad_input("input.goal", "`input.goal` is empty; say what the agent should do".to_owned()))
         }
         (Some(Value::String(_)), None) => Ok(()),
         (Some(goal), None) => {
-            Err(wrong("input.goal", format!("`input.goal` is {}; it must be text.", kind_of(goal))))
+            Err(wrong("input.goal", format!("`input.goal` is {}; it must be text", kind_of(goal))))
         }
         (None, Some(messages)) => check_messages(messages),
-        (Some(_), Some(_)) => Err(bad_input("input", format!("`input` has both; {AGENT_INPUT}."))),
+        (Some(_), Some(_)) => Err(bad_input("input", format!("`input` has both; {AGENT_INPUT}"))),
         (None, None) => {
-            Err(wrong("input.goal", format!("`input` has no `goal` and no `messages`; {AGENT_INPUT}.")))
+            Err(wrong("input.goal", format!("`input` has no `goal` and no `messages`; {AGENT_INPUT}")))
         }
     }
 }
@@ -130,10 +130,10 @@ fn check_agent_input(input: &Value) -> Result<(), ApiError> {
 fn check_messages(messages: &Value) -> Result<(), ApiError> {
     let Some(list) = messages.as_array() else {
         let given = kind_of(messages);
-        return Err(wrong("input.messages", format!("`input.messages` is {given}; it must be a list.")));
+        return Err(wrong("input.messages", format!("`input.messages` is {given}; it must be a list")));
     };
     if !(1..=MAX_MESSAGES).contains(&list.len()) {
-        let message = format!("`input.messages` has {} messages; 1 to {MAX_MESSAGES} fit.", list.len());
+        let message = format!("`input.messages` has {} messages; 1 to {MAX_MESSAGES} fit", list.len());
         return Err(bad_input("input.messages", message));
     }
     list.iter().enumerate().try_for_each(|(index, message)| check_message(index, message))
@@ -143,17 +143,17 @@ fn check_message(index: usize, message: &Value) -> Result<(), ApiError> {
     let at = format!("input.messages[{index}]");
     if !message.is_object() {
         let shape = "`{\"role\": \"user\", \"content\": \"…\"}`";
-        return Err(wrong(&at, format!("`{at}` is {}; a message is {shape}.", kind_of(message))));
+        return Err(wrong(&at, format!("`{at}` is {}; a message is {shape}", kind_of(message))));
     }
     let (role_at, roles) = (format!("{at}.role"), ROLES.join(", "));
     match &message["role"] {
         Value::String(role) if ROLES.contains(&role.as_str()) => {}
         Value::String(role) => {
-            let message = format!("`{role_at}` is `{}`; it must be one of {roles}.", shortened(role));
+            let message = format!("`{role_at}` is `{}`; it must be one of {roles}", shortened(role));
             return Err(bad_input(&role_at, message));
         }
         other => {
-            let message = format!("`{role_at}` is {}; it must be one of {roles}.", kind_of(other));
+            let message = format!("`{role_at}` is {}; it must be one of {roles}", kind_of(other));
             return Err(wrong(&role_at, message));
         }
     }
@@ -162,7 +162,7 @@ fn check_message(index: usize, message: &Value) -> Result<(), ApiError> {
         return Ok(());
     }
     let at = format!("{at}.content");
-    Err(wrong(&at, format!("`{at}` is {}; it must be text or a list of parts.", kind_of(content))))
+    Err(wrong(&at, format!("`{at}` is {}; it must be text or a list of parts", kind_of(content))))
 }
 
 async fn pin_agent(
@@ -178,7 +178,7 @@ async fn pin_agent(
     };
     let Some(record) = found else {
         return Err(unknown_target(format!(
-            "There is no agent `{}` in this workspace; GET /v1/agents lists them.",
+            "there is no agent `{}` in this workspace; GET /v1/agents lists them",
             shortened(target)
         ))
         .into());
@@ -204,7 +204,7 @@ fn pin_tool(
     require(caller, Scope::ToolsCall, "run a tool")?;
     let Some(tool) = tools.get(target) else {
         return Err(unknown_target(format!(
-            "There is no tool `{}`. The tools are {}.",
+            "there is no tool `{}`; the tools are {}",
             shortened(target),
             tools.names()
         )));
@@ -214,13 +214,13 @@ fn pin_tool(
         require(caller, *scope, &format!("use the tool `{target}`"))?;
     }
     if let Some(reason) = &spec.unavailable {
-        let message = format!("The tool `{target}` is not available: {reason}");
+        let message = format!("the tool `{target}` is not available: {reason}");
         return Err(ApiError::new(ErrorCode::ComponentUnavailable, message).param("target").retry_after(60));
     }
     if let Err(faults) = tools.validate(target, arguments) {
         let told: Vec<_> =
             faults.iter().map(|fault| format!("`{}`: {}", field(&fault.path), fault.message)).collect();
-        let message = format!("`input` does not fit the schema of `{target}`: {}.", told.join("; "));
+        let message = format!("`input` does not fit the schema of `{target}`: {}", told.join("; "));
         let at = faults.first().map_or_else(|| "input".to_owned(), |fault| field(&fault.path));
         return Err(bad_input(&at, message));
     }
@@ -235,7 +235,7 @@ fn require(caller: &RunCaller, scope: Scope, purpose: &str) -> Result<(), ApiErr
     if caller.scopes.allows(scope) {
         return Ok(());
     }
-    let message = format!("The credential lacks the scope `{scope}`, which it needs to {purpose}.");
+    let message = format!("the credential lacks the scope `{scope}`, which it needs to {purpose}");
     Err(ApiError::new(ErrorCode::MissingScope, message).param(scope.as_str()))
 }
 
