@@ -80,6 +80,7 @@ pub(crate) fn follow(
 impl Follower {
     /// The next bytes to send; None ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
+        let mut may_have_grown = true;
         while !self.is_over {
             if self.checked_at.elapsed() >= RECHECK {
                 self.checked_at = Instant::now();
@@ -87,32 +88,40 @@ impl Follower {
                     return None;
                 }
             }
-            let workspace_id = &self.principal.workspace_id;
-            let rows = runs::events(&self.app.hub.store, workspace_id, self.run_id, self.after, BATCH).await;
-            let rows = match rows {
-                Ok(rows) => rows,
-                Err(error) => {
-                    // The client comes back with Last-Event-ID.
-                    tracing::error!(run = %self.run_id, %error, "an event stream lost the store");
-                    return None;
-                }
-            };
-            if let Some(last) = rows.last() {
-                self.after = last.seq;
-                self.is_over = LAST_KINDS.contains(&last.kind.as_str());
-                self.sent_at = Instant::now();
-                return Some(frames(rows));
+            if may_have_grown && let Some(frames) = self.read().await? {
+                return Some(frames);
             }
             if self.sent_at.elapsed() >= KEEP_ALIVE {
                 self.sent_at = Instant::now();
                 return Some(Bytes::from_static(b": keep-alive\n\n"));
             }
-            tokio::select! {
-                () = self.watch.changed() => {}
+            may_have_grown = tokio::select! {
+                () = self.watch.changed() => true,
+                () = tokio::time::sleep(RECHECK) => false,
                 () = self.app.stopping.cancelled() => return None,
-            }
+            };
         }
         None
+    }
+
+    /// The events that are not sent yet, if there are any; None ends the
+    /// stream.
+    async fn read(&mut self) -> Option<Option<Bytes>> {
+        let workspace_id = &self.principal.workspace_id;
+        let rows = runs::events(&self.app.hub.store, workspace_id, self.run_id, self.after, BATCH).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                // The client comes back with Last-Event-ID.
+                tracing::error!(run = %self.run_id, %error, "an event stream lost the store");
+                return None;
+            }
+        };
+        let Some(last) = rows.last() else { return Some(None) };
+        self.after = last.seq;
+        self.is_over = LAST_KINDS.contains(&last.kind.as_str());
+        self.sent_at = Instant::now();
+        Some(Some(frames(rows)))
     }
 }
 

@@ -3,6 +3,8 @@
 mod charset;
 mod readable;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -10,6 +12,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use nh_http::{HttpError, Limits, Outbound};
 use nh_types::Scope;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
@@ -18,6 +21,8 @@ pub(super) use readable::readable;
 const MAX_URL_CHARS: usize = 2_048;
 /// Of the text that the model sees.
 const MAX_TEXT_CHARS: usize = 20_000;
+/// Pages turned into text at once.
+const MAX_READING: usize = 4;
 const TIMEOUT_MS: u64 = 40_000;
 const LIMITS: Limits = Limits {
     connect_ms: 10_000,
@@ -34,12 +39,13 @@ const ACCEPTED: HeaderValue = HeaderValue::from_static(
 pub(super) struct HttpFetch {
     spec: ToolSpec,
     http: Outbound,
+    reading: Arc<Semaphore>,
 }
 
 impl HttpFetch {
     /// `guarded`: the URLs come from models and users.
     pub(super) fn new(guarded: Outbound) -> Self {
-        Self { spec: spec(), http: guarded }
+        Self { spec: spec(), http: guarded, reading: Arc::new(Semaphore::new(MAX_READING)) }
     }
 
     async fn fetch(&self, arguments: &Value) -> Result<ToolOutput, ToolError> {
@@ -58,7 +64,7 @@ impl HttpFetch {
         let page = if method == Method::HEAD {
             Page::default()
         } else {
-            read(body, content_type.clone(), final_url.clone()).await?
+            self.read(body, content_type.clone(), final_url.clone()).await?
         };
 
         let mut text = format!("HTTP {status} from {final_url}");
@@ -84,6 +90,20 @@ impl HttpFetch {
             "truncated": page.truncated,
         });
         Ok(ToolOutput { text, value })
+    }
+    /// On a thread of its own: large pages take a while, and a hostile one goes
+    /// on after the time-out. So only so many are read at once, and a place is
+    /// free when its thread has ended.
+    async fn read(&self, body: Bytes, content_type: String, final_url: String) -> Result<Page, ToolError> {
+        let unreadable =
+            |why: String| ToolError::new("fetch_failed", format!("the page cannot be read: {why}"));
+        let place =
+            self.reading.clone().acquire_owned().await.map_err(|error| unreadable(error.to_string()))?;
+        let work = move || {
+            let _place = place;
+            page(&body, &content_type, &final_url)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| unreadable(error.to_string()))
     }
 }
 
@@ -134,25 +154,19 @@ fn explain(error: HttpError) -> ToolError {
     ToolError::new(code, error.to_string())
 }
 
-/// On a thread of its own: large pages take a while.
-async fn read(body: Bytes, content_type: String, final_url: String) -> Result<Page, ToolError> {
-    let work = move || {
-        let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if is_html(&kind, &body) {
-            let html = charset::decode(&body, &content_type, true);
-            readable(&html, Url::parse(&final_url).ok().as_ref(), MAX_TEXT_CHARS)
-        } else if is_text(&kind, &body) {
-            let text = charset::decode(&body, &content_type, false);
-            let (text, truncated) = cut(&text, MAX_TEXT_CHARS);
-            Page { title: None, text: text.to_owned(), truncated }
-        } else {
-            let text = format!("[{} bytes that are not text]", body.len());
-            Page { text, ..Page::default() }
-        }
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ToolError::new("fetch_failed", format!("the page cannot be read: {error}")))
+fn page(body: &Bytes, content_type: &str, final_url: &str) -> Page {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if is_html(&kind, body) {
+        let html = charset::decode(body, content_type, true);
+        readable(&html, Url::parse(final_url).ok().as_ref(), MAX_TEXT_CHARS)
+    } else if is_text(&kind, body) {
+        let text = charset::decode(body, content_type, false);
+        let (text, truncated) = cut(&text, MAX_TEXT_CHARS);
+        Page { title: None, text: text.to_owned(), truncated }
+    } else {
+        let text = format!("[{} bytes that are not text]", body.len());
+        Page { text, ..Page::default() }
+    }
 }
 
 fn is_html(kind: &str, body: &[u8]) -> bool {
