@@ -31,6 +31,10 @@ use crate::{local, output};
 /// drains beside them; both together stay below 30 s.
 const RUNS_GRACE: Duration = Duration::from_secs(20);
 
+/// After so long the process ends whatever hangs, such as a store that does
+/// not answer.
+const STOP_LIMIT: Duration = Duration::from_secs(28);
+
 /// The variable that holds the operator's own first key.
 const BOOTSTRAP_KEY: &str = "NEURALHUB_BOOTSTRAP_KEY";
 
@@ -78,7 +82,10 @@ pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &
     let reason = stop.asked().await;
     tracing::info!(reason, "stopping: no new work is taken, and what runs is finished or parked");
     tokio::select! {
-        ended = close(&parts, serving) => ended?,
+        ended = tokio::time::timeout(STOP_LIMIT, close(&parts, serving)) => match ended {
+            Ok(ended) => ended?,
+            Err(_elapsed) => tracing::error!("not all could be ended in time; the next start goes on with it"),
+        },
         _ = stop.asked() => return Err(anyhow!("stopped at once; what was unfinished goes on at the next start").into()),
     }
     tracing::info!("stopped");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nh_engine::{Engine, EngineError, EngineSettings, Submitted, read_journal};
 use nh_models::Models;
 use nh_store::runs::{self, RunRecord};
-use nh_store::{Idempotency, Store, StoreError};
+use nh_store::{Idempotency, Once, Store, StoreError, idempotency};
 use nh_types::run::{RunView, StartRun};
 use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,14 @@ impl Hub {
         body: StartRun,
         once: Option<Idempotency>,
     ) -> Result<Submitted, HubError> {
+        // The first answer is given again, whatever became of the target since.
+        if let Some(once) = &once {
+            match idempotency::earlier(&self.store, once).await? {
+                Some(Once::Replay(run_id)) => return Ok(Submitted::Replay(run_id)),
+                Some(Once::Mismatch) => return Ok(Submitted::Mismatch),
+                Some(Once::First(_)) | None => {}
+            }
+        }
         let default_model = self.models.default_model();
         let run = start::new_run(&self.store, &self.tools, default_model, caller, body).await?;
         Ok(self.engine.submit(run, once).await?)

@@ -24,6 +24,9 @@ use crate::program::{Decision, Ending, Performed};
 const SAVE_RETRY: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(5)];
 
+/// A run that takes its process down with it is not taken up for ever.
+const MAX_CRASHES: u32 = 5;
+
 type StepDone = (String, Result<Performed, RunError>);
 
 /// The run is no longer this driver's: another node has it, or this process
@@ -52,7 +55,10 @@ impl Driver {
             target: self.run.target.clone(),
             run_type: self.run.run_type.as_str().to_owned(),
         });
-        if planned && let Decision::Perform(steps) = self.core.program.decide(&self.run, &self.history) {
+        // A program that panics does so again, and is caught, when it is driven.
+        let decide = || self.core.program.decide(&self.run, &self.history);
+        let decision = planned.then(|| std::panic::catch_unwind(AssertUnwindSafe(decide)));
+        if let Some(Ok(Decision::Perform(steps))) = decision {
             self.start_new(steps);
         }
         self.run.last_seq = self.history.last_seq();
@@ -63,20 +69,14 @@ impl Driver {
         &self.run
     }
 
-    /// Drives a run whose first rows were just stored.
-    pub(crate) async fn drive_new(mut self) {
-        self.launch_in_flight();
-        self.drive_to_end().await;
-    }
-
     /// Drives a run that was claimed: a queued one, or one whose process died.
     pub(crate) async fn drive_claimed(mut self) {
-        if self.history.steps().is_empty() {
-            self.drive_to_end().await;
-            return;
+        if self.history.steps().is_empty() || self.run.cancel_requested {
+            return self.drive_to_end().await;
         }
-        if self.run.cancel_requested {
-            let _ = self.end(RunState::Cancelled, Event::Cancelled {}).await;
+        // Lost or saved, nothing more is to be done here.
+        if self.run.state == RunState::Running && self.history.resumes_in_a_row() >= MAX_CRASHES {
+            let _ = self.finish(Ending::Failure(crash_loop())).await;
             return;
         }
         let doubtful = self.history.in_flight().find(|record| !record.step.repeatable);
@@ -87,11 +87,11 @@ impl Driver {
         }
         let again = self.history.in_flight().map(|record| record.step.id.clone()).collect();
         self.record(Event::Resumed { again });
-        self.launch_in_flight();
         self.drive_to_end().await;
     }
 
-    async fn drive_to_end(&mut self) {
+    /// Drives a run from where its journal stands.
+    pub(crate) async fn drive_to_end(mut self) {
         let guarded = AssertUnwindSafe(self.drive()).catch_unwind().await;
         let Err(panic) = guarded else { return };
         tracing::error!(run = %self.run.id, panic = panic_text(&*panic), "a run's program panicked");
@@ -117,6 +117,12 @@ impl Driver {
             self.cancel.cancel();
         }
         loop {
+            if remaining_ms == Some(0) || deadline.is_elapsed() {
+                return self.finish(Ending::Failure(timeout_error())).await;
+            }
+            if self.cancel.is_cancelled() {
+                return self.end(RunState::Cancelled, Event::Cancelled {}).await;
+            }
             match self.core.program.decide(&self.run, &self.history) {
                 Decision::Finish(ending) => return self.finish(ending).await,
                 Decision::Perform(steps) => self.start_new(steps),
@@ -266,12 +272,17 @@ impl Driver {
             match self.core.store.write(append.clone()).await {
                 Ok(Appended::Done) => break,
                 Ok(Appended::Fenced) => {
-                    tracing::warn!(run = %self.run.id, epoch = self.run.epoch, "another node has taken this run");
+                    // Another node has it; or an earlier try, whose answer was
+                    // lost, ended the run after all.
+                    tracing::warn!(run = %self.run.id, epoch = self.run.epoch, "a run is no longer this driver's");
+                    self.core.watchers.notify(self.run.id);
                     return Err(Lost);
                 }
                 Err(StoreError::Conflict(_)) => {
                     // An earlier try was committed although its answer was lost.
-                    self.core.give_back(&self.run).await;
+                    let run = &self.run;
+                    self.core.give_back(&run.workspace_id, run.id, run.epoch).await;
+                    self.core.watchers.notify(self.run.id);
                     return Err(Lost);
                 }
                 Err(error) => {
@@ -288,6 +299,14 @@ impl Driver {
         self.core.watchers.notify(self.run.id);
         Ok(())
     }
+}
+
+fn crash_loop() -> RunError {
+    let message = format!(
+        "The hub died {MAX_CRASHES} times in a row while this run was under way, and no step came to an end \
+         in between; it is not tried again."
+    );
+    RunError::new("crash_loop", message)
 }
 
 fn timeout_error() -> RunError {

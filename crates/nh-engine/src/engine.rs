@@ -1,8 +1,7 @@
 //! The engine's door: submit, wait, watch, cancel, shut down.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nh_store::runs::{self, CancelOutcome, EventRow, RunRecord};
@@ -15,8 +14,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
 use crate::journal::{Event, History, UnreadableEvent};
+use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
 use crate::settings::EngineSettings;
@@ -74,13 +75,14 @@ pub(crate) struct Core {
     pub(crate) ids: SharedIds,
     /// This process, among the nodes that share the store.
     pub(crate) node: String,
-    pub(crate) lease_ms: u32,
     pub(crate) slots: Arc<Semaphore>,
     /// Runs are queued in the store that found no slot.
     pub(crate) backlog: AtomicBool,
     pub(crate) wake: Notify,
     pub(crate) watchers: Watchers,
-    pub(crate) cancels: Mutex<HashMap<RunId, (WorkspaceId, CancellationToken)>>,
+    /// What this process drives.
+    pub(crate) driven: Driven,
+    pub(crate) lease: Lease,
     /// The drivers, and who spawns them.
     pub(crate) tasks: TaskTracker,
     /// What keeps this node alive in the store's eyes, until the last run is
@@ -116,12 +118,12 @@ impl Engine {
             clock,
             ids,
             node,
-            lease_ms: settings.lease_ms,
             slots: Arc::new(Semaphore::new(settings.max_running)),
             backlog: AtomicBool::new(true),
             wake: Notify::new(),
             watchers: Watchers::new(backstop),
-            cancels: Mutex::default(),
+            driven: Driven::default(),
+            lease: Lease::new(settings.lease_ms),
             tasks: TaskTracker::new(),
             background: TaskTracker::new(),
             stopping,
@@ -177,13 +179,15 @@ impl Engine {
         workspace_id: &WorkspaceId,
         run_id: RunId,
     ) -> Result<CancelOutcome, EngineError> {
-        if self.0.cancel_here(workspace_id, run_id) {
+        if self.0.driven.cancel(workspace_id, run_id) {
             let ended = self.wait(workspace_id, run_id, CANCEL_WAIT).await?;
-            return Ok(match ended.map(|run| run.state) {
-                Some(RunState::Cancelled) => CancelOutcome::Cancelled,
-                Some(state) => CancelOutcome::Finished(state),
-                None => CancelOutcome::Requested,
-            });
+            match ended.map(|run| run.state) {
+                Some(RunState::Cancelled) => return Ok(CancelOutcome::Cancelled),
+                Some(state) => return Ok(CancelOutcome::Finished(state)),
+                // Its driver is on its way out: whoever has the run next must
+                // find the wish in the store.
+                None => {}
+            }
         }
         let at = self.0.clock.now();
         let event = Event::Cancelled {}.into_row(0, at);
@@ -211,7 +215,7 @@ impl Engine {
 
     /// How many runs this process drives now.
     pub fn running(&self) -> usize {
-        self.0.cancels.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.driven.len()
     }
 }
 
@@ -221,22 +225,22 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
     let id = run.id;
     // Only a run that starts here is registered here: a queued one is
     // registered by who claims it, which may be before this returns.
-    let cancel = if slot.is_some() { core.register(&run) } else { CancellationToken::new() };
+    let driving = slot.is_some().then(|| core.driven.register(&run));
+    let cancel = driving.as_ref().map(Driving::cancel_token).unwrap_or_default();
     let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
     let events = driver.first_rows(slot.is_some());
     let insert = runs::Insert { run: driver.run().clone(), events };
-    match (core.store.write_once(once, insert).await, slot) {
-        (Ok(Once::First(_)), Some(slot)) => queue::spawn(&core, slot, id, driver.drive_new()),
-        (Ok(Once::First(_)), None) => core.wake_queue(),
-        (other, _) => {
-            core.unregister(id);
-            return match other? {
-                Once::Replay(first) | Once::First(first) => Ok(Submitted::Replay(first)),
-                Once::Mismatch => Ok(Submitted::Mismatch),
-            };
+    match core.store.write_once(once, insert).await? {
+        Once::First(_) => {
+            match slot.zip(driving) {
+                Some((slot, driving)) => queue::spawn(&core, slot, driving, driver.drive_to_end()),
+                None => core.wake_queue(),
+            }
+            Ok(Submitted::Started(id))
         }
+        Once::Replay(first) => Ok(Submitted::Replay(first)),
+        Once::Mismatch => Ok(Submitted::Mismatch),
     }
-    Ok(Submitted::Started(id))
 }
 
 /// A run's whole journal, in order; empty when the workspace has no such run.
@@ -285,59 +289,19 @@ impl Core {
         }
     }
 
-    pub(crate) fn register(&self, run: &RunRecord) -> CancellationToken {
-        let token = CancellationToken::new();
-        let entry = (run.workspace_id.clone(), token.clone());
-        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).insert(run.id, entry);
-        token
-    }
-
-    pub(crate) fn unregister(&self, run_id: RunId) {
-        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id);
-    }
-
-    /// Whether this process drives the run; if so it is told to stop.
-    fn cancel_here(&self, workspace_id: &WorkspaceId, run_id: RunId) -> bool {
-        let cancels = self.cancels.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((owner, token)) = cancels.get(&run_id) else { return false };
-        if owner == workspace_id {
-            token.cancel();
-        }
-        owner == workspace_id
-    }
-
-    /// Another door of the store asked for these runs to be cancelled.
-    pub(crate) fn cancel_requested(&self, run_ids: &[RunId]) {
-        let cancels = self.cancels.lock().unwrap_or_else(PoisonError::into_inner);
-        for token in run_ids.iter().filter_map(|id| cancels.get(id)).map(|(_, token)| token) {
-            token.cancel();
-        }
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     pub(crate) async fn read_history(&self, run: &RunRecord) -> Result<History, EngineError> {
         Ok(History::read(&read_journal(&self.store, &run.workspace_id, run.id).await?)?)
     }
 
-    /// Puts a run of this process back into the queue, to be read anew.
-    pub(crate) async fn give_back(&self, run: &RunRecord) {
-        let release = runs::Append {
-            run_id: run.id,
-            workspace_id: run.workspace_id.clone(),
-            epoch: run.epoch,
-            events: Vec::new(),
-            change: runs::RunChange {
-                state: RunState::Pending,
-                started_at: run.started_at,
-                ending: None,
-                release: true,
-            },
-        };
+    /// Puts a run of this process back into the queue, to be read anew. What
+    /// fails here is tried again by [`crate::upkeep`].
+    pub(crate) async fn give_back(&self, workspace_id: &WorkspaceId, run_id: RunId, epoch: i64) {
+        let change =
+            runs::RunChange { state: RunState::Pending, started_at: None, ending: None, release: true };
+        let workspace_id = workspace_id.clone();
+        let release = runs::Append { run_id, workspace_id, epoch, events: Vec::new(), change };
         if let Err(error) = self.store.write(release).await {
-            tracing::error!(run = %run.id, %error, "a run could not be given back to the queue");
+            tracing::error!(run = %run_id, %error, "a run could not be given back to the queue yet");
         }
         self.wake_queue();
     }

@@ -131,6 +131,7 @@ pub struct History {
     steps: Vec<StepRecord>,
     usage: Usage0,
     last_seq: i64,
+    resumes_in_a_row: u32,
 }
 
 /// [`Usage`] that starts as a known cost of nothing.
@@ -163,8 +164,8 @@ impl History {
                 self.finish(step, at, Outcome::Completed(output.clone()));
             }
             Event::StepFailed { step, error } => self.finish(step, at, Outcome::Failed(error.clone())),
+            Event::Resumed { .. } => self.resumes_in_a_row += 1,
             Event::Created { .. }
-            | Event::Resumed { .. }
             | Event::Waiting { .. }
             | Event::Succeeded { .. }
             | Event::Failed { .. }
@@ -173,6 +174,7 @@ impl History {
     }
 
     fn finish(&mut self, id: &str, at: Timestamp, outcome: Outcome) {
+        self.resumes_in_a_row = 0;
         let record = self.steps.iter_mut().rev().find(|record| record.step.id == id);
         if let Some(record) = record {
             record.finished = Some((at, outcome));
@@ -199,6 +201,11 @@ impl History {
 
     pub fn last_seq(&self) -> i64 {
         self.last_seq
+    }
+
+    /// How often the run was taken up since a step last came to an end.
+    pub(crate) fn resumes_in_a_row(&self) -> u32 {
+        self.resumes_in_a_row
     }
 
     /// Goes on after `seq`, whatever stands before it.

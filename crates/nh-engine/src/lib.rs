@@ -12,12 +12,15 @@
 //! This crate must never know of models, tools or HTTP. Start reading at
 //! [`program`], then `driver.rs`.
 
+mod driven;
 mod driver;
 mod engine;
 pub mod journal;
+mod lease;
 pub mod program;
 mod queue;
 mod settings;
+mod upkeep;
 mod watch;
 
 pub use engine::{Engine, EngineError, NewRun, Submitted, read_journal};

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use nh_store::runs::{self, RunRecord};
 use nh_store::{EngineKind, nodes};
-use nh_types::RunId;
 use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use crate::driven::Driving;
 use crate::driver::Driver;
 use crate::engine::{Core, EngineError};
+use crate::journal::History;
+use crate::upkeep;
 
 /// Runs claimed in one transaction.
 const CLAIM_BATCH: u32 = 64;
@@ -30,9 +34,6 @@ pub(crate) fn poll_interval(engine: EngineKind) -> Duration {
 
 const POLL_SHARED: Duration = Duration::from_millis(900);
 const POLL_ALONE: Duration = Duration::from_secs(30);
-
-/// How often a node asks which of its runs another node was told to cancel.
-const CANCEL_POLL: Duration = Duration::from_millis(500);
 
 /// The right to drive one run. Its end wakes the queue.
 pub(crate) struct Slot {
@@ -74,15 +75,16 @@ impl Core {
 
 pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
     match core.store.engine() {
+        // The data directory's lock proves that nobody else runs any.
         EngineKind::Sqlite => {
             core.store.write(runs::ReleaseAll).await?;
         }
         EngineKind::Postgres => {
             renew_lease(core).await?;
             core.background.spawn(keep_lease(core.clone()));
-            core.background.spawn(watch_cancels(core.clone()));
         }
     }
+    core.background.spawn(upkeep::keep(core.clone()));
     core.tasks.spawn(claim_queued(core.clone()));
     Ok(())
 }
@@ -91,15 +93,12 @@ pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
 pub(crate) fn spawn(
     core: &Arc<Core>,
     slot: Slot,
-    run_id: RunId,
+    driving: Driving,
     drive: impl Future<Output = ()> + Send + 'static,
 ) {
-    let core = core.clone();
-    metrics::gauge!("neuralhub_runs_running").increment(1);
-    core.tasks.clone().spawn(async move {
+    core.tasks.spawn(async move {
         drive.await;
-        core.unregister(run_id);
-        metrics::gauge!("neuralhub_runs_running").decrement(1);
+        drop(driving);
         drop(slot);
     });
 }
@@ -138,6 +137,9 @@ fn jitter(core: &Core) -> Duration {
 /// Claims as many runs as there are slots, and says whether to look again at
 /// once.
 async fn claim(core: &Arc<Core>) -> Result<bool, EngineError> {
+    if core.store.engine() == EngineKind::Postgres && !core.lease.allows_claims(Instant::now()) {
+        return Ok(false);
+    }
     let slots: Vec<Slot> = std::iter::from_fn(|| Slot::take(core)).take(CLAIM_BATCH as usize).collect();
     let limit = u32::try_from(slots.len()).unwrap_or(CLAIM_BATCH);
     if limit == 0 {
@@ -150,37 +152,34 @@ async fn claim(core: &Arc<Core>) -> Result<bool, EngineError> {
     if full {
         core.backlog.store(true, Ordering::Release);
     }
-    for (run, slot) in claimed.into_iter().zip(slots) {
-        take_up(core, run, slot).await;
+    for (mut run, slot) in claimed.into_iter().zip(slots) {
+        let driving = core.driven.register(&run);
+        let cancel = driving.cancel_token();
+        run.started_at = run.started_at.or(Some(core.clock.now()));
+        spawn(core, slot, driving, take_up(core.clone(), run, cancel));
     }
     Ok(full)
 }
 
-async fn take_up(core: &Arc<Core>, mut run: RunRecord, slot: Slot) {
-    run.started_at = run.started_at.or(Some(core.clock.now()));
-    let (id, cancel) = (run.id, core.register(&run));
+async fn take_up(core: Arc<Core>, run: RunRecord, cancel: CancellationToken) {
     match core.read_history(&run).await {
-        Ok(history) => {
-            let driver = Driver::new(core.clone(), run, history, cancel);
-            spawn(core, slot, id, driver.drive_claimed());
-        }
+        Ok(history) => Driver::new(core, run, history, cancel).drive_claimed().await,
         Err(EngineError::Unreadable(error)) => {
-            tracing::error!(run = %id, %error, "a run cannot go on");
+            tracing::error!(run = %run.id, %error, "a run cannot go on");
             let last_seq = run.last_seq;
-            let driver = Driver::new(core.clone(), run, crate::History::default(), cancel);
-            let error = RunError::new("journal_unreadable", error.to_string());
-            spawn(core, slot, id, driver.end_unreadable(last_seq, error));
+            let driver = Driver::new(core, run, History::default(), cancel);
+            driver.end_unreadable(last_seq, RunError::new("journal_unreadable", error.to_string())).await;
         }
         Err(error) => {
-            tracing::error!(run = %id, %error, "a claimed run could not be read yet");
-            core.unregister(id);
-            core.give_back(&run).await;
+            tracing::error!(run = %run.id, %error, "a claimed run could not be read yet");
+            core.give_back(&run.workspace_id, run.id, run.epoch).await;
         }
     }
 }
 
 async fn renew_lease(core: &Core) -> Result<(), EngineError> {
-    core.store.write(nodes::Renew { node: core.node.clone(), lease_ms: core.lease_ms.into() }).await?;
+    nodes::renew(&core.store, &core.node, core.lease.length_ms()).await?;
+    core.lease.renewed(Instant::now());
     Ok(())
 }
 
@@ -196,7 +195,7 @@ pub(crate) async fn leave(core: &Core) {
 
 async fn keep_lease(core: Arc<Core>) {
     // Two renewals may fail before the lease ends.
-    let renewal = Duration::from_millis(u64::from(core.lease_ms) * 3 / 10);
+    let renewal = core.lease.length * 3 / 10;
     loop {
         tokio::select! {
             () = core.parking.cancelled() => return,
@@ -204,22 +203,6 @@ async fn keep_lease(core: Arc<Core>) {
         }
         if let Err(error) = renew_lease(&core).await {
             tracing::error!(%error, "this node's lease could not be renewed; others will take its runs over");
-        }
-    }
-}
-
-async fn watch_cancels(core: Arc<Core>) {
-    loop {
-        tokio::select! {
-            () = core.parking.cancelled() => return,
-            () = tokio::time::sleep(CANCEL_POLL) => {}
-        }
-        if core.is_idle() {
-            continue;
-        }
-        match runs::cancel_requests(&core.store, &core.node).await {
-            Ok(run_ids) => core.cancel_requested(&run_ids),
-            Err(error) => tracing::error!(%error, "cancel requests could not be read"),
         }
     }
 }

@@ -166,6 +166,7 @@ fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
 pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     match timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connected) => connected.map_err(|error| match error {
+            error if is_shutdown_or_busy(&error) => StoreError::from(error),
             sqlx::Error::Database(error) => StoreError::Settings(format!(
                 "PostgreSQL at {} refuses the connection: {error}; check the user, password and database in the store's URL",
                 options.get_host()

@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::columns::Columns;
-use crate::sql::{args, to_json};
-use crate::{StoreError, Tx, Write};
+use crate::sql::{Arg, Row, args, to_json};
+use crate::{Store, StoreError, Tx, Write};
 
 /// How long a record counts: 24 h.
 pub const LIFE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -22,6 +22,28 @@ pub struct Idempotency {
     pub at: Timestamp,
 }
 
+const SELECT: &str =
+    "select body_hash, answer from idempotency where owner = $1 and request_key = $2 and created_at > $3";
+
+impl Idempotency {
+    /// Records made at this instant or before count no longer.
+    fn expired(&self) -> Timestamp {
+        self.at.plus_millis(-LIFE_MS)
+    }
+
+    fn select_args(&self) -> Vec<Arg> {
+        args![&self.owner, &self.key, self.expired()]
+    }
+
+    fn read<T: DeserializeOwned>(&self, row: &Row) -> Result<Once<T>, StoreError> {
+        let mut columns = Columns::of(row);
+        match columns.hash()? == self.body_hash {
+            true => Ok(Once::Replay(columns.json()?)),
+            false => Ok(Once::Mismatch),
+        }
+    }
+}
+
 /// How a write with an idempotency key ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Once<T> {
@@ -31,6 +53,16 @@ pub enum Once<T> {
     Replay(T),
     /// The key came before with another body; nothing was written.
     Mismatch,
+}
+
+/// What an earlier write with this key answered, if there was one: never
+/// [`Once::First`]. The last word is the write's own.
+pub async fn earlier<T: DeserializeOwned>(
+    store: &Store,
+    once: &Idempotency,
+) -> Result<Option<Once<T>>, StoreError> {
+    let found = store.find(SELECT, once.select_args(), |row| once.read(row)).await?;
+    Ok(found)
 }
 
 /// A write and its record, in one transaction.
@@ -48,20 +80,10 @@ where
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Once<W::Output>, StoreError> {
         let Idempotency { owner, key, body_hash, at } = &self.once;
-        let expired = at.plus_millis(-LIFE_MS);
-        let rows = tx
-            .select(
-                "select body_hash, answer from idempotency \
-                 where owner = $1 and request_key = $2 and created_at > $3",
-                args![owner, key, expired],
-            )
-            .await?;
+        let expired = self.once.expired();
+        let rows = tx.select(SELECT, self.once.select_args()).await?;
         if let Some(row) = rows.first() {
-            let mut columns = Columns::of(row);
-            return match columns.hash()? == *body_hash {
-                true => Ok(Once::Replay(columns.json()?)),
-                false => Ok(Once::Mismatch),
-            };
+            return self.once.read(row);
         }
         let output = self.write.apply(tx).await?;
         let kept = tx

@@ -2,31 +2,33 @@
 //! clocks need not agree. A run belongs to its owner only while the owner's
 //! lease lives. Meant for PostgreSQL, where many nodes share one store.
 
+use std::time::Duration;
+
 use sqlx::AssertSqlSafe;
 
 use crate::columns::Columns;
 use crate::sql::args;
-use crate::{Store, StoreError, Tx, Write};
+use crate::{EngineKind, Store, StoreError, Tx, Write};
 
-/// Makes or extends a node's lease.
-#[derive(Clone, Debug)]
-pub struct Renew {
-    pub node: String,
-    /// From now on, by the database's clock.
-    pub lease_ms: i64,
-}
+const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 
-impl Write for Renew {
-    type Output = ();
-
-    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
-        let sql = format!(
-            "insert into nodes (id, expires_at) values ($1, {} + $2) \
-             on conflict (id) do update set expires_at = excluded.expires_at",
-            tx.engine().now_ms()
-        );
-        // Only this crate's own words were put together.
-        tx.execute(AssertSqlSafe(sql), args![&self.node, self.lease_ms]).await.map(drop)
+/// Makes or extends a node's lease: `lease_ms` from now by the database's
+/// clock. It has a reader's connection, because it must not wait behind the
+/// writes that are queued. On SQLite there are no leases and nothing to do.
+pub async fn renew(store: &Store, node: &str, lease_ms: i64) -> Result<(), StoreError> {
+    if store.engine() == EngineKind::Sqlite {
+        return Ok(());
+    }
+    let sql = format!(
+        "insert into nodes (id, expires_at) values ($1, {} + $2) \
+         on conflict (id) do update set expires_at = excluded.expires_at returning id",
+        store.engine().now_ms()
+    );
+    // Only this crate's own words were put together.
+    let renewing = store.fetch(AssertSqlSafe(sql), args![node, lease_ms]);
+    match tokio::time::timeout(RENEW_TIMEOUT, renewing).await {
+        Ok(renewed) => renewed.map(drop),
+        Err(_elapsed) => Err(StoreError::TimedOut { after_ms: RENEW_TIMEOUT.as_millis() as u64 }),
     }
 }
 

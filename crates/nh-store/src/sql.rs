@@ -2,6 +2,7 @@
 //! connections and pools behind one dispatch macro.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nh_types::{RunId, ScopeSet, Timestamp, WorkspaceId};
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
@@ -112,6 +113,10 @@ macro_rules! binder {
 binder!(bind_sqlite, SqliteArguments);
 binder!(bind_postgres, PgArguments);
 
+/// Longer than the database's own limit for a statement and the wait for a
+/// connection: what takes longer has lost its server without a word.
+const READ_TIMEOUT: Duration = Duration::from_secs(45);
+
 /// One row of an answer.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
@@ -158,6 +163,13 @@ impl Readers {
     }
 
     pub(crate) async fn fetch(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
+        match tokio::time::timeout(READ_TIMEOUT, self.fetch_all(sql, args)).await {
+            Ok(rows) => rows,
+            Err(_elapsed) => Err(StoreError::TimedOut { after_ms: READ_TIMEOUT.as_millis() as u64 }),
+        }
+    }
+
+    async fn fetch_all(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
         on_engine!(Readers, self, |pool, bind, row| {
             let rows = sqlx::query_with(sql, bind(args)?).fetch_all(pool).await?;
             Ok(rows.into_iter().map(row).collect())

@@ -211,9 +211,13 @@ impl Process {
         self.engine.shutdown(Duration::ZERO).await;
     }
 
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop_with_runs_left(&self) {
         self.stopping.cancel();
         self.engine.shutdown(Duration::from_secs(20)).await;
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop_with_runs_left().await;
         let open = runs::count_unfinished(&self.store, &self.workspace_id).await.unwrap();
         assert_eq!(open, 0, "a run was left over");
     }

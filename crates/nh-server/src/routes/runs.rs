@@ -49,11 +49,13 @@ pub(crate) async fn start(
         // is not kept waiting beside the first.
         let seconds = if first.is_some() { seconds } else { 0 };
         let time = Duration::from_secs(seconds.unsigned_abs());
-        let ended = app.hub.wait_for_run(&auth.workspace_id, run_id, time).await?;
-        match (ended, first) {
-            (Some(run), _) => return Ok(axum::Json(run).into_response()),
-            (None, None) => return Err(in_flight().into()),
-            (None, Some(_)) => {}
+        match (app.hub.wait_for_run(&auth.workspace_id, run_id, time).await, first) {
+            (Ok(Some(run)), _) => return Ok(axum::Json(run).into_response()),
+            (Ok(None), None) => return Err(in_flight().into()),
+            (Ok(None), Some(_)) => {}
+            // The run is stored and goes on: its id must not be lost, or a
+            // client would start it once more.
+            (Err(error), _) => tracing::error!(run = %run_id, %error, "a run could not be waited for"),
         }
     }
     Ok((StatusCode::ACCEPTED, axum::Json(view::accepted(run_id))).into_response())

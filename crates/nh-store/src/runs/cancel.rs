@@ -23,7 +23,7 @@ pub struct CancelUnowned {
 pub enum CancelOutcome {
     /// Nobody carried it out: it is cancelled now, and its epoch is raised.
     Cancelled,
-    /// Its owner finds it in [`super::cancel_requests`].
+    /// Its owner finds it in [`super::owned`].
     Requested,
     /// It had ended before.
     Finished(RunState),

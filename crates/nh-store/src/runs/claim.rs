@@ -24,8 +24,8 @@ impl Write for Claim {
         let unowned = match engine {
             EngineKind::Sqlite => "runs.owner is null".to_owned(),
             EngineKind::Postgres => format!(
-                "(runs.owner is null or not exists \
-                 (select 1 from nodes where nodes.id = runs.owner and nodes.expires_at > {}))",
+                "(runs.owner is null or (runs.owner <> $1 and not exists \
+                 (select 1 from nodes where nodes.id = runs.owner and nodes.expires_at > {})))",
                 engine.now_ms()
             ),
         };

@@ -16,5 +16,5 @@ pub use append::{Append, Appended, RunChange, RunEnding};
 pub use cancel::{CancelOutcome, CancelUnowned};
 pub use claim::{Claim, ReleaseAll};
 pub use insert::Insert;
-pub use read::{RunFilter, cancel_requests, count_unfinished, events, find, list};
+pub use read::{OwnedRun, RunFilter, count_unfinished, events, find, list, owned};
 pub use record::{EventRow, RunRecord};

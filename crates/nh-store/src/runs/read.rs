@@ -91,14 +91,31 @@ pub async fn list(
     Ok(Page::cut(runs, page.limit, |run| run.id.to_string()))
 }
 
-/// The unfinished runs of `node` that somebody wants cancelled. Of every
-/// workspace: for the engine only.
-pub async fn cancel_requests(store: &Store, node: &str) -> Result<Vec<RunId>, StoreError> {
+/// An unfinished run of some node, and whether somebody wants it cancelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRun {
+    pub id: RunId,
+    pub workspace_id: WorkspaceId,
+    pub epoch: i64,
+    pub cancel_requested: bool,
+}
+
+/// The unfinished runs that `node` owns.
+pub async fn owned(store: &Store, node: &str) -> Result<Vec<OwnedRun>, StoreError> {
     store
         .all(
-            "select id from runs where owner = $1 and finished_at is null and cancel_requested = 1 order by id",
+            "select id, workspace_id, epoch, cancel_requested from runs \
+             where owner = $1 and finished_at is null order by id",
             args![node],
-            |row| Columns::of(row).parse(),
+            |row| {
+                let mut columns = Columns::of(row);
+                Ok(OwnedRun {
+                    id: columns.parse()?,
+                    workspace_id: columns.parse()?,
+                    epoch: columns.int()?,
+                    cancel_requested: columns.flag()?,
+                })
+            },
         )
         .await
 }

@@ -20,7 +20,7 @@ fn claim(node: &str, limit: u32) -> Claim {
 
 /// What a node does before it claims.
 async fn join(store: &TestStore, node: &str) {
-    store.store().write(nodes::Renew { node: node.to_owned(), lease_ms: 600_000 }).await.expect("a lease");
+    nodes::renew(store.store(), node, 600_000).await.expect("a lease");
 }
 
 each_engine! {
@@ -159,8 +159,7 @@ each_engine! {
 
         if is_postgres(&store) {
             // Its lease ran out.
-            let expired = nodes::Renew { node: "dead".to_owned(), lease_ms: 0 };
-            store.store().write(expired).await.expect("renew");
+            nodes::renew(store.store(), "dead", 0).await.expect("renew");
             assert_eq!(nodes::live(store.store()).await.expect("live"), ["alive"]);
         } else {
             assert_eq!(store.store().write(ReleaseAll).await.expect("release"), 1);
@@ -194,8 +193,10 @@ each_engine! {
 
         let asked = store.store().write(cancel(&ws, owned.id)).await.expect("cancel");
         assert_eq!(asked, CancelOutcome::Requested);
-        assert_eq!(runs::cancel_requests(store.store(), "node").await.expect("read"), [owned.id]);
-        assert!(runs::cancel_requests(store.store(), "other").await.expect("read").is_empty());
+        let mine = runs::owned(store.store(), "node").await.expect("read");
+        let wanted = mine.iter().find(|run| run.id == owned.id).expect("owned");
+        assert!(wanted.cancel_requested);
+        assert!(runs::owned(store.store(), "other").await.expect("read").is_empty());
         // The owner goes on until it hears of it.
         assert_eq!(store.store().write(append(&owned, 1, 2, 2)).await.expect("append"), Appended::Done);
         let found = runs::find(store.store(), &ws, owned.id).await.expect("read").expect("there");
