@@ -9,6 +9,7 @@ test: ## Everything that CI runs.
 	scripts/setup test
 	scripts/check
 	scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
+	NEURALHUB_TEST_STORE=postgres scripts/with-postgres cargo test --locked --workspace --test server
 	scripts/test-clients
 	scripts/demo --debug
 
