@@ -4,6 +4,11 @@ use clap::Parser;
 use neuralhub::cli::Cli;
 use neuralhub::output;
 
+/// Requests make many small allocations, and free some on other threads, which
+/// the C library's allocator is slower at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
