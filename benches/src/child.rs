@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 
-/// A server that is killed when this is dropped.
+/// A server that is stopped when this is dropped, with its own children: a
+/// killed nginx would leave its workers behind.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -75,6 +76,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        for child in children_of(self.child.id()).unwrap_or_default() {
+            let _ = Command::new("kill").args(["-KILL", &child.to_string()]).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

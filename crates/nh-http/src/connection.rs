@@ -17,8 +17,7 @@ pub(crate) type Outgoing = Request<Full<Bytes>>;
 
 /// One connection to a server. It has no task of its own: whoever waits for its
 /// answer also moves its bytes. A task beside the caller's would cost several
-/// wake-ups a request, often across threads; that was half of what a proxied
-/// request cost.
+/// wake-ups a request, often across threads.
 #[derive(Debug)]
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
