@@ -1,30 +1,38 @@
-//! Which runs a request of this process is waiting for: the first answer to an
-//! Idempotency-Key is then still in flight.
+//! Which Idempotency-Keys a request of this process is waiting under: the
+//! first answer to such a key is then still in flight.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nh_types::RunId;
+use nh_store::Idempotency;
+
+/// The owner of a key, and the key.
+type Place = (String, String);
 
 #[derive(Clone, Default)]
-pub(crate) struct SyncWaits(Arc<Mutex<HashSet<RunId>>>);
+pub(crate) struct SyncWaits(Arc<Mutex<HashSet<Place>>>);
 
-/// One wait; dropped with its request.
+/// One wait; it ends with its request.
 pub(crate) struct SyncWait {
-    run_id: RunId,
+    place: Place,
     waits: SyncWaits,
 }
 
 impl SyncWaits {
-    /// None when another request waits for this run.
-    pub(crate) fn begin(&self, run_id: RunId) -> Option<SyncWait> {
-        let is_first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run_id);
-        is_first.then(|| SyncWait { run_id, waits: self.clone() })
+    /// None when another request waits under this key.
+    pub(crate) fn begin(&self, once: &Idempotency) -> Option<SyncWait> {
+        let place = (once.owner.clone(), once.key.clone());
+        let is_first = self.places().insert(place.clone());
+        is_first.then(|| SyncWait { place, waits: self.clone() })
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashSet<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for SyncWait {
     fn drop(&mut self) {
-        self.waits.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run_id);
+        self.waits.places().remove(&self.place);
     }
 }

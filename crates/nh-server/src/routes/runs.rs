@@ -39,23 +39,25 @@ pub(crate) async fn start(
     let body = creating.body;
     let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
     let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    // From before the run is stored: a repeat that comes right then must not
+    // take the first one's place.
+    let keyed_wait = once.as_ref().filter(|_| wait.is_some()).map(|once| app.sync_waits.begin(once));
+    let is_beside_the_first = matches!(keyed_wait, Some(None));
     let run_id = match app.hub.start_run(&caller(&auth), body, once).await? {
         Submitted::Started(id) | Submitted::Replay(id) => id,
         Submitted::Mismatch => return Err(mismatch().into()),
     };
     if let Some(seconds) = wait {
-        let first = app.sync_waits.begin(run_id);
-        // Whoever comes second under one Idempotency-Key learns the end, but
-        // is not kept waiting beside the first.
-        let seconds = if first.is_some() { seconds } else { 0 };
+        // A repeat learns the end, but is not kept waiting beside the first.
+        let seconds = if is_beside_the_first { 0 } else { seconds };
         let time = Duration::from_secs(seconds.unsigned_abs());
-        match (app.hub.wait_for_run(&auth.workspace_id, run_id, time).await, first) {
-            (Ok(Some(run)), _) => return Ok(axum::Json(run).into_response()),
-            (Ok(None), None) => return Err(in_flight().into()),
-            (Ok(None), Some(_)) => {}
+        match app.hub.wait_for_run(&auth.workspace_id, run_id, time).await {
+            Ok(Some(run)) => return Ok(axum::Json(run).into_response()),
+            Ok(None) if is_beside_the_first => return Err(in_flight().into()),
+            Ok(None) => {}
             // The run is stored and goes on: its id must not be lost, or a
             // client would start it once more.
-            (Err(error), _) => tracing::error!(run = %run_id, %error, "a run could not be waited for"),
+            Err(error) => tracing::error!(run = %run_id, %error, "a run could not be waited for"),
         }
     }
     Ok((StatusCode::ACCEPTED, axum::Json(view::accepted(run_id))).into_response())
