@@ -1,6 +1,7 @@
 //! The bare loop: one task, one connection, no HTTP, no engine. It writes the
 //! rows of agent runs of three steps (model, tool, model) as the hub does, in
-//! four commits a run, with all runs in flight sharing each commit.
+//! four commits a run, with all runs in flight sharing each commit, and one
+//! statement for all rows of a kind.
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use anyhow::Context;
 use nh_store::Store;
 use nh_types::{Clock as _, Ids as _, SystemClock, SystemIds};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions, Connection as _, QueryBuilder, Sqlite, SqliteConnection};
 
 const DEFINITION: &str = r#"{"kind":"agent","id":"agent_default","version":1,"agent":{"name":"Default agent","description":"Answers a goal with every built-in tool that the run's scopes allow.","model_id":null,"system_prompt":"You are a careful assistant. Use the tools where they help, check what they return, and answer the goal in plain words.","tools":["*"],"temperature":null,"max_steps":20},"model_id":"neuralhub/offline","tools":["calculate","current_time","http_fetch"]}"#;
 const INPUT: &str = r#"{"goal":"Calculate 17 * 23"}"#;
@@ -73,49 +74,56 @@ pub async fn runs_per_second(directory: &Path, in_flight: usize, seconds: f64) -
 async fn write_phase(connection: &mut SqliteConnection, ids: &[String], phase: i64) -> anyhow::Result<()> {
     let mut tx = connection.begin_with("begin immediate").await?;
     let now = SystemClock.now().as_millis();
-    for id in ids {
-        if phase == 0 {
-            sqlx::query(
-                "insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, \
-                 started_at, owner, epoch, cancel_requested, last_seq, usage, metadata, input, definition) \
-                 values ($1, 'ws_0123456789abcdefghij', 'agent_default', 'agent', 'RUNNING', '*', 'key:1', $2, \
-                 $2, $3, 1, 0, 2, $4, '{}', $5, $6)",
-            )
-            .bind(id).bind(now).bind(id).bind(USAGE).bind(INPUT).bind(DEFINITION)
-            .execute(&mut *tx).await?;
-        } else {
-            let (state, finished, result) =
-                if phase == 3 { ("SUCCESS", Some(now), Some(RESULT)) } else { ("RUNNING", None, None) };
-            sqlx::query(
-                "update runs set state = $2, last_seq = $3, finished_at = $4, result = $5, usage = $6 \
-                 where id = $1 and epoch = 1",
-            )
-            .bind(id)
-            .bind(state)
-            .bind(2 + 2 * phase)
-            .bind(finished)
-            .bind(result)
-            .bind(USAGE)
-            .execute(&mut *tx)
-            .await?;
-        }
-        let events = match phase {
-            0 => [("run.created", CREATED), ("step.started", MODEL_STARTED)],
-            1 => [("step.completed", MODEL_DONE), ("step.started", TOOL_STARTED)],
-            2 => [("step.completed", TOOL_DONE), ("step.started", MODEL_STARTED)],
-            _ => [("step.completed", MODEL_DONE), ("run.succeeded", SUCCEEDED)],
-        };
-        for (offset, (kind, data)) in (1..).zip(events) {
-            sqlx::query("insert into run_events (run_id, seq, kind, at, data) values ($1, $2, $3, $4, $5)")
-                .bind(id)
-                .bind(2 * phase + offset)
-                .bind(kind)
-                .bind(now)
-                .bind(data)
-                .execute(&mut *tx)
-                .await?;
-        }
+    if phase == 0 {
+        insert_runs(ids, now).build().execute(&mut *tx).await?;
+    } else {
+        update_runs(ids, phase, now).build().execute(&mut *tx).await?;
     }
+    let events = match phase {
+        0 => [("run.created", CREATED), ("step.started", MODEL_STARTED)],
+        1 => [("step.completed", MODEL_DONE), ("step.started", TOOL_STARTED)],
+        2 => [("step.completed", TOOL_DONE), ("step.started", MODEL_STARTED)],
+        _ => [("step.completed", MODEL_DONE), ("run.succeeded", SUCCEEDED)],
+    };
+    let rows = ids
+        .iter()
+        .flat_map(|id| (1..).zip(events).map(move |(offset, event)| (id, 2 * phase + offset, event)));
+    let mut insert = QueryBuilder::new("insert into run_events (run_id, seq, kind, at, data) ");
+    insert.push_values(rows, |mut row, (id, seq, (kind, data))| {
+        row.push_bind(id).push_bind(seq).push_bind(kind).push_bind(now).push_bind(data);
+    });
+    insert.build().execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(())
+}
+
+fn insert_runs(ids: &[String], now: i64) -> QueryBuilder<Sqlite> {
+    let mut insert = QueryBuilder::new(
+        "insert into runs (id, created_at, started_at, owner, usage, input, definition, workspace_id, target, \
+         run_type, state, scopes, created_by, epoch, cancel_requested, last_seq, metadata) ",
+    );
+    insert.push_values(ids, |mut row, id| {
+        row.push_bind(id.clone()).push_bind(now).push_bind(now).push_bind(id.clone());
+        row.push_bind(USAGE).push_bind(INPUT).push_bind(DEFINITION);
+        for word in ["ws_0123456789abcdefghij", "agent_default", "agent", "RUNNING", "*", "key:1"] {
+            row.push_bind(word);
+        }
+        row.push_bind(1_i64).push_bind(0_i64).push_bind(2_i64).push_bind("{}");
+    });
+    insert
+}
+
+fn update_runs(ids: &[String], phase: i64, now: i64) -> QueryBuilder<Sqlite> {
+    let (state, finished, result) =
+        if phase == 3 { ("SUCCESS", Some(now), Some(RESULT)) } else { ("RUNNING", None, None) };
+    let mut update = QueryBuilder::new("with given (run_id, new_state, new_seq, ended, outcome, used) as (");
+    update.push_values(ids, |mut row, id| {
+        row.push_bind(id.clone()).push_bind(state).push_bind(2 + 2 * phase);
+        row.push_bind(finished).push_bind(result).push_bind(USAGE);
+    });
+    update.push(
+        ") update runs set state = new_state, last_seq = new_seq, finished_at = ended, result = outcome, \
+         usage = used from given where id = run_id and epoch = 1",
+    );
+    update
 }

@@ -7,19 +7,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nh_store::EngineKind;
 use nh_store::runs::{self, OwnedRun};
 use nh_types::RunId;
 
 use crate::engine::Core;
 
 const INTERVAL: Duration = Duration::from_millis(500);
+/// While nothing is driven and no other process can ask for a cancel.
+const INTERVAL_IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn keep(core: Arc<Core>) {
+    let is_alone = core.store.engine() == EngineKind::Sqlite;
     let mut undriven = HashMap::new();
     loop {
+        let is_idle = is_alone && core.driven.len() == 0 && undriven.is_empty();
         tokio::select! {
             () = core.parking.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(if is_idle { INTERVAL_IDLE } else { INTERVAL }) => {}
         }
         match runs::owned(&core.store, &core.node).await {
             Ok(owned) => undriven = compare(&core, owned, &undriven).await,
