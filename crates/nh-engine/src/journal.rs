@@ -126,21 +126,18 @@ impl StepRecord {
 }
 
 /// A journal, folded: the steps in the order in which they were started.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct History {
     steps: Vec<StepRecord>,
-    usage: Usage0,
+    usage: Usage,
     last_seq: i64,
     resumes_in_a_row: u32,
 }
 
-/// [`Usage`] that starts as a known cost of nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Usage0(Usage);
-
-impl Default for Usage0 {
+impl Default for History {
     fn default() -> Self {
-        Self(Usage::NONE)
+        // A known cost of nothing, which `Usage::default` is not.
+        Self { steps: Vec::new(), usage: Usage::NONE, last_seq: 0, resumes_in_a_row: 0 }
     }
 }
 
@@ -160,7 +157,7 @@ impl History {
                 self.steps.push(StepRecord { step: step.clone(), seq, started_at: at, finished: None });
             }
             Event::StepCompleted { step, output, usage } => {
-                self.usage.0 = self.usage.0.plus(*usage);
+                self.usage = self.usage.plus(*usage);
                 self.finish(step, at, Outcome::Completed(output.clone()));
             }
             Event::StepFailed { step, error } => self.finish(step, at, Outcome::Failed(error.clone())),
@@ -196,7 +193,7 @@ impl History {
 
     /// Of all completed steps.
     pub fn usage(&self) -> Usage {
-        self.usage.0
+        self.usage
     }
 
     pub fn last_seq(&self) -> i64 {
