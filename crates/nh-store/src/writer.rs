@@ -139,9 +139,7 @@ impl Writer {
                 first = queue.recv() => first,
             };
             let Some(first) = first else { break };
-            // Whoever the last commit answered is about to write again: let
-            // them queue first, so that one commit serves them all.
-            tokio::task::yield_now().await;
+            let_others_queue(&queue).await;
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH {
                 let Ok(job) = queue.try_recv() else { break };
@@ -225,6 +223,20 @@ impl Writer {
             self.tx = Some(tx);
         }
         outcome
+    }
+}
+
+/// Whoever the last commit answered is about to write again, so that one commit
+/// serves them all: lets every task that is ready run, as long as that brings
+/// more writes.
+async fn let_others_queue(queue: &mpsc::Receiver<Box<dyn Job>>) {
+    let mut queued = 0;
+    loop {
+        tokio::task::yield_now().await;
+        if queue.len() <= queued || queue.len() >= MAX_BATCH {
+            return;
+        }
+        queued = queue.len();
     }
 }
 
