@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nh_engine::{Engine, EngineError, EngineSettings, Submitted, read_journal};
+use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, History, Submitted, Watch, read_journal};
 use nh_models::Models;
-use nh_store::runs::{self, RunRecord};
+use nh_store::runs;
 use nh_store::{Idempotency, Once, Store, StoreError, idempotency};
 use nh_types::run::{RunView, StartRun};
 use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
@@ -93,15 +93,10 @@ impl Hub {
         run_id: RunId,
     ) -> Result<Option<RunView>, HubError> {
         let run = runs::find(&self.store, workspace_id, run_id).await?;
-        match run {
-            Some(run) => self.view_of(&run).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn view_of(&self, run: &RunRecord) -> Result<RunView, HubError> {
-        let journal = read_journal(&self.store, &run.workspace_id, run.id).await?;
-        Ok(view::run(run, &journal, &self.tools).map_err(EngineError::from)?)
+        let Some(run) = run else { return Ok(None) };
+        let journal = read_journal(&self.store, workspace_id, run_id).await?;
+        let history = History::read(&journal).map_err(EngineError::from)?;
+        Ok(Some(view::run(&run, &history, &self.tools)))
     }
 
     /// Waits for the run's end and shows it; None when the wait ends first.
@@ -111,9 +106,22 @@ impl Hub {
         run_id: RunId,
         wait: Duration,
     ) -> Result<Option<RunView>, HubError> {
-        match self.engine.wait(workspace_id, run_id, wait).await? {
-            Some(run) => self.view_of(&run).await.map(Some),
-            None => Ok(None),
-        }
+        let ended = self.engine.wait(workspace_id, run_id, wait).await?;
+        Ok(ended.map(|ended| self.view_of(&ended)))
+    }
+
+    /// The same for a run that was just started.
+    pub async fn wait_for_started(
+        &self,
+        workspace_id: &WorkspaceId,
+        started: Watch,
+        wait: Duration,
+    ) -> Result<Option<RunView>, HubError> {
+        let ended = self.engine.wait_for_started(workspace_id, started, wait).await?;
+        Ok(ended.map(|ended| self.view_of(&ended)))
+    }
+
+    fn view_of(&self, ended: &EndedRun) -> RunView {
+        view::run(&ended.run, &ended.history, &self.tools)
     }
 }

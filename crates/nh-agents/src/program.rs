@@ -1,9 +1,10 @@
 //! The engine's [`Program`]: what agent and tool runs do.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use nh_engine::program::Performing;
-use nh_engine::{Decision, Ending, History, Outcome, Performed, Program, Step};
+use nh_engine::{Decision, Ending, History, Outcome, Performed, Program, Step, Work};
 use nh_models::{Caller, ModelError, Models};
 use nh_store::runs::RunRecord;
 use nh_types::SharedClock;
@@ -23,6 +24,7 @@ const MODEL_RETRY_MAX_SECONDS: u64 = 20;
 /// Calls of one turn that are made; the model is told of the others.
 const MAX_CALLS_PER_TURN: usize = 32;
 
+#[derive(Clone)]
 pub(crate) struct RunProgram {
     pub(crate) models: Models,
     pub(crate) tools: Tools,
@@ -30,35 +32,66 @@ pub(crate) struct RunProgram {
 }
 
 impl Program for RunProgram {
-    fn decide(&self, run: &RunRecord, history: &History) -> Decision {
+    fn open(&self, run: &RunRecord) -> Box<dyn Work> {
         match Definition::read(&run.definition) {
-            Ok(Definition::Agent(pinned)) => {
-                let repeatable = |tool: &str| self.tools.get(tool).is_none_or(|tool| tool.spec().repeatable);
-                agent::decide::decide(&pinned, repeatable, history)
-            }
-            Ok(Definition::Tool(pinned)) => decide_tool_run(&pinned, &run.input, history),
-            Err(error) => Decision::Finish(Ending::Failure(unreadable_definition(&error))),
-        }
-    }
-
-    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
-        match (Definition::read(&run.definition), step.kind.as_str()) {
-            (Ok(Definition::Agent(pinned)), MODEL_STEP) => self.call_model(run, &pinned, history),
-            (Ok(Definition::Agent(pinned)), _) => self.call_agents_tool(run, &pinned, step),
-            (Ok(Definition::Tool(_)), _) => self.call_tool(run, step),
-            (Err(error), _) => {
-                let error = unreadable_definition(&error);
-                Box::pin(async move { Err(error) })
-            }
+            Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program: self.clone(), pinned }),
+            Ok(Definition::Tool(pinned)) => Box::new(ToolWork { program: self.clone(), pinned }),
+            Err(error) => Box::new(Unreadable(RunError::new(
+                "internal_error",
+                format!("This version of the hub cannot read what the run runs: {error}."),
+            ))),
         }
     }
 }
 
-fn unreadable_definition(error: &serde_json::Error) -> RunError {
-    RunError::new(
-        "internal_error",
-        format!("This version of the hub cannot read what the run runs: {error}."),
-    )
+/// An agent's turns.
+struct AgentWork {
+    program: RunProgram,
+    pinned: PinnedAgent,
+}
+
+impl Work for AgentWork {
+    fn decide(&self, _: &RunRecord, history: &History) -> Decision {
+        let repeatable = |tool: &str| self.program.tools.get(tool).is_none_or(|tool| tool.spec().repeatable);
+        agent::decide::decide(&self.pinned, repeatable, history)
+    }
+
+    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
+        match step.kind.as_str() {
+            MODEL_STEP => self.program.call_model(run, &self.pinned, history),
+            _ => self.program.call_agents_tool(run, &self.pinned, step),
+        }
+    }
+}
+
+/// One call of one tool.
+struct ToolWork {
+    program: RunProgram,
+    pinned: PinnedTool,
+}
+
+impl Work for ToolWork {
+    fn decide(&self, run: &RunRecord, history: &History) -> Decision {
+        decide_tool_run(&self.pinned, &run.input, history)
+    }
+
+    fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
+        self.program.call_tool(run, step)
+    }
+}
+
+/// A run of which this version cannot read what it runs.
+struct Unreadable(RunError);
+
+impl Work for Unreadable {
+    fn decide(&self, _: &RunRecord, _: &History) -> Decision {
+        Decision::Finish(Ending::Failure(self.0.clone()))
+    }
+
+    fn perform(&self, _: &RunRecord, _: &History, _: &Step) -> Performing {
+        let error = self.0.clone();
+        Box::pin(async move { Err(error) })
+    }
 }
 
 /// A tool run is one step, and its outcome is the run's.
@@ -154,7 +187,7 @@ async fn complete(
 ) -> Result<nh_models::Completion, ModelError> {
     let mut tries = 1;
     loop {
-        let error = match models.chat(caller, body.clone()).await {
+        let error = match models.chat(caller, Cow::Borrowed(&body)).await {
             Ok(completion) => return Ok(completion),
             Err(error) => error,
         };

@@ -1,6 +1,5 @@
 //! Runs as the API shows them, folded from the row and the journal.
 
-use nh_engine::journal::UnreadableEvent;
 use nh_engine::{History, Outcome, StepRecord};
 use nh_store::runs::{EventRow, RunRecord};
 use nh_types::RunId;
@@ -15,10 +14,9 @@ pub fn accepted(run_id: RunId) -> AcceptedRun {
     AcceptedRun { run_id, status: RunState::Pending.status().to_owned(), state: RunState::Pending }
 }
 
-pub fn run(run: &RunRecord, journal: &[EventRow], tools: &Tools) -> Result<RunView, UnreadableEvent> {
-    let history = History::read(journal)?;
+pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
     let calls = history.steps().iter().filter(|record| record.step.kind == TOOL_STEP);
-    Ok(RunView {
+    RunView {
         run_id: run.id,
         target: run.target.clone(),
         run_type: run.run_type,
@@ -34,7 +32,7 @@ pub fn run(run: &RunRecord, journal: &[EventRow], tools: &Tools) -> Result<RunVi
         created_at: run.created_at,
         started_at: run.started_at,
         finished_at: run.finished_at,
-    })
+    }
 }
 
 pub fn summary(run: RunRecord) -> RunSummary {

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Core;
 use crate::journal::{Event, History, Step};
-use crate::program::{Decision, Ending, Performed};
+use crate::program::{Decision, Ending, Performed, Work};
 
 /// Waits between tries to save while the store is down.
 const SAVE_RETRY: [Duration; 4] =
@@ -37,6 +37,8 @@ struct Lost;
 pub(crate) struct Driver {
     core: Arc<Core>,
     run: RunRecord,
+    /// Opened when it is first asked for, where a panic is caught.
+    work: OnceLock<Box<dyn Work>>,
     history: History,
     unsaved: Vec<EventRow>,
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = StepDone> + Send>>>,
@@ -45,7 +47,8 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(core: Arc<Core>, run: RunRecord, history: History, cancel: CancellationToken) -> Self {
-        Self { core, run, history, unsaved: Vec::new(), in_flight: FuturesUnordered::new(), cancel }
+        let (work, unsaved, in_flight) = (OnceLock::new(), Vec::new(), FuturesUnordered::new());
+        Self { core, run, work, history, unsaved, in_flight, cancel }
     }
 
     /// The rows of a run that is not stored yet: its creation and, when its
@@ -56,13 +59,17 @@ impl Driver {
             run_type: self.run.run_type.as_str().to_owned(),
         });
         // A program that panics does so again, and is caught, when it is driven.
-        let decide = || self.core.program.decide(&self.run, &self.history);
+        let decide = || self.work().decide(&self.run, &self.history);
         let decision = planned.then(|| std::panic::catch_unwind(AssertUnwindSafe(decide)));
         if let Some(Ok(Decision::Perform(steps))) = decision {
             self.start_new(steps);
         }
         self.run.last_seq = self.history.last_seq();
         std::mem::take(&mut self.unsaved)
+    }
+
+    fn work(&self) -> &dyn Work {
+        self.work.get_or_init(|| self.core.program.open(&self.run)).as_ref()
     }
 
     pub(crate) fn run(&self) -> &RunRecord {
@@ -74,14 +81,13 @@ impl Driver {
         if self.history.steps().is_empty() || self.run.cancel_requested {
             return self.drive_to_end().await;
         }
-        // Lost or saved, nothing more is to be done here.
         if self.run.state == RunState::Running && self.history.resumes_in_a_row() >= MAX_CRASHES {
-            let _ = self.finish(Ending::Failure(crash_loop())).await;
-            return;
+            return self.end_from_outside(crash_loop()).await;
         }
         let doubtful = self.history.in_flight().find(|record| !record.step.repeatable);
         if let Some(record) = doubtful {
             let step = record.step.id.clone();
+            // Lost or saved, nothing more is to be done here.
             let _ = self.wait_for_decision(step).await;
             return;
         }
@@ -92,19 +98,18 @@ impl Driver {
 
     /// Drives a run from where its journal stands.
     pub(crate) async fn drive_to_end(mut self) {
-        let guarded = AssertUnwindSafe(self.drive()).catch_unwind().await;
-        let Err(panic) = guarded else { return };
-        tracing::error!(run = %self.run.id, panic = panic_text(&*panic), "a run's program panicked");
-        self.unsaved.clear();
-        self.in_flight.clear();
-        let error =
-            RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
-        self.end_after_reload(error).await;
-    }
-
-    async fn drive(&mut self) {
-        // Err(Lost) needs no more: whoever has the run now goes on with it.
-        let _ = self.until_end().await;
+        let driven = AssertUnwindSafe(self.until_end()).catch_unwind().await;
+        let Self { core, run, history, in_flight, .. } = self;
+        drop(in_flight);
+        match driven {
+            Ok(Ok(())) if run.state.is_terminal() => core.watchers.ended(run, history),
+            // It is parked; or lost, and whoever has it now goes on with it.
+            Ok(_) => {}
+            Err(panic) => {
+                tracing::error!(run = %run.id, panic = panic_text(&*panic), "a run's program panicked");
+                end_after_panic(core, run, history).await;
+            }
+        }
     }
 
     async fn until_end(&mut self) -> Result<(), Lost> {
@@ -123,7 +128,7 @@ impl Driver {
             if self.cancel.is_cancelled() {
                 return self.end(RunState::Cancelled, Event::Cancelled {}).await;
             }
-            match self.core.program.decide(&self.run, &self.history) {
+            match self.work().decide(&self.run, &self.history) {
                 Decision::Finish(ending) => return self.finish(ending).await,
                 Decision::Perform(steps) => self.start_new(steps),
             }
@@ -167,7 +172,7 @@ impl Driver {
         for step in open.into_iter().skip(under_way) {
             metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
             let key = step.idempotency_key(self.run.id);
-            let performing = self.core.program.perform(&self.run, &self.history, &step);
+            let performing = self.work().perform(&self.run, &self.history, &step);
             self.in_flight.push(Box::pin(async move {
                 crash::point(|| format!("perform {key}"));
                 let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {
@@ -212,12 +217,10 @@ impl Driver {
     async fn end(&mut self, state: RunState, event: Event) -> Result<(), Lost> {
         self.in_flight.clear();
         self.record(event);
-        let ending = RunEnding {
-            finished_at: self.core.clock.now(),
-            result: self.run.result.clone(),
-            error: self.run.error.clone(),
-            usage: self.history.usage(),
-        };
+        let (finished_at, usage) = (self.core.clock.now(), self.history.usage());
+        (self.run.finished_at, self.run.usage, self.run.owner) = (Some(finished_at), usage, None);
+        let (result, error) = (self.run.result.clone(), self.run.error.clone());
+        let ending = RunEnding { finished_at, result, error, usage };
         self.save(state, Some(ending), true).await?;
         metrics::counter!("neuralhub_runs_finished_total", "state" => state.status()).increment(1);
         Ok(())
@@ -239,34 +242,31 @@ impl Driver {
         self.save(RunState::Waiting, None, true).await
     }
 
-    /// Ends a run whose history in memory can no longer be trusted.
-    async fn end_after_reload(&mut self, error: RunError) {
-        match self.core.read_history(&self.run).await {
-            Ok(history) => self.history = history,
-            Err(error) => {
-                tracing::error!(run = %self.run.id, %error, "the journal of a failed run is unreadable");
-            }
-        }
-        let _ = self.finish(Ending::Failure(error)).await;
-    }
-
     /// Ends a claimed run whose journal cannot be read, after what is there.
     pub(crate) async fn end_unreadable(mut self, last_seq: i64, error: RunError) {
         self.history.skip_to(last_seq);
+        self.end_from_outside(error).await;
+    }
+
+    /// Ends a run as failed without having driven it: the history here may not
+    /// be the whole one.
+    async fn end_from_outside(mut self, error: RunError) {
+        // Lost or saved, nothing more is to be done here.
         let _ = self.finish(Ending::Failure(error)).await;
+        self.core.watchers.changed(self.run.id);
     }
 
     /// Appends what is unsaved and changes the run's row, in one commit.
     /// Tries until the store is back or the process parks.
     async fn save(&mut self, state: RunState, ending: Option<RunEnding>, release: bool) -> Result<(), Lost> {
         self.run.state = state;
-        let append = runs::Append {
+        let append = Arc::new(runs::Append {
             run_id: self.run.id,
             workspace_id: self.run.workspace_id.clone(),
             epoch: self.run.epoch,
             events: std::mem::take(&mut self.unsaved),
             change: RunChange { state, started_at: self.run.started_at, ending, release },
-        };
+        });
         let mut tries = 0;
         loop {
             match self.core.store.write(append.clone()).await {
@@ -275,14 +275,14 @@ impl Driver {
                     // Another node has it; or an earlier try, whose answer was
                     // lost, ended the run after all.
                     tracing::warn!(run = %self.run.id, epoch = self.run.epoch, "a run is no longer this driver's");
-                    self.core.watchers.notify(self.run.id);
+                    self.core.watchers.changed(self.run.id);
                     return Err(Lost);
                 }
                 Err(StoreError::Conflict(_)) => {
                     // An earlier try was committed although its answer was lost.
                     let run = &self.run;
                     self.core.give_back(&run.workspace_id, run.id, run.epoch).await;
-                    self.core.watchers.notify(self.run.id);
+                    self.core.watchers.changed(self.run.id);
                     return Err(Lost);
                 }
                 Err(error) => {
@@ -296,9 +296,24 @@ impl Driver {
                 }
             }
         }
-        self.core.watchers.notify(self.run.id);
+        self.run.last_seq = self.history.last_seq();
+        self.core.watchers.grew(self.run.id);
         Ok(())
     }
+}
+
+/// What is in memory of a run whose program panicked can no longer be trusted.
+async fn end_after_panic(core: Arc<Core>, run: RunRecord, history: History) {
+    let history = match core.read_history(&run).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::error!(run = %run.id, %error, "the journal of a failed run is unreadable");
+            history
+        }
+    };
+    let error =
+        RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
+    Driver::new(core, run, history, CancellationToken::new()).end_from_outside(error).await;
 }
 
 fn crash_loop() -> RunError {

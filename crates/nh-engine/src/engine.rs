@@ -21,7 +21,7 @@ use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
 use crate::settings::EngineSettings;
-use crate::watch::{Watch, Watchers};
+use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
 /// Journal rows read at once.
 const JOURNAL_PAGE: u32 = 1000;
@@ -58,10 +58,9 @@ pub struct NewRun {
 }
 
 /// What became of a submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
-    /// Durably stored.
-    Started(RunId),
+    /// Durably stored; the look-out is from before it was driven.
+    Started(Watch),
     /// The Idempotency-Key came before, with the same body.
     Replay(RunId),
     /// The Idempotency-Key came before, with another body.
@@ -144,6 +143,18 @@ impl Engine {
         submitting.await.unwrap_or(Err(EngineError::ShuttingDown))
     }
 
+    /// Waits until a run that was just started has ended, at most `wait`.
+    /// None: it goes on, or the hub is stopping.
+    pub async fn wait_for_started(
+        &self,
+        workspace_id: &WorkspaceId,
+        started: Watch,
+        wait: Duration,
+    ) -> Result<Option<Arc<EndedRun>>, EngineError> {
+        let until = tokio::time::Instant::now() + wait;
+        self.next_end(workspace_id, started, until).await
+    }
+
     /// Waits until the run has ended, at most `wait`. None: it goes on (or the
     /// hub is stopping), or there is no such run in the workspace.
     pub async fn wait(
@@ -151,20 +162,49 @@ impl Engine {
         workspace_id: &WorkspaceId,
         run_id: RunId,
         wait: Duration,
-    ) -> Result<Option<RunRecord>, EngineError> {
-        let deadline = tokio::time::Instant::now() + wait;
-        let mut watch = self.watch(run_id);
+    ) -> Result<Option<Arc<EndedRun>>, EngineError> {
+        let until = tokio::time::Instant::now() + wait;
+        let watch = self.watch(run_id);
+        match self.find_end(workspace_id, run_id).await? {
+            Found::Ended(ended) => Ok(Some(ended)),
+            Found::GoesOn => self.next_end(workspace_id, watch, until).await,
+            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// Waits for the end of a run of the workspace that had not ended when the
+    /// watch was made.
+    async fn next_end(
+        &self,
+        workspace_id: &WorkspaceId,
+        mut watch: Watch,
+        until: tokio::time::Instant,
+    ) -> Result<Option<Arc<EndedRun>>, EngineError> {
         loop {
-            match runs::find(&self.0.store, workspace_id, run_id).await? {
-                Some(run) if run.state.is_terminal() => return Ok(Some(run)),
-                Some(_) => {}
-                None => return Ok(None),
-            }
-            tokio::select! {
-                () = watch.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(None),
+            let heard = tokio::select! {
+                heard = watch.heard() => heard,
+                () = tokio::time::sleep_until(until) => return Ok(None),
                 () = self.0.stopping.cancelled() => return Ok(None),
+            };
+            match heard {
+                Heard::Ended(ended) => return Ok(Some(ended)),
+                Heard::Unsure => match self.find_end(workspace_id, watch.run_id()).await? {
+                    Found::Ended(ended) => return Ok(Some(ended)),
+                    Found::GoesOn => {}
+                    Found::Nothing => return Ok(None),
+                },
             }
+        }
+    }
+
+    async fn find_end(&self, workspace_id: &WorkspaceId, run_id: RunId) -> Result<Found, EngineError> {
+        match runs::find(&self.0.store, workspace_id, run_id).await? {
+            Some(run) if run.state.is_terminal() => {
+                let history = self.0.read_history(&run).await?;
+                Ok(Found::Ended(Arc::new(EndedRun { run, history })))
+            }
+            Some(_) => Ok(Found::GoesOn),
+            None => Ok(Found::Nothing),
         }
     }
 
@@ -181,7 +221,7 @@ impl Engine {
     ) -> Result<CancelOutcome, EngineError> {
         if self.0.driven.cancel(workspace_id, run_id) {
             let ended = self.wait(workspace_id, run_id, CANCEL_WAIT).await?;
-            match ended.map(|run| run.state) {
+            match ended.map(|ended| ended.run.state) {
                 Some(RunState::Cancelled) => return Ok(CancelOutcome::Cancelled),
                 Some(state) => return Ok(CancelOutcome::Finished(state)),
                 // Its driver is on its way out: whoever has the run next must
@@ -193,7 +233,7 @@ impl Engine {
         let event = Event::Cancelled {}.into_row(0, at);
         let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event };
         let outcome = self.0.store.write(cancel).await?;
-        self.0.watchers.notify(run_id);
+        self.0.watchers.changed(run_id);
         Ok(outcome)
     }
 
@@ -229,6 +269,7 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
     let cancel = driving.as_ref().map(Driving::cancel_token).unwrap_or_default();
     let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
     let events = driver.first_rows(slot.is_some());
+    let watch = core.watchers.watch(id);
     let insert = runs::Insert { run: driver.run().clone(), events };
     match core.store.write_once(once, insert).await? {
         Once::First(_) => {
@@ -236,11 +277,18 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
                 Some((slot, driving)) => queue::spawn(&core, slot, driving, driver.drive_to_end()),
                 None => core.wake_queue(),
             }
-            Ok(Submitted::Started(id))
+            Ok(Submitted::Started(watch))
         }
         Once::Replay(first) => Ok(Submitted::Replay(first)),
         Once::Mismatch => Ok(Submitted::Mismatch),
     }
+}
+
+/// What the store has of a run that somebody waits for.
+enum Found {
+    Ended(Arc<EndedRun>),
+    GoesOn,
+    Nothing,
 }
 
 /// A run's whole journal, in order; empty when the workspace has no such run.

@@ -1,8 +1,8 @@
 //! Durable runs: the journal, the queue, and the worker that drives a run
 //! from its journal to its end.
 //!
-//! The engine asks a [`Program`] what comes next (a pure function of the run
-//! and its journal), performs the answer, appends what came of it to the
+//! The engine asks the run's [`Work`], which a [`Program`] makes, what comes next
+//! (a pure function of the run and its journal), performs the answer, appends what came of it to the
 //! journal, and asks again. A crash anywhere resumes by asking again. The
 //! contract is honest: an accepted run is never lost; each step's result is
 //! recorded exactly once; a repeatable step that was in flight at a crash runs
@@ -25,6 +25,6 @@ mod watch;
 
 pub use engine::{Engine, EngineError, NewRun, Submitted, read_journal};
 pub use journal::{Event, History, Outcome, Step, StepRecord};
-pub use program::{Decision, Ending, Performed, Program};
+pub use program::{Decision, Ending, Performed, Program, Work};
 pub use settings::EngineSettings;
-pub use watch::Watch;
+pub use watch::{EndedRun, Watch};

@@ -36,7 +36,15 @@ pub struct Performed {
 
 pub type Performing = Pin<Box<dyn Future<Output = Result<Performed, RunError>> + Send + 'static>>;
 
+/// What the runs of a hub do.
 pub trait Program: Send + Sync + 'static {
+    /// Reads what the run runs, once for all its steps in this process. What
+    /// cannot be read is work that fails.
+    fn open(&self, run: &RunRecord) -> Box<dyn Work>;
+}
+
+/// What one run does.
+pub trait Work: Send + Sync {
     /// A pure function of its arguments: no clock, no I/O, no memory. Asked
     /// again after a crash, it must give the same steps for the same journal.
     fn decide(&self, run: &RunRecord, history: &History) -> Decision;

@@ -1,5 +1,6 @@
 //! The one door: [`Models`].
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
     pub(crate) usage: UsageSink,
+    pub(crate) toolbox: offline::Toolbox,
 }
 
 /// Who answers a call.
@@ -82,7 +84,14 @@ impl Models {
             .into_iter()
             .map(|provider| Arc::new(Provider::new(provider, http.clone(), clock.clone())))
             .collect();
-        Self(Arc::new(Inner { providers, default_model, clock, ids, usage }))
+        Self(Arc::new(Inner {
+            providers,
+            default_model,
+            clock,
+            ids,
+            usage,
+            toolbox: offline::Toolbox::new(),
+        }))
     }
 
     /// Every model, in the order of the providers in the configuration; the
@@ -143,11 +152,18 @@ impl Models {
     }
 
     /// A whole answer to OpenAI's `POST /chat/completions` body; `stream` in it
-    /// is ignored.
-    pub async fn chat(&self, caller: &Caller, body: Map<String, Value>) -> Result<Completion, ModelError> {
+    /// is ignored. A borrowed body is copied where it must be fitted to a
+    /// provider.
+    pub async fn chat(
+        &self,
+        caller: &Caller,
+        body: Cow<'_, Map<String, Value>>,
+    ) -> Result<Completion, ModelError> {
         match self.0.chat_route(&body).await? {
             Route::Offline => offline::chat(&self.0, caller, &body).await,
-            Route::Provider(provider, model) => chat::ask(&self.0, &provider, &model, caller, body).await,
+            Route::Provider(provider, model) => {
+                chat::ask(&self.0, &provider, &model, caller, body.into_owned()).await
+            }
         }
     }
 

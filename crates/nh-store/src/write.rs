@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::sync::Arc;
 
 use sqlx::{SqlSafeStr, SqlStr};
 
@@ -40,6 +41,23 @@ pub trait Write: Send + Sync + 'static {
             }
             Ok(answers)
         }
+    }
+}
+
+/// A write that its maker keeps, to write it again should the store be down.
+impl<W: Write> Write for Arc<W> {
+    type Output = W::Output;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<W::Output, StoreError> {
+        W::apply(self, tx).await
+    }
+
+    async fn apply_group<'t>(
+        group: &'t [&'t Self],
+        tx: &'t mut Tx,
+    ) -> Result<Vec<Result<W::Output, StoreError>>, StoreError> {
+        let writes: Vec<&W> = group.iter().map(|write| &***write).collect();
+        W::apply_group(&writes, tx).await
     }
 }
 

@@ -1,12 +1,12 @@
 //! Cancel and time-outs.
 
-use nh_engine::{EngineSettings, Submitted};
+use nh_engine::EngineSettings;
 use nh_store::runs::CancelOutcome;
 use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
 use serde_json::json;
 
-use crate::script::{Process, new_workspace};
+use crate::script::{Process, new_workspace, started};
 
 each_engine! {
     async fn cancel_drops_what_is_in_flight(store: TestStore) {
@@ -47,7 +47,7 @@ each_engine! {
         let process = Process::start(&store).await;
         let mut run = process.new_run(json!([["hold"]]));
         run.timeout_ms = Some(300);
-        let Submitted::Started(id) = process.engine.submit(run, None).await.unwrap() else { panic!() };
+        let id = started(process.engine.submit(run, None).await.unwrap());
         process.script.until_begun(1).await;
         let run = process.ended(id).await;
         assert_eq!((run.state, run.error.unwrap().code.as_str()), (RunState::Failed, "timeout"));

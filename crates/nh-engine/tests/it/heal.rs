@@ -1,13 +1,13 @@
 //! Runs that a lost answer, a crash or a long queue left behind.
 
-use nh_engine::{EngineSettings, Event, Submitted};
+use nh_engine::{EngineSettings, Event};
 use nh_store::runs::{self, CancelOutcome, EventRow, RunRecord};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
 use nh_types::{Clock, RunId};
 use serde_json::{Value, json};
 
-use crate::script::Process;
+use crate::script::{Process, started};
 
 /// A row as a commit leaves it whose answer was lost: owned, and known to
 /// nobody.
@@ -78,7 +78,7 @@ each_engine! {
         process.script.until_begun(1).await;
         let mut late = process.new_run(json!([["a"]]));
         late.timeout_ms = Some(1000);
-        let Submitted::Started(late) = process.engine.submit(late, None).await.unwrap() else { panic!() };
+        let late = started(process.engine.submit(late, None).await.unwrap());
         process.clock.advance_ms(1000);
         process.script.release();
         let run = process.ended(late).await;

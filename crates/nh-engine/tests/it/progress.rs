@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use nh_engine::{EngineSettings, Submitted};
+use nh_engine::{EngineSettings, History, Submitted, read_journal};
 use nh_store::{Idempotency, runs};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
 use nh_types::{Clock, PageRequest};
 use serde_json::json;
 
-use crate::script::{Process, new_workspace};
+use crate::script::{Process, new_workspace, started};
 
 each_engine! {
     async fn steps_follow_each_other_and_the_journal_has_them_all(store: TestStore) {
@@ -49,7 +49,7 @@ each_engine! {
         let process = Process::start(&store).await;
         let mut broken = process.new_run(json!([["a"]]));
         broken.target = "broken".to_owned();
-        let Submitted::Started(id) = process.engine.submit(broken, None).await.unwrap() else { panic!() };
+        let id = started(process.engine.submit(broken, None).await.unwrap());
         let run = process.ended(id).await;
         assert_eq!((run.state, run.error.unwrap().code.as_str()), (RunState::Failed, "internal_error"));
 
@@ -105,10 +105,10 @@ each_engine! {
             at: process.clock.now(),
         };
         let submit = |once| process.engine.submit(process.new_run(json!([["a"]])), Some(once));
-        let Submitted::Started(id) = submit(once("x", 1)).await.unwrap() else { panic!() };
-        assert_eq!(submit(once("x", 1)).await.unwrap(), Submitted::Replay(id));
-        assert_eq!(submit(once("x", 2)).await.unwrap(), Submitted::Mismatch);
-        let Submitted::Started(other) = submit(once("y", 1)).await.unwrap() else { panic!() };
+        let id = started(submit(once("x", 1)).await.unwrap());
+        assert!(matches!(submit(once("x", 1)).await.unwrap(), Submitted::Replay(first) if first == id));
+        assert!(matches!(submit(once("x", 2)).await.unwrap(), Submitted::Mismatch));
+        let other = started(submit(once("y", 1)).await.unwrap());
         for id in [id, other] {
             assert_eq!(process.ended(id).await.state, RunState::Success);
         }
@@ -117,6 +117,22 @@ each_engine! {
         ).await.unwrap();
         assert_eq!(listed.items.len(), 2);
         assert_eq!(process.engine.running(), 0);
+        process.stop().await;
+    }
+
+    async fn who_started_a_run_hears_of_its_end_what_the_store_has(store: TestStore) {
+        let process = Process::start(&store).await;
+        for rounds in [json!([["a", "b"], ["c"]]), json!([["a"], ["fail"]]), json!([["panic"]])] {
+            let new = process.new_run(rounds);
+            let Submitted::Started(watch) = process.engine.submit(new, None).await.unwrap() else { panic!() };
+            let (id, wait) = (watch.run_id(), Duration::from_secs(20));
+            let heard = process.engine.wait_for_started(&process.workspace_id, watch, wait).await.unwrap();
+            let heard = heard.expect("the run ends");
+            let stored = runs::find(&process.store, &process.workspace_id, id).await.unwrap().unwrap();
+            assert_eq!(heard.run, stored);
+            let journal = read_journal(&process.store, &process.workspace_id, id).await.unwrap();
+            assert_eq!(heard.history, History::read(&journal).unwrap());
+        }
         process.stop().await;
     }
 

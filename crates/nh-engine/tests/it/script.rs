@@ -7,6 +7,7 @@ use std::time::Duration;
 use nh_engine::program::Performing;
 use nh_engine::{
     Decision, Ending, Engine, EngineSettings, History, NewRun, Outcome, Performed, Program, Step, Submitted,
+    Work,
 };
 use nh_store::runs::{self, RunRecord};
 use nh_store::{Store, workspaces};
@@ -76,6 +77,12 @@ impl Script {
 }
 
 impl Program for Script {
+    fn open(&self, _: &RunRecord) -> Box<dyn Work> {
+        Box::new(self.clone())
+    }
+}
+
+impl Work for Script {
     fn decide(&self, run: &RunRecord, history: &History) -> Decision {
         if run.target == "broken" && !history.steps().is_empty() {
             panic!("this program is broken");
@@ -182,15 +189,12 @@ impl Process {
     }
 
     pub(crate) async fn submit(&self, rounds: Value) -> RunId {
-        match self.engine.submit(self.new_run(rounds), None).await.unwrap() {
-            Submitted::Started(id) => id,
-            other => panic!("{other:?}"),
-        }
+        started(self.engine.submit(self.new_run(rounds), None).await.unwrap())
     }
 
     pub(crate) async fn ended(&self, id: RunId) -> RunRecord {
         let wait = self.engine.wait(&self.workspace_id, id, Duration::from_secs(20)).await;
-        wait.unwrap().expect("the run ends")
+        wait.unwrap().expect("the run ends").run.clone()
     }
 
     pub(crate) async fn journal(&self, id: RunId) -> Vec<String> {
@@ -220,6 +224,14 @@ impl Process {
         self.stop_with_runs_left().await;
         let open = runs::count_unfinished(&self.store, &self.workspace_id).await.unwrap();
         assert_eq!(open, 0, "a run was left over");
+    }
+}
+
+pub(crate) fn started(submitted: Submitted) -> RunId {
+    match submitted {
+        Submitted::Started(watch) => watch.run_id(),
+        Submitted::Replay(id) => panic!("a replay of {id}"),
+        Submitted::Mismatch => panic!("a mismatch"),
     }
 }
 

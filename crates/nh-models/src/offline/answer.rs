@@ -1,5 +1,7 @@
 //! The planner's answers, in words.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::MODEL_ID;
@@ -15,7 +17,7 @@ const MAX_INLINE_CHARS: usize = 240;
 const MAX_TOOLS_NAMED: usize = 12;
 
 /// The answer to a goal, clause by clause, in the goal's own order.
-pub(super) fn write(goal: &str, told: &[(&str, Outcome)], tools: &[Tool]) -> String {
+pub(super) fn write(goal: &str, told: &[(&str, Outcome)], tools: &[Arc<Tool>]) -> String {
     if let Some(answer) = small_talk(goal, told, tools) {
         return answer;
     }
@@ -121,7 +123,7 @@ pub(super) fn error_in(output: &str) -> Option<String> {
     Some(message.trim().to_owned())
 }
 
-fn small_talk(goal: &str, told: &[(&str, Outcome)], tools: &[Tool]) -> Option<String> {
+fn small_talk(goal: &str, told: &[(&str, Outcome)], tools: &[Arc<Tool>]) -> Option<String> {
     const GREETINGS: &[&str] =
         &["hello", "hi", "hey", "hallo", "good morning", "good afternoon", "good evening", "greetings"];
     const ABOUT: &[&str] =
@@ -152,7 +154,7 @@ fn small_talk(goal: &str, told: &[(&str, Outcome)], tools: &[Tool]) -> Option<St
 }
 
 /// What this model is, and what it can do with the tools at hand.
-fn about(tools: &[Tool]) -> String {
+fn about(tools: &[Arc<Tool>]) -> String {
     let own = format!(
         "I am {MODEL_ID}, the hub's built-in planner. I am not a language model: I pick tools by the words of a goal \
          and report what they return"

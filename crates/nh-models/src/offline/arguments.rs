@@ -15,8 +15,8 @@ const MAX_DEPTH: usize = 4;
 /// Arguments for `tool` out of `clause`. `source` is what an earlier call
 /// brought, for a clause that refers to it. The error is what to tell the user.
 pub(super) fn fill(tool: &Tool, clause: &str, source: Option<&str>) -> Result<Map<String, Value>, String> {
-    let validator = values::validator(&tool.schema)
-        .ok_or_else(|| format!("the schema of `{}` cannot be read", tool.name))?;
+    let validator =
+        tool.validator().ok_or_else(|| format!("the schema of `{}` cannot be read", tool.name))?;
     let filler = Filler { tool, clause, source };
     let mut taken = Taken::default();
     let (arguments, missing) = filler.object(&tool.schema, &mut taken, 0);

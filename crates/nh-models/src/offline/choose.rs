@@ -1,5 +1,7 @@
 //! Which tool a clause asks for.
 
+use std::sync::Arc;
+
 use super::clauses::{begins_like_clause, refers_back};
 use super::toolbox::{Role, Tool, affinities};
 use super::words::{self, is_question_word, stems};
@@ -95,7 +97,7 @@ fn asks_time(text: &str) -> bool {
     (says || lower.contains("what day")) && !is_other.iter().any(|phrase| lower.contains(phrase))
 }
 
-pub(super) fn choose(text: &str, inherited: Option<usize>, tools: &[Tool]) -> Choice {
+pub(super) fn choose(text: &str, inherited: Option<usize>, tools: &[Arc<Tool>]) -> Choice {
     if let Some(tool) = inherited {
         return Choice::Call { tool, is_certain: true };
     }
@@ -171,7 +173,7 @@ fn is_calculation(signs: &Signs, text: &str) -> bool {
 }
 
 /// A question that no tool is made for can still be searched for.
-fn last_resort(text: &str, signs: &Signs, tools: &[Tool]) -> Choice {
+fn last_resort(text: &str, signs: &Signs, tools: &[Arc<Tool>]) -> Choice {
     let first = words::words(words::without_politeness(text)).first().map(|word| word.text.to_lowercase());
     let is_question = text.trim_end().ends_with('?') || first.as_deref().is_some_and(is_question_word);
     let is_about_something = !signs.stems.is_empty() && !signs.refers_back;

@@ -1,5 +1,7 @@
 //! Cuts a goal into clauses: the pieces that each ask for one thing.
 
+use std::sync::Arc;
+
 use super::choose::{Choice, choose};
 use super::places;
 use super::spans::{is_masked, masks};
@@ -47,7 +49,7 @@ const CONNECTORS: &[&str] = &[
     " & ",
 ];
 
-pub(super) fn split(goal: &str, tools: &[Tool]) -> Vec<Clause> {
+pub(super) fn split(goal: &str, tools: &[Arc<Tool>]) -> Vec<Clause> {
     let mut clauses: Vec<Clause> = Vec::new();
     let mut cuts_left = MAX_CUTS;
     for sentence in sentences(goal) {
@@ -85,7 +87,7 @@ pub(super) fn split(goal: &str, tools: &[Tool]) -> Vec<Clause> {
 }
 
 /// "Fetch http://… . Tell me what it says." is one thing asked for.
-fn merge_remarks(clauses: Vec<Clause>, tools: &[Tool]) -> Vec<Clause> {
+fn merge_remarks(clauses: Vec<Clause>, tools: &[Arc<Tool>]) -> Vec<Clause> {
     let mut merged: Vec<Clause> = Vec::new();
     for clause in clauses {
         if let Some(before) = merged.last_mut()
@@ -171,7 +173,7 @@ enum Join {
     Stands(Option<usize>),
 }
 
-fn join(current: &Clause, piece: &str, tools: &[Tool]) -> Join {
+fn join(current: &Clause, piece: &str, tools: &[Arc<Tool>]) -> Join {
     let before = choose(&current.text, current.inherited, tools).call();
     let own = choose(piece, None, tools);
     if let Choice::Call { is_certain: true, .. } = own {

@@ -1,10 +1,11 @@
 //! What the planner needs to know of a chat request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::toolbox::Tool;
+use super::toolbox::{Tool, Toolbox};
 use crate::ModelError;
 
 /// More text than this is not read.
@@ -29,7 +30,7 @@ pub(super) struct Done {
 /// A chat request, read.
 pub(super) struct Conversation {
     pub(super) goal: String,
-    pub(super) tools: Vec<Tool>,
+    pub(super) tools: Vec<Arc<Tool>>,
     pub(super) done: Vec<Done>,
     /// `parallel_tool_calls` is not false.
     pub(super) may_call_several: bool,
@@ -37,7 +38,7 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn read(body: &Map<String, Value>) -> Result<Self, ModelError> {
+    pub(super) fn read(body: &Map<String, Value>, toolbox: &Toolbox) -> Result<Self, ModelError> {
         let messages = body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let asked =
             messages.iter().rposition(|message| message.get("role").is_some_and(|role| role == "user"));
@@ -45,7 +46,7 @@ impl Conversation {
         let since = asked.map_or(messages, |at| &messages[at + 1..]);
         Ok(Self {
             goal: goal.chars().take(MAX_GOAL_CHARS).collect(),
-            tools: tools(body)?,
+            tools: tools(body, toolbox)?,
             done: calls(since),
             may_call_several: body.get("parallel_tool_calls") != Some(&Value::Bool(false)),
             wants_json: wants_json(body)?,
@@ -54,18 +55,21 @@ impl Conversation {
 }
 
 /// The tools that may be called: `tool_choice` can forbid all or name one.
-fn tools(body: &Map<String, Value>) -> Result<Vec<Tool>, ModelError> {
+fn tools(body: &Map<String, Value>, toolbox: &Toolbox) -> Result<Vec<Arc<Tool>>, ModelError> {
     let offered = body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    check_sizes(offered)?;
-    let tools = || offered.iter().filter_map(Tool::read).take(MAX_TOOLS);
+    let mut tools = Vec::new();
+    for (index, offer) in offered.iter().enumerate() {
+        tools.extend(read(index, offer, toolbox)?);
+    }
     match body.get("tool_choice") {
         Some(Value::String(word)) if word == "none" => Ok(Vec::new()),
         Some(Value::Object(choice)) => {
             let Some(name) = choice.get("function").and_then(|function| function.get("name")?.as_str())
             else {
-                return Ok(tools().collect());
+                return Ok(within_bound(tools));
             };
-            let chosen: Vec<Tool> = tools().filter(|tool| tool.name == name).collect();
+            let mut chosen = within_bound(tools);
+            chosen.retain(|tool| tool.name == name);
             if chosen.is_empty() {
                 return Err(ModelError::Invalid {
                     message: format!("`tool_choice` names `{name}`, which is not among `tools`"),
@@ -74,8 +78,27 @@ fn tools(body: &Map<String, Value>) -> Result<Vec<Tool>, ModelError> {
             }
             Ok(chosen)
         }
-        _ => Ok(tools().collect()),
+        _ => Ok(within_bound(tools)),
     }
+}
+
+fn within_bound(mut tools: Vec<Arc<Tool>>) -> Vec<Arc<Tool>> {
+    tools.truncate(MAX_TOOLS);
+    tools
+}
+
+/// None when the offer is no function.
+fn read(index: usize, offer: &Value, toolbox: &Toolbox) -> Result<Option<Arc<Tool>>, ModelError> {
+    let json = offer.to_string();
+    if let Some(known) = toolbox.find(&json) {
+        return Ok(Some(known));
+    }
+    check_size(index, offer)?;
+    let tool = Tool::read(offer).map(Arc::new);
+    if let Some(tool) = &tool {
+        toolbox.keep(json, tool);
+    }
+    Ok(tool)
 }
 
 fn wants_json(body: &Map<String, Value>) -> Result<bool, ModelError> {
@@ -114,26 +137,23 @@ fn calls(messages: &[Value]) -> Vec<Done> {
     done
 }
 
-fn check_sizes(offered: &[Value]) -> Result<(), ModelError> {
-    for (index, tool) in offered.iter().enumerate() {
-        let Some(schema) = tool.get("function").and_then(|function| function.get("parameters")) else {
-            continue;
-        };
-        let text = schema.to_string();
-        let references: usize = REFERENCES.iter().map(|keyword| text.matches(keyword).count()).sum();
-        let fault = match (text.len(), references) {
-            (bytes, _) if bytes > MAX_SCHEMA_BYTES => {
-                format!("has {bytes} bytes as JSON; `{}` reads at most {MAX_SCHEMA_BYTES}", super::MODEL_ID)
-            }
-            (_, many) if many > MAX_REFERENCES => {
-                format!("holds {many} references; `{}` follows at most {MAX_REFERENCES}", super::MODEL_ID)
-            }
-            _ => continue,
-        };
-        let param = format!("tools[{index}].function.parameters");
-        return Err(ModelError::Invalid { message: format!("`{param}` {fault}"), param });
-    }
-    Ok(())
+fn check_size(index: usize, offer: &Value) -> Result<(), ModelError> {
+    let Some(schema) = offer.get("function").and_then(|function| function.get("parameters")) else {
+        return Ok(());
+    };
+    let text = schema.to_string();
+    let references: usize = REFERENCES.iter().map(|keyword| text.matches(keyword).count()).sum();
+    let fault = match (text.len(), references) {
+        (bytes, _) if bytes > MAX_SCHEMA_BYTES => {
+            format!("has {bytes} bytes as JSON; `{}` reads at most {MAX_SCHEMA_BYTES}", super::MODEL_ID)
+        }
+        (_, many) if many > MAX_REFERENCES => {
+            format!("holds {many} references; `{}` follows at most {MAX_REFERENCES}", super::MODEL_ID)
+        }
+        _ => return Ok(()),
+    };
+    let param = format!("tools[{index}].function.parameters");
+    Err(ModelError::Invalid { message: format!("`{param}` {fault}"), param })
 }
 
 /// A message's content, a text or a list of parts.

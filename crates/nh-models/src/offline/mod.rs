@@ -6,7 +6,8 @@
 //! [`clauses`] (the goal cut into pieces), [`choose`] (a tool for each piece),
 //! [`arguments`] (filled from the words, valid under the tool's schema),
 //! [`plan`] (what to call next) and [`answer`] (the outputs in words). The same
-//! request always gets the same reply; nothing is kept between requests.
+//! request always gets the same reply; of a request nothing is kept but its
+//! tools, read.
 
 mod answer;
 mod arguments;
@@ -25,6 +26,7 @@ mod words;
 use nh_types::model::ModelView;
 
 pub(crate) use speak::{chat, chat_stream};
+pub(crate) use toolbox::Toolbox;
 
 /// The id of the built-in model.
 pub const MODEL_ID: &str = "neuralhub/offline";

@@ -1,5 +1,7 @@
 //! From a goal and the calls made so far to what comes next.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::answer;
@@ -74,7 +76,7 @@ pub(super) fn reply(talk: &Conversation) -> Reply {
 }
 
 /// The steps of a goal, the same at every turn.
-fn plan(goal: &str, tools: &[Tool]) -> Vec<Step> {
+fn plan(goal: &str, tools: &[Arc<Tool>]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for clause in clauses::split(goal, tools) {
         let step = step(&clause, tools, &steps);
@@ -89,7 +91,7 @@ fn plan(goal: &str, tools: &[Tool]) -> Vec<Step> {
     steps
 }
 
-fn step(clause: &clauses::Clause, tools: &[Tool], before: &[Step]) -> Step {
+fn step(clause: &clauses::Clause, tools: &[Arc<Tool>], before: &[Step]) -> Step {
     let text = clause.text.clone();
     match choose(&clause.text, clause.inherited, tools) {
         Choice::Call { tool, .. } => {

@@ -24,7 +24,7 @@ pub(crate) async fn chat(
     caller: &Caller,
     body: &Map<String, Value>,
 ) -> Result<Completion, ModelError> {
-    let message = message(body, &hub.ids)?;
+    let message = message(hub, body)?;
     let usage = account(hub, caller, body, &message).await?;
     let has_calls = message.contains_key("tool_calls");
     let body = json!({
@@ -46,7 +46,7 @@ pub(crate) async fn chat_stream(
     caller: &Caller,
     body: &Map<String, Value>,
 ) -> Result<ChatStream, ModelError> {
-    let message = message(body, &hub.ids)?;
+    let message = message(hub, body)?;
     let usage = account(hub, caller, body, &message).await?;
     let has_calls = message.contains_key("tool_calls");
     let header = json!({
@@ -74,8 +74,8 @@ pub(crate) async fn chat_stream(
 }
 
 /// The assistant's message.
-fn message(body: &Map<String, Value>, ids: &SharedIds) -> Result<Map<String, Value>, ModelError> {
-    let talk = Conversation::read(body)?;
+fn message(hub: &Inner, body: &Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
+    let talk = Conversation::read(body, &hub.toolbox)?;
     let mut message = Map::from_iter([("role".to_owned(), Value::from("assistant"))]);
     match reply(&talk) {
         Reply::Text(text) => {
@@ -84,7 +84,7 @@ fn message(body: &Map<String, Value>, ids: &SharedIds) -> Result<Map<String, Val
         }
         Reply::Calls(calls) => {
             message.insert("content".to_owned(), Value::Null);
-            let calls: Vec<Value> = calls.into_iter().map(|call| call_object(call, ids)).collect();
+            let calls: Vec<Value> = calls.into_iter().map(|call| call_object(call, &hub.ids)).collect();
             message.insert("tool_calls".to_owned(), Value::Array(calls));
         }
     }

@@ -2,9 +2,13 @@
 //! they are for.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
+use jsonschema::Validator;
+use moka::sync::Cache;
 use serde_json::{Map, Value};
 
+use super::values;
 use super::words::{identifier_words, kindred, stem, stems};
 
 /// What a property wants, as far as its words tell.
@@ -30,6 +34,32 @@ pub(super) struct Tool {
     property_stems: Vec<String>,
     roles: BTreeMap<String, Role>,
     required: Vec<String>,
+    /// Of the schema, once it was asked for; None when there can be none.
+    validator: OnceLock<Option<Arc<Validator>>>,
+    has_patterns: bool,
+}
+
+/// The tools of recent requests, by their JSON: an agent offers the same ones
+/// at every turn, and reading them is most of the work of a turn.
+pub(crate) struct Toolbox(Cache<String, Arc<Tool>>);
+
+/// Of all kept tools as JSON. Read, they take about twenty times as much.
+const MAX_KEPT_BYTES: u64 = 512 * 1024;
+
+impl Toolbox {
+    pub(crate) fn new() -> Self {
+        let weigh = |json: &String, _: &Arc<Tool>| u32::try_from(json.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(weigh).max_capacity(MAX_KEPT_BYTES).build())
+    }
+
+    /// The tool that `offer` describes, if it was read before.
+    pub(super) fn find(&self, json: &str) -> Option<Arc<Tool>> {
+        self.0.get(json)
+    }
+
+    pub(super) fn keep(&self, json: String, tool: &Arc<Tool>) {
+        self.0.insert(json, tool.clone());
+    }
 }
 
 /// A schema within this many levels is looked at.
@@ -67,9 +97,18 @@ impl Tool {
             property_stems,
             roles,
             required,
+            validator: OnceLock::new(),
+            has_patterns: schema.to_string().contains("\"pattern"),
             name,
             schema,
         })
+    }
+
+    /// None when the schema cannot be read.
+    pub(super) fn validator(&self) -> Option<Arc<Validator>> {
+        let compile = || values::validator(&self.schema).map(Arc::new);
+        // A short pattern can be compiled to many megabytes: too much to keep.
+        if self.has_patterns { compile() } else { self.validator.get_or_init(compile).clone() }
     }
 
     pub(super) fn has(&self, role: Role) -> bool {
@@ -97,8 +136,7 @@ impl Tool {
         if holds(&self.name_stems, stem) {
             return 3.0;
         }
-        let akin = kindred(stem);
-        if akin.iter().any(|other| holds(&self.name_stems, other)) {
+        if kindred(stem).any(|other| holds(&self.name_stems, other)) {
             return 1.8;
         }
         if holds(&self.description_stems, stem) {
@@ -107,13 +145,13 @@ impl Tool {
         if holds(&self.property_stems, stem) {
             return 0.6;
         }
-        if akin.iter().any(|other| holds(&self.description_stems, other)) { 0.5 } else { 0.0 }
+        if kindred(stem).any(|other| holds(&self.description_stems, other)) { 0.5 } else { 0.0 }
     }
 }
 
 /// How much the words of a clause speak for each tool. A word that speaks for
 /// many tools says little about which.
-pub(super) fn affinities(clause: &[String], tools: &[Tool]) -> Vec<f64> {
+pub(super) fn affinities(clause: &[String], tools: &[Arc<Tool>]) -> Vec<f64> {
     let mut sums = vec![0.0; tools.len()];
     let mut seen: Vec<&String> = Vec::new();
     for stem in clause {

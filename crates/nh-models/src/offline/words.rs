@@ -1,5 +1,7 @@
 //! Words of a text: cut, stemmed, and freed of those that say nothing.
 
+use std::sync::LazyLock;
+
 /// A word and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word<'a> {
@@ -87,19 +89,20 @@ pub(super) fn stem(word: &str) -> String {
     }
 }
 
+/// In the order of their bytes.
 const STOP_WORDS: &[&str] = &[
     "a", "about", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by",
     "can", "could", "did", "do", "does", "for", "from", "give", "given", "had", "has", "have", "how", "i",
-    "if", "in", "into", "is", "it", "its", "itself", "just", "know", "let", "like", "many", "may", "me",
-    "much", "must", "my", "need", "new", "no", "not", "of", "on", "one", "only", "or", "our", "out",
-    "please", "says", "say", "shall", "she", "should", "so", "some", "such", "tell", "than", "that", "the",
-    "their", "them", "then", "there", "these", "they", "this", "those", "to", "tool", "up", "us", "use",
-    "used", "using", "want", "was", "we", "were", "what", "when", "where", "which", "who", "whose", "why",
-    "will", "with", "would", "you", "your", "what's", "whats", "it's", "i'd",
+    "i'd", "if", "in", "into", "is", "it", "it's", "its", "itself", "just", "know", "let", "like", "many",
+    "may", "me", "much", "must", "my", "need", "new", "no", "not", "of", "on", "one", "only", "or", "our",
+    "out", "please", "say", "says", "shall", "she", "should", "so", "some", "such", "tell", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "tool", "up", "us",
+    "use", "used", "using", "want", "was", "we", "were", "what", "what's", "whats", "when", "where", "which",
+    "who", "whose", "why", "will", "with", "would", "you", "your",
 ];
 
 pub(super) fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.binary_search(&word).is_ok() || STOP_WORDS.contains(&word)
+    STOP_WORDS.binary_search(&word).is_ok()
 }
 
 /// Words that people use for one another when they ask for something.
@@ -137,14 +140,18 @@ const KINDRED: &[&[&str]] = &[
     &["run", "execute", "code", "python", "script"],
 ];
 
+/// Their stems.
+static KINDRED_STEMS: LazyLock<Vec<Vec<String>>> =
+    LazyLock::new(|| KINDRED.iter().map(|group| group.iter().map(|word| stem(word)).collect()).collect());
+
 /// The stems of the words akin to one with this stem, without itself.
-pub(super) fn kindred(of: &str) -> Vec<String> {
-    KINDRED
+pub(super) fn kindred(of: &str) -> impl Iterator<Item = &'static str> {
+    KINDRED_STEMS
         .iter()
-        .filter(|group| group.iter().any(|word| stem(word) == of))
-        .flat_map(|group| group.iter().map(|word| stem(word)))
-        .filter(|other| other != of)
-        .collect()
+        .filter(move |group| group.iter().any(|stem| stem == of))
+        .flatten()
+        .map(String::as_str)
+        .filter(move |other| *other != of)
 }
 
 const QUESTION_WORDS: &[&str] = &[
@@ -281,6 +288,12 @@ mod tests {
         assert_eq!(stem("searches"), stem("searching"));
         assert_eq!(stem("pages"), stem("page"));
         assert_ne!(stem("news"), stem("new"));
+    }
+
+    #[test]
+    fn stop_words_are_found_by_their_order() {
+        assert!(STOP_WORDS.is_sorted());
+        assert!(is_stop_word("the") && is_stop_word("i'd") && !is_stop_word("calculate"));
     }
 
     #[test]

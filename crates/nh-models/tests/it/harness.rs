@@ -1,5 +1,6 @@
 //! A `Models` on fixed time and ids, and short ways to ask it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -46,7 +47,7 @@ pub(crate) fn object(value: Value) -> Map<String, Value> {
 
 impl Hub {
     pub(crate) async fn chat(&self, body: Value) -> Result<Value, ModelError> {
-        let completion = self.models.chat(&caller(), object(body)).await?;
+        let completion = self.models.chat(&caller(), Cow::Owned(object(body))).await?;
         Ok(Value::Object(completion.body))
     }
 

@@ -1,5 +1,6 @@
 //! Every call's tokens and money reach the ledger, once.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::TryFutureExt;
@@ -120,7 +121,7 @@ async fn refused_calls_cost_nothing_and_abandoned_ones_what_they_used() {
     }
     upstream.reply(Reply::Silent);
     let models = hub.models.clone();
-    let mut call = Box::pin(async move { models.chat(&caller(), object(hello("priced"))).await });
+    let mut call = Box::pin(async move { models.chat(&caller(), Cow::Owned(object(hello("priced")))).await });
     // Until the provider has it.
     while upstream.calls().len() < 4 {
         assert!(futures_util::poll!(&mut call).is_pending());
@@ -145,9 +146,9 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
         ids: Arc::new(SeededIds::new(1)),
         usage,
     });
-    models.chat(&caller(), object(hello("priced"))).await.expect("an answer");
+    models.chat(&caller(), Cow::Owned(object(hello("priced")))).await.expect("an answer");
     drop(writer);
-    let error = models.chat(&caller(), object(hello("priced"))).await.expect_err("an error");
+    let error = models.chat(&caller(), Cow::Owned(object(hello("priced")))).await.expect_err("an error");
     assert_eq!(error, ModelError::Overloaded);
     assert_eq!(upstream.calls().len(), 1);
 }
@@ -169,8 +170,8 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     });
     let account = caller();
     // More at once than the ledger has places: they wait, none is lost.
-    let calls =
-        (0..200).map(|_| models.chat(&account, object(hello("priced"))).map_ok(|answer| answer.usage));
+    let calls = (0..200)
+        .map(|_| models.chat(&account, Cow::Owned(object(hello("priced")))).map_ok(|answer| answer.usage));
     let used = futures_util::future::try_join_all(calls).await.expect("answers");
     usage.flush().await;
     let totals = nh_store::usage::totals(store.store(), &caller().workspace_id, Timestamp::default())

@@ -1,6 +1,7 @@
 //! `/v1/chat/completions` and `/v1/embeddings`: the hot path. A request costs
 //! no database statement here: the key is cached, usage is written in batches.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ pub(crate) async fn complete(
 ) -> Answer<Response> {
     let caller = caller(&auth);
     if !wants_stream(&body)? {
-        return Ok(axum::Json(app.hub.models.chat(&caller, body).await?.body).into_response());
+        return Ok(axum::Json(app.hub.models.chat(&caller, Cow::Owned(body)).await?.body).into_response());
     }
     let frames = app.hub.models.chat_stream(&caller, body).await?;
     Ok(event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>))))

@@ -43,15 +43,21 @@ pub(crate) async fn start(
     // take the first one's place.
     let keyed_wait = once.as_ref().filter(|_| wait.is_some()).map(|once| app.sync_waits.begin(once));
     let is_beside_the_first = matches!(keyed_wait, Some(None));
-    let run_id = match app.hub.start_run(&caller(&auth), body, once).await? {
-        Submitted::Started(id) | Submitted::Replay(id) => id,
+    let submitted = app.hub.start_run(&caller(&auth), body, once).await?;
+    let run_id = match &submitted {
+        Submitted::Started(watch) => watch.run_id(),
+        Submitted::Replay(id) => *id,
         Submitted::Mismatch => return Err(mismatch().into()),
     };
     if let Some(seconds) = wait {
         // A repeat learns the end, but is not kept waiting beside the first.
         let seconds = if is_beside_the_first { 0 } else { seconds };
         let time = Duration::from_secs(seconds.unsigned_abs());
-        match app.hub.wait_for_run(&auth.workspace_id, run_id, time).await {
+        let waited = match submitted {
+            Submitted::Started(watch) => app.hub.wait_for_started(&auth.workspace_id, watch, time).await,
+            _ => app.hub.wait_for_run(&auth.workspace_id, run_id, time).await,
+        };
+        match waited {
             Ok(Some(run)) => return Ok(axum::Json(run).into_response()),
             Ok(None) if is_beside_the_first => return Err(in_flight().into()),
             Ok(None) => {}
