@@ -1,12 +1,13 @@
-use std::sync::Arc;
-use std::thread;
+use std::panic::catch_unwind;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use fend_core::{Context, Interrupt};
 use futures_util::future::BoxFuture;
 use nh_types::Scope;
 use serde_json::json;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 
@@ -19,7 +20,7 @@ const TIMEOUT_MS: u64 = 5_000;
 /// longest expression it was measured to need 16 MB in a debug build. Only
 /// what is touched is ever allocated.
 const STACK_BYTES: usize = 64 << 20;
-const MAX_CONCURRENT: usize = 4;
+const THREADS: usize = 4;
 
 /// Exact arithmetic with units, by fend.
 ///
@@ -28,12 +29,16 @@ const MAX_CONCURRENT: usize = 4;
 /// and none of them is arithmetic.
 pub(super) struct Calculate {
     spec: ToolSpec,
-    slots: Arc<Semaphore>,
+    /// Made at the first call.
+    threads: OnceLock<mpsc::Sender<Job>>,
 }
+
+/// An expression, and where its result goes.
+type Job = (String, oneshot::Sender<Result<String, ToolError>>);
 
 impl Calculate {
     pub(super) fn new() -> Self {
-        Self { spec: spec(), slots: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
+        Self { spec: spec(), threads: OnceLock::new() }
     }
 }
 
@@ -63,21 +68,41 @@ impl Tool for Calculate {
 impl Calculate {
     async fn evaluate(&self, expression: String) -> Result<String, ToolError> {
         let failed = |message: String| ToolError::new("calculation_failed", message);
-        let slot =
-            Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(error.to_string()))?;
-        let (sender, receiver) = oneshot::channel();
-        let work = move || {
-            // Nobody may be waiting any more.
-            let _ = sender.send(evaluate(&expression));
-            drop(slot);
+        let jobs = match self.threads.get() {
+            Some(jobs) => jobs,
+            None => {
+                let jobs =
+                    threads().map_err(|error| failed(format!("no thread to calculate on: {error}")))?;
+                self.threads.get_or_init(|| jobs)
+            }
         };
-        thread::Builder::new()
-            .name("calculate".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(work)
-            .map_err(|error| failed(format!("no thread to calculate on: {error}")))?;
+        let (sender, receiver) = oneshot::channel();
+        // If no thread took it, the receiver says so.
+        let _ = jobs.send((expression, sender));
         receiver.await.map_err(|_| failed("the calculation broke off".to_owned()))?
     }
+}
+
+/// Threads that live until the sender is dropped.
+fn threads() -> io::Result<mpsc::Sender<Job>> {
+    let (jobs, queued) = mpsc::channel::<Job>();
+    let queued = Arc::new(Mutex::new(queued));
+    for _ in 0..THREADS {
+        let queued = queued.clone();
+        let next = move || queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let work = move || {
+            while let Ok((expression, answer)) = next() {
+                // Nobody may be waiting any more, and a panic is one job's own.
+                if !answer.is_closed()
+                    && let Ok(result) = catch_unwind(|| evaluate(&expression))
+                {
+                    let _ = answer.send(result);
+                }
+            }
+        };
+        thread::Builder::new().name("calculate".to_owned()).stack_size(STACK_BYTES).spawn(work)?;
+    }
+    Ok(jobs)
 }
 
 struct Deadline(Instant);
