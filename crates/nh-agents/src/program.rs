@@ -10,7 +10,7 @@ use nh_store::runs::RunRecord;
 use nh_types::SharedClock;
 use nh_types::model::Usage;
 use nh_types::run::RunError;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::definition::{Definition, PinnedAgent, PinnedTool};
@@ -123,17 +123,13 @@ impl RunProgram {
             run_id: Some(run.id),
         };
         Box::pin(async move {
-            let completion = complete(&models, &caller, body).await.map_err(model_error)?;
-            let choice = completion.body.get("choices").and_then(|choices| choices.get(0));
+            let mut completion = complete(&models, &caller, body).await.map_err(model_error)?;
+            let choice = completion.body.get_mut("choices").and_then(|choices| choices.get_mut(0));
             let choice =
                 choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
-            Ok(Performed {
-                output: json!({
-                    "message": without_nulls(&choice["message"]),
-                    "finish_reason": choice["finish_reason"],
-                }),
-                usage: completion.usage,
-            })
+            let message = without_nulls(choice["message"].take());
+            let output = [("message", message), ("finish_reason", choice["finish_reason"].take())];
+            Ok(Performed { output: Value::from_iter(output), usage: completion.usage })
         })
     }
 
@@ -174,7 +170,8 @@ impl RunProgram {
                 clock: clock.as_ref(),
             };
             let output = tools.call(&step.name, call).await.map_err(tool_error)?;
-            Ok(Performed { output: json!({"text": output.text, "value": output.value}), usage: Usage::NONE })
+            let output = Value::from_iter([("text", Value::from(output.text)), ("value", output.value)]);
+            Ok(Performed { output, usage: Usage::NONE })
         })
     }
 }
@@ -206,16 +203,11 @@ async fn complete(
 
 /// The message to send back on the next turn: some providers refuse fields
 /// that they sent as null.
-fn without_nulls(message: &Value) -> Value {
-    match message {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(name, value)| !value.is_null() || *name == "content")
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect::<Map<_, _>>()
-            .into(),
-        other => other.clone(),
+fn without_nulls(mut message: Value) -> Value {
+    if let Value::Object(fields) = &mut message {
+        fields.retain(|name, value| !value.is_null() || name == "content");
     }
+    message
 }
 
 fn model_error(error: ModelError) -> RunError {

@@ -173,7 +173,7 @@ async fn pin_agent(
     target: &str,
 ) -> Result<PinnedAgent, HubError> {
     let found = match target.parse::<AgentId>() {
-        Ok(id) => agents::find(store, &caller.workspace_id, &id).await?,
+        Ok(id) => agents::current(store, &caller.workspace_id, &id).await?,
         Err(_) => None,
     };
     let Some(record) = found else {
@@ -189,9 +189,9 @@ async fn pin_agent(
     Ok(PinnedAgent {
         tools: offered.filter(|name| every || wanted.contains(name)).collect(),
         model_id: record.definition.model_id.clone().unwrap_or(default_model),
-        id: record.id,
+        id: record.id.clone(),
         version: record.version,
-        agent: record.definition,
+        agent: record.definition.clone(),
     })
 }
 

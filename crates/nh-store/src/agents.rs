@@ -1,5 +1,9 @@
 //! Agents and their versions.
 
+mod known;
+
+use std::sync::Arc;
+
 use nh_types::agent::AgentDefinition;
 use nh_types::{AgentId, Page, PageRequest, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -8,6 +12,8 @@ use crate::columns::Columns;
 use crate::cursor::Cursor;
 use crate::sql::{Row, args, to_json};
 use crate::{Store, StoreError, Tx, Write};
+
+pub(crate) use known::KnownAgents;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentRecord {
@@ -48,6 +54,23 @@ pub async fn find(
             record,
         )
         .await
+}
+
+/// The same, out of memory where that is as good.
+pub async fn current(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    id: &AgentId,
+) -> Result<Option<Arc<AgentRecord>>, StoreError> {
+    let seen = match store.known_agents().find(workspace_id, id) {
+        Ok(agent) => return Ok(Some(agent)),
+        Err(seen) => seen,
+    };
+    let found = find(store, workspace_id, id).await?.map(Arc::new);
+    if let Some(agent) = &found {
+        store.known_agents().keep(&seen, agent);
+    }
+    Ok(found)
 }
 
 /// A version of the agent, of a deleted one too. Its `updated_at` is when that
@@ -104,6 +127,7 @@ impl Write for Create {
     type Output = AgentRecord;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<AgentRecord, StoreError> {
+        tx.changes_agents();
         let definition = to_json(&self.definition)?;
         let made = tx
             .returning(
@@ -165,6 +189,7 @@ impl Write for Change {
     type Output = Option<AgentRecord>;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Option<AgentRecord>, StoreError> {
+        tx.changes_agents();
         let definition = to_json(&self.definition)?;
         let version = self.from_version.saturating_add(1);
         let changed = tx
@@ -222,6 +247,7 @@ impl Write for Delete {
     type Output = bool;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
+        tx.changes_agents();
         let deleted = tx
             .execute(
                 "update agents set deleted_at = $1 where workspace_id = $2 and id = $3 and deleted_at is null",

@@ -119,9 +119,10 @@ impl Target {
         let options = sqlite(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            // 16 MB at most, and a log of 16 MB before it is written back:
-            // fewer, larger write-backs while thousands of commits go by.
-            .pragma("cache_size", "-16384")
+            // A log of 16 MB before it is written back: fewer, larger
+            // write-backs while thousands of commits go by. A commit walks the
+            // whole cache, so it is small: 4 MB at most.
+            .pragma("cache_size", "-4096")
             .pragma("wal_autocheckpoint", "4096")
             .pragma("journal_size_limit", "67108864");
         connect_sqlite(&options).await.map_err(|error| match is_shutdown_or_busy(&error) {

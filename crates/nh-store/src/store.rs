@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agents::KnownAgents;
 use crate::connect::Target;
 use crate::idempotency::WriteOnce;
 use crate::sql::{Arg, Readers, Row, args};
@@ -31,6 +32,7 @@ pub struct Store {
 
 struct Inner {
     readers: Readers,
+    known_agents: Arc<KnownAgents>,
     queue: mpsc::Sender<Box<dyn Job>>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -54,10 +56,11 @@ impl Store {
         let readers = target.readers();
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let writer = Writer::new(target, tx);
+        let known_agents = Arc::new(KnownAgents::new(readers.engine()));
+        let writer = Writer::new(target, tx, known_agents.clone());
         tasks.spawn(writer.run(queued, closing.clone(), readers.clone()));
         tasks.close();
-        Ok(Self { inner: Arc::new(Inner { readers, queue, closing, tasks }) })
+        Ok(Self { inner: Arc::new(Inner { readers, known_agents, queue, closing, tasks }) })
     }
 
     pub fn engine(&self) -> EngineKind {
@@ -106,6 +109,10 @@ impl Store {
     pub async fn close(&self) {
         self.inner.closing.cancel();
         self.inner.tasks.wait().await;
+    }
+
+    pub(crate) fn known_agents(&self) -> &KnownAgents {
+        &self.inner.known_agents
     }
 
     pub(crate) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {

@@ -71,15 +71,27 @@ pub struct Tx {
     changes: u64,
     /// A statement failed: nothing of this transaction may be committed.
     failed: bool,
+    /// What is known of agents is old once this transaction is over.
+    changes_agents: bool,
 }
 
 impl Tx {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { texts: Texts::new(connection.engine()), connection, changes: 0, failed: false }
+        let texts = Texts::new(connection.engine());
+        Self { connection, texts, changes: 0, failed: false, changes_agents: false }
     }
 
     pub(crate) fn engine(&self) -> EngineKind {
         self.connection.engine()
+    }
+
+    /// Has the agents in memory forgotten when the transaction is over.
+    pub(crate) fn changes_agents(&mut self) {
+        self.changes_agents = true;
+    }
+
+    pub(crate) fn take_changes_agents(&mut self) -> bool {
+        std::mem::take(&mut self.changes_agents)
     }
 
     /// Whether a statement failed, so that nothing of this may be committed.

@@ -9,6 +9,7 @@
 use std::any::{Any, TypeId};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nh_types::crash;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::agents::KnownAgents;
 use crate::connect::Target;
 use crate::sql::Readers;
 use crate::{StoreError, Tx, Write};
@@ -113,11 +115,12 @@ enum Stop {
 pub(crate) struct Writer {
     target: Target,
     tx: Option<Tx>,
+    known_agents: Arc<KnownAgents>,
 }
 
 impl Writer {
-    pub(crate) fn new(target: Target, tx: Tx) -> Self {
-        Self { target, tx: Some(tx) }
+    pub(crate) fn new(target: Target, tx: Tx, known_agents: Arc<KnownAgents>) -> Self {
+        Self { target, tx: Some(tx), known_agents }
     }
 
     /// Serves the queue until it is closed and drained, then closes the
@@ -207,9 +210,13 @@ impl Writer {
 
     /// Keeps the connection for the next transaction if it is still good.
     async fn transaction(&mut self, mut tx: Tx, batch: &mut Batch) -> Result<(), Stop> {
+        let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, batch)).await;
+        if tx.take_changes_agents() {
+            self.known_agents.forget();
+        }
         // When the time is up the connection is dropped in the middle of
         // whatever it did, so nothing is known about the commit.
-        let Ok(outcome) = timeout(BATCH_TIMEOUT, transact(&mut tx, batch)).await else {
+        let Ok(outcome) = outcome else {
             return Err(Stop::Unknown(StoreError::TimedOut { after_ms: BATCH_TIMEOUT.as_millis() as u64 }));
         };
         let is_good = match &outcome {

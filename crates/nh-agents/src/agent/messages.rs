@@ -16,7 +16,7 @@ pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &Hist
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(agent.model_id));
     body.insert("messages".to_owned(), Value::Array(messages(agent, input, history)));
-    let offered = functions(agent, tools);
+    let offered: Vec<Value> = agent.tools.iter().filter_map(|name| tools.function(name)).cloned().collect();
     if !offered.is_empty() {
         body.insert("tools".to_owned(), Value::Array(offered));
     }
@@ -24,20 +24,6 @@ pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &Hist
         body.insert("temperature".to_owned(), json!(temperature));
     }
     body
-}
-
-fn functions(agent: &PinnedAgent, tools: &Tools) -> Vec<Value> {
-    agent
-        .tools
-        .iter()
-        .filter_map(|name| tools.get(name))
-        .map(|tool| {
-            let spec = tool.spec();
-            json!({"type": "function", "function": {
-                "name": spec.name, "description": spec.description, "parameters": spec.input_schema,
-            }})
-        })
-        .collect()
 }
 
 fn messages(agent: &PinnedAgent, input: &Value, history: &History) -> Vec<Value> {

@@ -1,8 +1,9 @@
 use std::panic::catch_unwind;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use crossbeam_channel::Sender;
 use fend_core::{Context, Interrupt};
 use futures_util::future::BoxFuture;
 use nh_types::Scope;
@@ -30,7 +31,7 @@ const THREADS: usize = 4;
 pub(super) struct Calculate {
     spec: ToolSpec,
     /// Made at the first call.
-    threads: OnceLock<mpsc::Sender<Job>>,
+    threads: OnceLock<Sender<Job>>,
 }
 
 /// An expression, and where its result goes.
@@ -84,14 +85,13 @@ impl Calculate {
 }
 
 /// Threads that live until the sender is dropped.
-fn threads() -> io::Result<mpsc::Sender<Job>> {
-    let (jobs, queued) = mpsc::channel::<Job>();
-    let queued = Arc::new(Mutex::new(queued));
+fn threads() -> io::Result<Sender<Job>> {
+    // As many as there are callers: each waits for its own.
+    let (jobs, queued) = crossbeam_channel::unbounded::<Job>();
     for _ in 0..THREADS {
         let queued = queued.clone();
-        let next = move || queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let work = move || {
-            while let Ok((expression, answer)) = next() {
+            while let Ok((expression, answer)) = queued.recv() {
                 // Nobody may be waiting any more, and a panic is one job's own.
                 if !answer.is_closed()
                     && let Ok(result) = catch_unwind(|| evaluate(&expression))

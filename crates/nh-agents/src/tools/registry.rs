@@ -7,7 +7,7 @@ use jsonschema::error::{ValidationError, ValidationErrorKind};
 use nh_http::Outbound;
 use nh_types::ScopeSet;
 use nh_types::tool::ToolView;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::calculate::Calculate;
 use super::current_time::CurrentTime;
@@ -30,6 +30,8 @@ pub struct Tools {
 struct Entry {
     tool: Arc<dyn Tool>,
     validator: Validator,
+    /// As models are offered it.
+    function: Value,
 }
 
 /// What the built-in tools are made of.
@@ -85,7 +87,10 @@ impl Tools {
                 .should_validate_formats(true)
                 .build(&tool.spec().input_schema)
                 .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
-            if entries.insert(name.clone(), Entry { tool, validator }).is_some() {
+            if entries
+                .insert(name.clone(), Entry { function: function(tool.spec()), tool, validator })
+                .is_some()
+            {
                 return Err(bad("another tool has this name".to_owned()));
             }
         }
@@ -94,6 +99,11 @@ impl Tools {
 
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
         self.entries.get(name).map(|entry| &entry.tool)
+    }
+
+    /// The tool as OpenAI's chat protocol offers functions.
+    pub fn function(&self, name: &str) -> Option<&Value> {
+        self.entries.get(name).map(|entry| &entry.function)
     }
 
     /// Sorted by name.
@@ -204,6 +214,12 @@ fn invalid_arguments(name: &str, faults: &[Fault]) -> ToolError {
         "invalid_arguments",
         format!("the arguments of `{name}` are not valid: {}", told.join("; ")),
     )
+}
+
+fn function(spec: &ToolSpec) -> Value {
+    json!({"type": "function", "function": {
+        "name": spec.name, "description": spec.description, "parameters": spec.input_schema,
+    }})
 }
 
 fn is_tool_name(name: &str) -> bool {

@@ -89,14 +89,13 @@ fn within_bound(mut tools: Vec<Arc<Tool>>) -> Vec<Arc<Tool>> {
 
 /// None when the offer is no function.
 fn read(index: usize, offer: &Value, toolbox: &Toolbox) -> Result<Option<Arc<Tool>>, ModelError> {
-    let json = offer.to_string();
-    if let Some(known) = toolbox.find(&json) {
+    if let Some(known) = toolbox.find(offer) {
         return Ok(Some(known));
     }
     check_size(index, offer)?;
     let tool = Tool::read(offer).map(Arc::new);
     if let Some(tool) = &tool {
-        toolbox.keep(json, tool);
+        toolbox.keep(offer, tool);
     }
     Ok(tool)
 }

@@ -27,18 +27,22 @@ pub(crate) async fn chat(
     let message = message(hub, body)?;
     let usage = account(hub, caller, body, &message).await?;
     let has_calls = message.contains_key("tool_calls");
-    let body = json!({
-        "id": completion_id(&hub.ids),
-        "object": "chat.completion",
-        "created": hub.clock.now().as_millis() / 1_000,
-        "model": MODEL_ID,
-        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason(has_calls)}],
-        "usage": usage_object(usage.input_tokens, usage.output_tokens),
-    });
-    match body {
-        Value::Object(body) => Ok(Completion { body, usage }),
-        _ => Err(ModelError::Overloaded),
-    }
+    let choice = [
+        ("index", Value::from(0)),
+        ("message", Value::Object(message)),
+        ("logprobs", Value::Null),
+        ("finish_reason", Value::from(finish_reason(has_calls))),
+    ];
+    let body = [
+        ("id", Value::from(completion_id(&hub.ids))),
+        ("object", Value::from("chat.completion")),
+        ("created", Value::from(hub.clock.now().as_millis() / 1_000)),
+        ("model", Value::from(MODEL_ID)),
+        ("choices", Value::Array(vec![Value::from_iter(choice)])),
+        ("usage", usage_object(usage.input_tokens, usage.output_tokens)),
+    ];
+    let body = body.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+    Ok(Completion { body, usage })
 }
 
 pub(crate) async fn chat_stream(

@@ -39,26 +39,26 @@ pub(super) struct Tool {
     has_patterns: bool,
 }
 
-/// The tools of recent requests, by their JSON: an agent offers the same ones
+/// The tools of recent requests, by what described them: an agent offers the same ones
 /// at every turn, and reading them is most of the work of a turn.
-pub(crate) struct Toolbox(Cache<String, Arc<Tool>>);
+pub(crate) struct Toolbox(Cache<Value, Arc<Tool>>);
 
 /// Of all kept tools as JSON. Read, they take about twenty times as much.
 const MAX_KEPT_BYTES: u64 = 512 * 1024;
 
 impl Toolbox {
     pub(crate) fn new() -> Self {
-        let weigh = |json: &String, _: &Arc<Tool>| u32::try_from(json.len()).unwrap_or(u32::MAX);
+        let weigh = |offer: &Value, _: &Arc<Tool>| u32::try_from(offer.to_string().len()).unwrap_or(u32::MAX);
         Self(Cache::builder().weigher(weigh).max_capacity(MAX_KEPT_BYTES).build())
     }
 
     /// The tool that `offer` describes, if it was read before.
-    pub(super) fn find(&self, json: &str) -> Option<Arc<Tool>> {
-        self.0.get(json)
+    pub(super) fn find(&self, offer: &Value) -> Option<Arc<Tool>> {
+        self.0.get(offer)
     }
 
-    pub(super) fn keep(&self, json: String, tool: &Arc<Tool>) {
-        self.0.insert(json, tool.clone());
+    pub(super) fn keep(&self, offer: &Value, tool: &Arc<Tool>) {
+        self.0.insert(offer.clone(), tool.clone());
     }
 }
 

@@ -61,6 +61,34 @@ each_engine! {
         assert_eq!((again.version, again.created_at), (2, later(3)));
     }
 
+    async fn the_agent_in_memory_is_the_one_in_the_store(store: TestStore) {
+        let (ws, id) = (workspace(store.store(), "acme").await, agent("agent_1"));
+        let current = async || agents::current(store.store(), &ws, &id).await.expect("read").map(|agent| agent.version);
+        assert_eq!(current().await, None);
+        store.store().write(create(&ws, "agent_1", 0)).await.expect("an agent");
+        for version in 1..50 {
+            assert_eq!(current().await, Some(version));
+            let change = Change {
+                workspace_id: ws.clone(),
+                id: id.clone(),
+                definition: definition("changed"),
+                from_version: version,
+                at: later(7),
+            };
+            // Reads beside a change find the one or the other, and keep nothing old.
+            let (changed, first, second, third) =
+                tokio::join!(store.store().write(change), current(), current(), current());
+            assert_eq!(changed.expect("change").expect("there").version, version + 1);
+            let either = [Some(version), Some(version + 1)];
+            assert!([first, second, third].iter().all(|read| either.contains(read)), "{first:?} {second:?} {third:?}");
+        }
+        let delete = Delete { workspace_id: ws.clone(), id: id.clone(), at: later(9) };
+        assert!(store.store().write(delete).await.expect("deleted"));
+        assert_eq!(current().await, None);
+        let other = workspace(store.store(), "other").await;
+        assert_eq!(agents::current(store.store(), &other, &id).await.expect("read"), None);
+    }
+
     async fn lists_are_paged_from_the_newest(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
         for id in ["b", "a", "c"] {
