@@ -198,7 +198,7 @@ impl Driver {
     fn record(&mut self, event: Event) {
         let (seq, at) = (self.history.last_seq() + 1, self.core.clock.now());
         self.history.apply(seq, at, &event);
-        self.unsaved.push(event.into_row(seq, at));
+        self.unsaved.push(event.to_row(seq, at));
     }
 
     async fn finish(&mut self, ending: Ending) -> Result<(), Lost> {

@@ -230,7 +230,7 @@ impl Engine {
             }
         }
         let at = self.0.clock.now();
-        let event = Event::Cancelled {}.into_row(0, at);
+        let event = Event::Cancelled {}.to_row(0, at);
         let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event };
         let outcome = self.0.store.write(cancel).await?;
         self.0.watchers.changed(run_id);

@@ -88,6 +88,11 @@ impl<'r> Columns<'r> {
         self.optional_text()?.map(|text| parse_json(&text)).transpose()
     }
 
+    /// JSON that is not looked into.
+    pub(crate) fn json_text(&mut self) -> Result<nh_types::JsonText, StoreError> {
+        nh_types::JsonText::new(self.text()?).map_err(|error| StoreError::Corrupt(error.to_string()))
+    }
+
     pub(crate) fn scopes(&mut self) -> Result<nh_types::ScopeSet, StoreError> {
         nh_types::ScopeSet::from_text(&self.text()?).map_err(|error| StoreError::Corrupt(error.to_string()))
     }

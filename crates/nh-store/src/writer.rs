@@ -25,6 +25,10 @@ use crate::{StoreError, Tx, Write};
 /// Writes in one commit.
 const MAX_BATCH: usize = 512;
 
+/// Times that every ready task has run without a new write, before a commit:
+/// other threads may be in the middle of theirs.
+const QUIET_PASSES: usize = 4;
+
 /// A batch that takes longer has met a dead connection or disk.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -237,12 +241,10 @@ impl Writer {
 /// serves them all: lets every task that is ready run, as long as that brings
 /// more writes.
 async fn let_others_queue(queue: &mpsc::Receiver<Box<dyn Job>>) {
-    let mut queued = 0;
-    loop {
+    let (mut queued, mut quiet) = (0, 0);
+    while quiet < QUIET_PASSES && queued < MAX_BATCH {
         tokio::task::yield_now().await;
-        if queue.len() <= queued || queue.len() >= MAX_BATCH {
-            return;
-        }
+        quiet = if queue.len() > queued { 0 } else { quiet + 1 };
         queued = queue.len();
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::JsonText;
 use crate::clock::Timestamp;
 use crate::id::RunId;
 use crate::model::Usage;
@@ -305,7 +306,7 @@ pub struct JournalEvent {
     pub at: Timestamp,
     /// What the kind says: see `docs/runs.md`.
     #[schema(value_type = Object)]
-    pub data: Value,
+    pub data: JsonText,
 }
 
 /// `GET /v1/run/{runId}/events`.

@@ -92,7 +92,7 @@ struct Teller {
 
 impl Teller {
     fn tell(&mut self, event: &JournalEvent) {
-        let data = &event.data;
+        let data: Value = event.data.read().unwrap_or_default();
         let step = data["step"].as_str().unwrap_or_default();
         match event.kind.as_str() {
             "step.started" if data["kind"] == "tool" => {

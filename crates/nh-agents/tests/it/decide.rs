@@ -37,7 +37,7 @@ impl Journal {
             seq: self.0.len() as i64 + 1,
             kind: tagged["type"].as_str().expect("a type").to_owned(),
             at: Timestamp::from_millis(1_000),
-            data: tagged["data"].clone(),
+            data: tagged["data"].clone().into(),
         });
     }
 

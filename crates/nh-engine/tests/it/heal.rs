@@ -33,7 +33,7 @@ async fn strand(process: &Process, like: RunId, owner: Option<String>, events: &
 fn row(event: &Event, seq: i64, process: &Process) -> EventRow {
     let tagged = serde_json::to_value(event).unwrap();
     let kind = tagged["type"].as_str().unwrap().to_owned();
-    EventRow { seq, kind, at: process.clock.now(), data: tagged["data"].clone() }
+    EventRow { seq, kind, at: process.clock.now(), data: tagged["data"].clone().into() }
 }
 
 fn created() -> Event {

@@ -202,7 +202,7 @@ impl Process {
         let sequence: Vec<i64> = rows.iter().map(|row| row.seq).collect();
         assert_eq!(sequence, (1..=rows.len() as i64).collect::<Vec<_>>(), "no gaps in the journal");
         rows.into_iter()
-            .map(|row| match row.data["step"].as_str() {
+            .map(|row| match row.data.read::<Value>().unwrap()["step"].as_str() {
                 Some(step) => format!("{} {step}", row.kind),
                 None => row.kind,
             })

@@ -125,7 +125,7 @@ async fn waiting_run(app: &TestApp) -> String {
         cancel_requested: false,
         last_seq: 1,
     };
-    let data = json!({"target": "agent_default", "run_type": "agent"});
+    let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];
     app.store().write(Insert { run, events }).await.expect("inserted");
     format!("/v1/run/{id}/events")

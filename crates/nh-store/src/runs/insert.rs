@@ -79,7 +79,7 @@ pub(super) async fn insert_events<'e>(
     let mut rows = Rows::new(5);
     for (run_id, events) in journals {
         for event in events {
-            rows.push(args![run_id, event.seq, &event.kind, event.at, to_json(&event.data)?]);
+            rows.push(args![run_id, event.seq, &event.kind, event.at, event.data.as_str()]);
         }
     }
     tx.execute_rows(

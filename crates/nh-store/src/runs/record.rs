@@ -1,6 +1,6 @@
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState, RunType};
-use nh_types::{RunId, ScopeSet, Timestamp, WorkspaceId};
+use nh_types::{JsonText, RunId, ScopeSet, Timestamp, WorkspaceId};
 use serde_json::{Map, Value};
 
 use crate::StoreError;
@@ -45,7 +45,7 @@ pub struct EventRow {
     pub seq: i64,
     pub kind: String,
     pub at: Timestamp,
-    pub data: Value,
+    pub data: JsonText,
 }
 
 /// The columns that [`record`] reads, in its order.
@@ -95,5 +95,10 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
 
 pub(super) fn event(row: &Row) -> Result<EventRow, StoreError> {
     let mut columns = Columns::of(row);
-    Ok(EventRow { seq: columns.int()?, kind: columns.text()?, at: columns.time()?, data: columns.json()? })
+    Ok(EventRow {
+        seq: columns.int()?,
+        kind: columns.text()?,
+        at: columns.time()?,
+        data: columns.json_text()?,
+    })
 }

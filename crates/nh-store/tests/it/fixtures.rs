@@ -63,7 +63,7 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
 }
 
 pub(crate) fn event(seq: i64) -> EventRow {
-    EventRow { seq, kind: "step.completed".to_owned(), at: later(seq), data: json!({"step": seq}) }
+    EventRow { seq, kind: "step.completed".to_owned(), at: later(seq), data: json!({"step": seq}).into() }
 }
 
 pub(crate) fn insert(run: RunRecord) -> Insert {

@@ -40,7 +40,7 @@ each_engine! {
             let mut new = run(&ws, number);
             (new.input, new.definition, new.result) = (draw(), draw(), Some(draw()));
             new.metadata = [("any".to_owned(), draw())].into_iter().collect();
-            let events = vec![EventRow { data: draw(), ..event(1) }];
+            let events = vec![EventRow { data: draw().into(), ..event(1) }];
             let text = any::<String>().new_tree(&mut runner).expect("a text").current();
             new.target = text.replace('\0', "");
             store.store().write(Insert { run: new.clone(), events: events.clone() }).await.expect("insert");
@@ -66,7 +66,7 @@ each_engine! {
         let error = workspaces::find_by_name(store.store(), "\0").await.expect_err("it cannot be looked up");
         assert!(matches!(error, StoreError::Unstorable(_)));
         // Inside JSON it is escaped, and so is fine.
-        let fine = Insert { events: vec![EventRow { data: json!("\0"), ..event(1) }], run: run(&ws, 3) };
+        let fine = Insert { events: vec![EventRow { data: json!("\0").into(), ..event(1) }], run: run(&ws, 3) };
         store.store().write(fine).await.expect("kept");
     }
 
