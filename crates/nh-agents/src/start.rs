@@ -1,6 +1,8 @@
 //! The checks behind `POST /v1/run`: from a body to a run that the engine can
 //! store.
 
+use std::ops::RangeInclusive;
+
 use nh_engine::NewRun;
 use nh_store::{Store, agents};
 use nh_types::agent::AgentDefinition;
@@ -14,6 +16,8 @@ use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
+const MAX_DELAY_SECONDS: i64 = 30 * 24 * 3600;
+const MAX_PRIORITY: i64 = 100;
 const MAX_MESSAGES: usize = 1000;
 pub const MAX_WAIT_SECONDS: i64 = 300;
 
@@ -53,14 +57,14 @@ pub(crate) async fn new_run(
         created_by: caller.created_by.clone(),
         metadata: start.metadata.unwrap_or_default(),
         timeout_ms: start.timeout_seconds.map(|seconds| seconds * 1000),
+        priority: start.priority.unwrap_or(0),
+        delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
     })
 }
 
 fn check_options(start: &StartRun) -> Result<(), ApiError> {
     let later = [
         ("thread_id", start.thread_id.is_some()),
-        ("priority", start.priority.is_some()),
-        ("delay_seconds", start.delay_seconds.is_some()),
         ("budget", start.budget.is_some()),
         ("webhook_url", start.webhook_url.is_some()),
     ];
@@ -68,8 +72,10 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
         let message = format!("`{field}` is not available in this version; leave it out");
         return Err(ApiError::new(ErrorCode::NotAvailable, message).param(field));
     }
-    check_range("wait_seconds", start.wait_seconds, MAX_WAIT_SECONDS)?;
-    check_range("timeout_seconds", start.timeout_seconds, MAX_TIMEOUT_SECONDS)?;
+    check_range("wait_seconds", start.wait_seconds, 1..=MAX_WAIT_SECONDS)?;
+    check_range("timeout_seconds", start.timeout_seconds, 1..=MAX_TIMEOUT_SECONDS)?;
+    check_range("delay_seconds", start.delay_seconds, 0..=MAX_DELAY_SECONDS)?;
+    check_range("priority", start.priority, -MAX_PRIORITY..=MAX_PRIORITY)?;
     let metadata_bytes = start
         .metadata
         .as_ref()
@@ -84,10 +90,11 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_range(field: &str, given: Option<i64>, most: i64) -> Result<(), ApiError> {
+fn check_range(field: &str, given: Option<i64>, range: RangeInclusive<i64>) -> Result<(), ApiError> {
     match given {
-        Some(value) if !(1..=most).contains(&value) => {
-            Err(invalid(field, format!("`{field}` is {value}; it must be from 1 to {most}")))
+        Some(value) if !range.contains(&value) => {
+            let (least, most) = range.into_inner();
+            Err(invalid(field, format!("`{field}` is {value}; it must be from {least} to {most}")))
         }
         _ => Ok(()),
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use nh_store::StoreError;
-use nh_store::runs::{self, Appended, EventRow, RunChange, RunEnding, RunRecord};
+use nh_store::runs::{self, Appended, EventRow, RunChange, RunEnding, RunRecord, Then};
 use nh_types::crash;
 use nh_types::run::{RunError, RunState};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,8 @@ impl Driver {
 
     /// Drives a run that was claimed: a queued one, or one whose process died.
     pub(crate) async fn drive_claimed(mut self) {
-        if self.history.steps().is_empty() || self.run.cancel_requested {
+        let is_late = self.run.deadline_at.is_some_and(|at| at <= self.core.clock.now());
+        if self.history.steps().is_empty() || self.run.cancel_requested || is_late {
             return self.drive_to_end().await;
         }
         if self.run.state == RunState::Running && self.history.resumes_in_a_row() >= MAX_CRASHES {
@@ -137,7 +138,7 @@ impl Driver {
                 return self.finish(Ending::Failure(error)).await;
             }
             if !self.unsaved.is_empty() {
-                self.save(RunState::Running, None, false).await?;
+                self.save(RunState::Running, Then::GoOn).await?;
             }
             self.launch_in_flight();
             let (cancel, parking) = (self.cancel.clone(), self.core.parking.clone());
@@ -221,7 +222,7 @@ impl Driver {
         (self.run.finished_at, self.run.usage, self.run.owner) = (Some(finished_at), usage, None);
         let (result, error) = (self.run.result.clone(), self.run.error.clone());
         let ending = RunEnding { finished_at, result, error, usage };
-        self.save(state, Some(ending), true).await?;
+        self.save(state, Then::End(ending)).await?;
         metrics::counter!("neuralhub_runs_finished_total", "state" => state.status()).increment(1);
         Ok(())
     }
@@ -230,7 +231,7 @@ impl Driver {
     /// again by whoever takes it up.
     async fn park(&mut self) -> Result<(), Lost> {
         self.in_flight.clear();
-        self.save(RunState::Pending, None, true).await
+        self.save(RunState::Pending, Then::Queue).await
     }
 
     async fn wait_for_decision(&mut self, step: String) -> Result<(), Lost> {
@@ -239,7 +240,10 @@ impl Driver {
              nobody can say whether it took effect. Cancel the run, or decide on the step."
         );
         self.record(Event::Waiting { step, reason });
-        self.save(RunState::Waiting, None, true).await
+        let wake_at = self.run.deadline_at;
+        self.save(RunState::Waiting, Then::Sleep { wake_at }).await?;
+        self.core.timers.set(wake_at);
+        Ok(())
     }
 
     /// Ends a claimed run whose journal cannot be read, after what is there.
@@ -258,14 +262,14 @@ impl Driver {
 
     /// Appends what is unsaved and changes the run's row, in one commit.
     /// Tries until the store is back or the process parks.
-    async fn save(&mut self, state: RunState, ending: Option<RunEnding>, release: bool) -> Result<(), Lost> {
+    async fn save(&mut self, state: RunState, then: Then) -> Result<(), Lost> {
         self.run.state = state;
         let append = Arc::new(runs::Append {
             run_id: self.run.id,
             workspace_id: self.run.workspace_id.clone(),
             epoch: self.run.epoch,
             events: std::mem::take(&mut self.unsaved),
-            change: RunChange { state, started_at: self.run.started_at, ending, release },
+            change: RunChange { state, started_at: self.run.started_at, then },
         });
         let mut tries = 0;
         loop {

@@ -21,6 +21,7 @@ use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
 use crate::settings::EngineSettings;
+use crate::timers::Timers;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
 /// Journal rows read at once.
@@ -54,7 +55,13 @@ pub struct NewRun {
     /// `key:42` or `session:user_…`.
     pub created_by: String,
     pub metadata: Map<String, Value>,
+    /// From when it may begin.
     pub timeout_ms: Option<i64>,
+    /// The greater, the sooner it is taken up among the queued runs of its
+    /// workspace.
+    pub priority: i64,
+    /// It begins after so long at the earliest.
+    pub delay_ms: i64,
 }
 
 /// What became of a submission.
@@ -78,6 +85,8 @@ pub(crate) struct Core {
     /// Runs are queued in the store that found no slot.
     pub(crate) backlog: AtomicBool,
     pub(crate) wake: Notify,
+    /// When runs that nobody drives are due.
+    pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
     /// What this process drives.
     pub(crate) driven: Driven,
@@ -120,6 +129,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(settings.max_running)),
             backlog: AtomicBool::new(true),
             wake: Notify::new(),
+            timers: Timers::default(),
             watchers: Watchers::new(backstop),
             driven: Driven::default(),
             lease: Lease::new(settings.lease_ms),
@@ -260,7 +270,7 @@ impl Engine {
 }
 
 async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Result<Submitted, EngineError> {
-    let slot = Slot::try_take(&core);
+    let slot = if new.delay_ms > 0 { None } else { Slot::try_take(&core) };
     let run = core.new_record(new, slot.is_some());
     let id = run.id;
     // Only a run that starts here is registered here: a queued one is
@@ -271,12 +281,15 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
     let events = driver.first_rows(slot.is_some());
     let watch = core.watchers.watch(id);
     let insert = runs::Insert { run: driver.run().clone(), events };
+    let (is_ready, wake_at) = (insert.run.ready, insert.run.wake_at);
     match core.store.write_once(once, insert).await? {
         Once::First(_) => {
             match slot.zip(driving) {
-                Some((slot, driving)) => queue::spawn(&core, slot, driving, driver.drive_to_end()),
-                None => core.wake_queue(),
+                Some((slot, driving)) => queue::spawn(&core, Some(slot), driving, driver.drive_to_end()),
+                None if is_ready => core.wake_queue(),
+                None => {}
             }
+            core.timers.set(wake_at);
             Ok(Submitted::Started(watch))
         }
         Once::Replay(first) => Ok(Submitted::Replay(first)),
@@ -312,6 +325,9 @@ pub async fn read_journal(
 impl Core {
     fn new_record(&self, new: NewRun, owned: bool) -> RunRecord {
         let now = self.clock.now();
+        let begins_at = now.plus_millis(new.delay_ms);
+        let deadline_at = new.timeout_ms.map(|ms| begins_at.plus_millis(ms));
+        let is_delayed = begins_at > now;
         RunRecord {
             id: RunId::generate(self.ids.as_ref(), now),
             workspace_id: new.workspace_id,
@@ -329,11 +345,14 @@ impl Core {
             created_at: now,
             started_at: owned.then_some(now),
             finished_at: None,
-            deadline_at: new.timeout_ms.map(|ms| now.plus_millis(ms)),
+            deadline_at,
             owner: owned.then(|| self.node.clone()),
             epoch: i64::from(owned),
             cancel_requested: false,
             last_seq: 0,
+            priority: new.priority,
+            ready: !owned && !is_delayed,
+            wake_at: if owned { None } else { is_delayed.then_some(begins_at).or(deadline_at) },
         }
     }
 
@@ -344,8 +363,7 @@ impl Core {
     /// Puts a run of this process back into the queue, to be read anew. What
     /// fails here is tried again by [`crate::upkeep`].
     pub(crate) async fn give_back(&self, workspace_id: &WorkspaceId, run_id: RunId, epoch: i64) {
-        let change =
-            runs::RunChange { state: RunState::Pending, started_at: None, ending: None, release: true };
+        let change = runs::RunChange { state: RunState::Pending, started_at: None, then: runs::Then::Queue };
         let workspace_id = workspace_id.clone();
         let release = runs::Append { run_id, workspace_id, epoch, events: Vec::new(), change };
         if let Err(error) = self.store.write(release).await {

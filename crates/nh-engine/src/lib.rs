@@ -20,6 +20,7 @@ mod lease;
 pub mod program;
 mod queue;
 mod settings;
+mod timers;
 mod upkeep;
 mod watch;
 

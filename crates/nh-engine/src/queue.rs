@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nh_store::runs::{self, RunRecord};
 use nh_store::{EngineKind, nodes};
+use nh_types::WorkspaceId;
 use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use crate::driven::Driving;
 use crate::driver::Driver;
 use crate::engine::{Core, EngineError};
 use crate::journal::History;
-use crate::upkeep;
+use crate::{timers, upkeep};
 
 /// Runs claimed in one transaction.
 const CLAIM_BATCH: u32 = 64;
@@ -32,7 +33,7 @@ pub(crate) fn poll_interval(engine: EngineKind) -> Duration {
     }
 }
 
-const POLL_SHARED: Duration = Duration::from_millis(900);
+const POLL_SHARED: Duration = Duration::from_millis(600);
 const POLL_ALONE: Duration = Duration::from_secs(30);
 
 /// The right to drive one run. Its end wakes the queue.
@@ -85,6 +86,7 @@ pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
         }
     }
     core.background.spawn(upkeep::keep(core.clone()));
+    core.tasks.spawn(timers::keep(core.clone()));
     core.tasks.spawn(claim_queued(core.clone()));
     Ok(())
 }
@@ -92,7 +94,7 @@ pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
 /// Drives a run to its end in a task of its own.
 pub(crate) fn spawn(
     core: &Arc<Core>,
-    slot: Slot,
+    slot: Option<Slot>,
     driving: Driving,
     drive: impl Future<Output = ()> + Send + 'static,
 ) {
@@ -105,8 +107,9 @@ pub(crate) fn spawn(
 
 async fn claim_queued(core: Arc<Core>) {
     let poll = poll_interval(core.store.engine()) + jitter(&core);
+    let mut last_turn = None;
     while !core.stopping.is_cancelled() {
-        match claim(&core).await {
+        match claim(&core, &mut last_turn).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
@@ -136,7 +139,7 @@ fn jitter(core: &Core) -> Duration {
 
 /// Claims as many runs as there are slots, and says whether to look again at
 /// once.
-async fn claim(core: &Arc<Core>) -> Result<bool, EngineError> {
+async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<bool, EngineError> {
     if core.store.engine() == EngineKind::Postgres && !core.lease.allows_claims(Instant::now()) {
         return Ok(false);
     }
@@ -147,18 +150,26 @@ async fn claim(core: &Arc<Core>) -> Result<bool, EngineError> {
     }
     // Before the look: a run queued meanwhile sets it again.
     core.backlog.store(false, Ordering::Release);
-    let claimed = core.store.write(runs::Claim { node: core.node.clone(), limit }).await?;
+    let claim = runs::Claim { node: core.node.clone(), limit, after: last_turn.clone() };
+    let runs::Claimed { runs: claimed, last } = core.store.write(claim).await?;
+    *last_turn = last;
     let full = claimed.len() == limit as usize;
     if full {
         core.backlog.store(true, Ordering::Release);
     }
-    for (mut run, slot) in claimed.into_iter().zip(slots) {
-        let driving = core.driven.register(&run);
-        let cancel = driving.cancel_token();
-        run.started_at = run.started_at.or(Some(core.clock.now()));
-        spawn(core, slot, driving, take_up(core.clone(), run, cancel));
+    for (run, slot) in claimed.into_iter().zip(slots) {
+        drive(core, Some(slot), run);
     }
     Ok(full)
+}
+
+/// Drives a run that this node has just claimed.
+pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) {
+    let driving = core.driven.register(&run);
+    let cancel = driving.cancel_token();
+    // Without a slot it is only ended.
+    run.started_at = run.started_at.or(slot.is_some().then(|| core.clock.now()));
+    spawn(core, slot, driving, take_up(core.clone(), run, cancel));
 }
 
 async fn take_up(core: Arc<Core>, run: RunRecord, cancel: CancellationToken) {

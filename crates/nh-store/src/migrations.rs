@@ -8,7 +8,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr, SqliteConne
 use crate::{EngineKind, StoreError};
 
 /// Number, name, text. Never change one that was released: add another.
-const STEPS: &[(i64, &str, &str)] = &[(1, "start", include_str!("../migrations/0001_start.sql"))];
+const STEPS: &[(i64, &str, &str)] = &[
+    (1, "start", include_str!("../migrations/0001_start.sql")),
+    (2, "queue", include_str!("../migrations/0002_queue.sql")),
+];
 
 fn migrator(engine: EngineKind) -> Migrator {
     let migration = |(number, name, text): &(i64, &'static str, &str)| {

@@ -147,7 +147,8 @@ pub struct StartRun {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 300)]
     pub wait_seconds: Option<i64>,
-    /// The run ends as FAILED, code `timeout`, after so long: 1 to 604800.
+    /// The run ends as FAILED, code `timeout`, after so long: 1 to 604800. Time
+    /// in the queue counts, a delay does not.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 604_800)]
     pub timeout_seconds: Option<i64>,
@@ -159,14 +160,15 @@ pub struct StartRun {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub thread_id: Option<Value>,
-    /// Not available yet.
+    /// Of the workspace's runs in the queue, those with a greater one are taken
+    /// up first: -100 to 100, default 0.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub priority: Option<Value>,
-    /// Not available yet.
+    #[schema(minimum = -100, maximum = 100)]
+    pub priority: Option<i64>,
+    /// The run begins after so long at the earliest: 0 to 2592000 (30 days).
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
-    pub delay_seconds: Option<Value>,
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    pub delay_seconds: Option<i64>,
     /// Not available yet.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]

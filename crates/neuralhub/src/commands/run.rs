@@ -25,6 +25,12 @@ pub struct Run {
     /// The run fails when it takes longer, in seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// It begins after so many seconds at the earliest
+    #[arg(long, value_name = "SECONDS")]
+    delay: Option<u32>,
+    /// -100 to 100: before queued runs of the workspace with a smaller one
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    priority: Option<i64>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -41,8 +47,15 @@ impl Run {
         let client = Client::new(&self.client)?;
         let mut body =
             json!({"target": self.agent, "type": "agent", "input": {"goal": self.goal}, "async": true});
-        if let Some(seconds) = self.timeout {
-            body["timeout_seconds"] = seconds.into();
+        let options = [
+            ("timeout_seconds", self.timeout.map(i64::from)),
+            ("delay_seconds", self.delay.map(i64::from)),
+            ("priority", self.priority),
+        ];
+        for (field, value) in options {
+            if let Some(value) = value {
+                body[field] = value.into();
+            }
         }
         let started: Started = client.post("/v1/run", &body).await?;
         follow(&client, started.run_id, self.client.output.json).await?;

@@ -43,6 +43,62 @@ each_engine! {
         process.stop().await;
     }
 
+    async fn a_delayed_run_begins_when_its_time_has_come(store: TestStore) {
+        let process = Process::start(&store).await;
+        let mut later = process.new_run(json!([["a"]]));
+        (later.delay_ms, later.timeout_ms) = (60, Some(1000));
+        let later = started(process.engine.submit(later, None).await.unwrap());
+        let sooner = process.submit(json!([["b"]])).await;
+        assert_eq!(process.ended(sooner).await.state, RunState::Success);
+        let begun_before = process.script.begun().len();
+        process.clock.advance_ms(60);
+        let run = process.ended(later).await;
+        assert_eq!((begun_before, run.state), (1, RunState::Success));
+        assert_eq!(run.started_at.unwrap().millis_since(run.created_at), 60);
+        assert_eq!(run.deadline_at.unwrap().millis_since(run.created_at), 1060);
+        process.stop().await;
+    }
+
+    async fn a_delayed_run_can_be_cancelled_and_survives_a_restart(store: TestStore) {
+        let process = Process::start(&store).await;
+        let delayed = |ms| {
+            let mut run = process.new_run(json!([["a"]]));
+            run.delay_ms = ms;
+            run
+        };
+        let never = started(process.engine.submit(delayed(60), None).await.unwrap());
+        let kept = started(process.engine.submit(delayed(70), None).await.unwrap());
+        let outcome = process.engine.cancel(&process.workspace_id, never).await.unwrap();
+        assert_eq!(outcome, CancelOutcome::Cancelled);
+        process.stop_with_runs_left().await;
+        let next = Process::with(store.store(), 2, EngineSettings::default()).await;
+        next.clock.advance_ms(70);
+        assert_eq!(next.ended(kept).await.state, RunState::Success);
+        assert_eq!(next.ended(never).await.state, RunState::Cancelled);
+        next.stop().await;
+    }
+
+    async fn the_urgent_overtake_in_the_queue(store: TestStore) {
+        let process = Process::with(store.store(), 1, EngineSettings { max_running: 1, ..EngineSettings::default() }).await;
+        let held = process.submit(json!([["hold"]])).await;
+        process.script.until_begun(1).await;
+        let mut queued = Vec::new();
+        for priority in [0, -1, 3, 0] {
+            let mut run = process.new_run(json!([["a"]]));
+            run.priority = priority;
+            queued.push(started(process.engine.submit(run, None).await.unwrap()));
+        }
+        process.script.release();
+        for id in &queued {
+            process.ended(*id).await;
+        }
+        process.ended(held).await;
+        let begun: Vec<_> = process.script.begun().into_iter().skip(1).collect();
+        let order = [2, 0, 3, 1].map(|place| format!("{}:0.a", queued[place]));
+        assert_eq!(begun, order);
+        process.stop().await;
+    }
+
     async fn a_run_fails_at_its_deadline(store: TestStore) {
         let process = Process::start(&store).await;
         let mut run = process.new_run(json!([["hold"]]));

@@ -17,6 +17,7 @@ async fn strand(process: &Process, like: RunId, owner: Option<String>, events: &
     let id = RunId::generate(&nh_testkit::SeededIds::new(77), now);
     let run = RunRecord {
         id,
+        ready: owner.is_none(),
         owner,
         epoch: 1,
         state: RunState::Running,
@@ -77,12 +78,13 @@ each_engine! {
         let held = process.submit(json!([["hold"]])).await;
         process.script.until_begun(1).await;
         let mut late = process.new_run(json!([["a"]]));
-        late.timeout_ms = Some(1000);
+        late.timeout_ms = Some(50);
         let late = started(process.engine.submit(late, None).await.unwrap());
-        process.clock.advance_ms(1000);
-        process.script.release();
+        process.clock.advance_ms(50);
+        // At its time, although the one slot is taken.
         let run = process.ended(late).await;
-        assert_eq!(run.error.unwrap().code, "timeout");
+        assert_eq!((run.error.unwrap().code.as_str(), run.started_at), ("timeout", None));
+        process.script.release();
         assert_eq!(process.journal(late).await, ["run.created", "run.failed"]);
         process.ended(held).await;
         process.stop().await;

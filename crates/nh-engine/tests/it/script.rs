@@ -185,6 +185,8 @@ impl Process {
             created_by: "key:1".to_owned(),
             metadata: serde_json::Map::new(),
             timeout_ms: None,
+            priority: 0,
+            delay_ms: 0,
         }
     }
 

@@ -124,6 +124,9 @@ async fn waiting_run(app: &TestApp) -> String {
         epoch: 1,
         cancel_requested: false,
         last_seq: 1,
+        priority: 0,
+        ready: false,
+        wake_at: None,
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];

@@ -41,6 +41,18 @@ async fn an_async_run_answers_once_it_is_stored() {
 }
 
 #[tokio::test]
+async fn a_delayed_run_is_pending_and_can_be_cancelled() {
+    let app = TestApp::new().await;
+    let later = json!({"async": true, "delay_seconds": 3600, "priority": -100, "timeout_seconds": 1});
+    let accepted = app.post("/v1/run", calculation(later)).send().await.ok(202);
+    let path = format!("/v1/run/{}", accepted["runId"].as_str().expect("id"));
+    let run = app.get(&path).send().await.ok(200);
+    assert_eq!((&run["state"], &run["startedAt"]), (&json!("PENDING"), &json!(null)), "{run}");
+    let run = app.post(&format!("{path}/cancel"), json!({})).send().await.ok(200);
+    assert_eq!(run["state"], json!("CANCELLED"), "{run}");
+}
+
+#[tokio::test]
 async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
     let app = TestApp::new().await;
     for (extra, status, code, param) in [
@@ -66,9 +78,10 @@ async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
         (json!({"metadata": "x"}), 400, "invalid_request", "metadata"),
         (json!({"metadata": {"a": "x".repeat(20_000)}}), 422, "invalid_value", "metadata"),
         (json!({"thread_id": "t"}), 422, "not_available", "thread_id"),
-        (json!({"priority": 1}), 422, "not_available", "priority"),
-        (json!({"priority": "high"}), 422, "not_available", "priority"),
-        (json!({"delay_seconds": 1}), 422, "not_available", "delay_seconds"),
+        (json!({"priority": 101}), 422, "invalid_value", "priority"),
+        (json!({"priority": "high"}), 400, "invalid_request", "priority"),
+        (json!({"delay_seconds": -1}), 422, "invalid_value", "delay_seconds"),
+        (json!({"delay_seconds": 2_592_001}), 422, "invalid_value", "delay_seconds"),
         (json!({"budget": {}}), 422, "not_available", "budget"),
         (json!({"webhook_url": "https://x.example"}), 422, "not_available", "webhook_url"),
         (json!({"model": "x"}), 400, "unknown_field", "model"),

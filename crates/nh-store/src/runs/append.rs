@@ -32,10 +32,20 @@ pub struct RunChange {
     pub state: RunState,
     /// Absent: stays as it is.
     pub started_at: Option<Timestamp>,
-    /// Present exactly when `state` is terminal. It also ends the ownership.
-    pub ending: Option<RunEnding>,
-    /// Gives the run up without ending it, so that another may claim it.
-    pub release: bool,
+    pub then: Then,
+}
+
+/// What becomes of the run after a change.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Its owner goes on with it.
+    GoOn,
+    /// Its owner gives it up, and anybody may take it up.
+    Queue,
+    /// Nobody drives it until then, or until it is woken.
+    Sleep { wake_at: Option<Timestamp> },
+    /// `state` is terminal.
+    End(RunEnding),
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +106,12 @@ impl Write for Append {
 
 impl Append {
     fn row(&self) -> Result<Vec<Arg>, StoreError> {
-        let ending = self.change.ending.as_ref();
+        let (is_given_up, ready, wake_at, ending) = match &self.change.then {
+            Then::GoOn => (false, false, None, None),
+            Then::Queue => (true, true, None, None),
+            Then::Sleep { wake_at } => (true, false, *wake_at, None),
+            Then::End(ending) => (true, false, None, Some(ending)),
+        };
         let result = ending.and_then(|ending| ending.result.as_ref());
         let error = ending.and_then(|ending| ending.error.as_ref());
         Ok(args![
@@ -108,7 +123,9 @@ impl Append {
             self.change.state.as_str(),
             self.change.started_at,
             ending.map(|ending| ending.finished_at),
-            self.change.release || ending.is_some(),
+            is_given_up,
+            ready,
+            wake_at,
             ending.map(|ending| to_json(&ending.usage)).transpose()?,
             error.map(to_json).transpose()?,
             result.map(to_json).transpose()?,
@@ -142,17 +159,18 @@ impl Append {
 /// may come twice. Goes by the runs' ids in order.
 async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreError> {
     lock(tx, appends).await?;
-    let mut rows = Rows::new(12);
+    let mut rows = Rows::new(14);
     for append in appends {
         rows.push(append.row()?);
     }
     let changed = tx
         .returning_rows(
             "with given (run_id, run_workspace, held_epoch, before_seq, new_seq, new_state, begun_at, ended_at, \
-             released, used, failure, outcome) as (values ROWS) \
+             given_up, is_ready, wakes_at, used, failure, outcome) as (values ROWS) \
              update runs set state = given.new_state, started_at = coalesce(given.begun_at, started_at), \
              finished_at = given.ended_at, last_seq = coalesce(given.new_seq, last_seq), \
-             owner = case when given.released = 1 then null else owner end, \
+             owner = case when given.given_up = 1 then null else owner end, ready = given.is_ready, \
+             wake_at = case when given.is_ready = 1 then deadline_at else given.wakes_at end, \
              usage = coalesce(given.used, usage), error = given.failure, result = given.outcome \
              from given where id = given.run_id and workspace_id = given.run_workspace \
              and epoch = given.held_epoch and finished_at is null \

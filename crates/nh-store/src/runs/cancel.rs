@@ -54,7 +54,7 @@ impl Write for CancelUnowned {
         let event = EventRow { seq: columns.int()? + 1, ..self.event.clone() };
         tx.execute(
             "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
-             epoch = epoch + 1 where id = $4",
+             epoch = epoch + 1, ready = 0, wake_at = null where id = $4",
             args![RunState::Cancelled.as_str(), self.at, event.seq, self.run_id],
         )
         .await?;

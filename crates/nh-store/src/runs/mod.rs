@@ -3,7 +3,7 @@
 //! A run's row is the sum of its journal, kept beside it so that lists and
 //! claims need not read the journal. `owner` and `epoch` fence writers: whoever
 //! claims a run raises its epoch, and a writer with an older epoch changes
-//! nothing.
+//! nothing. `ready` and `wake_at` say when a run that nobody drives goes on.
 
 mod append;
 mod cancel;
@@ -12,9 +12,9 @@ mod insert;
 mod read;
 mod record;
 
-pub use append::{Append, Appended, RunChange, RunEnding};
+pub use append::{Append, Appended, RunChange, RunEnding, Then};
 pub use cancel::{CancelOutcome, CancelUnowned};
-pub use claim::{Claim, ReleaseAll};
+pub use claim::{Claim, Claimed, ReleaseAll, WakeDue, Woken};
 pub use insert::Insert;
-pub use read::{OwnedRun, RunFilter, count_unfinished, events, find, list, owned};
+pub use read::{OwnedRun, RunFilter, count_unfinished, events, find, list, next_wake, owned};
 pub use record::{EventRow, RunRecord};

@@ -120,6 +120,16 @@ pub async fn owned(store: &Store, node: &str) -> Result<Vec<OwnedRun>, StoreErro
         .await
 }
 
+/// When the first of the runs that nobody drives is due.
+pub async fn next_wake(store: &Store) -> Result<Option<Timestamp>, StoreError> {
+    let next = store
+        .find("select min(wake_at) from runs where wake_at is not null", args![], |row| {
+            Columns::of(row).optional_time()
+        })
+        .await?;
+    Ok(next.flatten())
+}
+
 pub async fn count_unfinished(store: &Store, workspace_id: &WorkspaceId) -> Result<i64, StoreError> {
     // The empty text keeps the planner from walking all runs of the workspace
     // by the other index: of the unfinished there are few.

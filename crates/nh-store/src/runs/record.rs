@@ -36,6 +36,13 @@ pub struct RunRecord {
     pub cancel_requested: bool,
     /// The number of the journal's last event; 0 before the first.
     pub last_seq: i64,
+    /// The greater, the sooner it is taken up among its workspace's runs.
+    pub priority: i64,
+    /// Nobody drives it, and it may be taken up.
+    pub ready: bool,
+    /// Nobody drives it, and then it is to be looked at: its delay, its timer
+    /// or its deadline is over.
+    pub wake_at: Option<Timestamp>,
 }
 
 /// One row of a run's journal, table `run_events`.
@@ -52,7 +59,8 @@ pub struct EventRow {
 macro_rules! run_columns {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
-         deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, input, definition, result"
+         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, metadata, input, \
+         definition, result"
     };
 }
 pub(super) use run_columns;
@@ -61,7 +69,8 @@ pub(super) use run_columns;
 macro_rules! run_columns_of_a_list {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
-         deadline_at, owner, epoch, cancel_requested, last_seq, usage, error, metadata, 'null', 'null', null"
+         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, metadata, \
+         'null', 'null', null"
     };
 }
 pub(super) use run_columns_of_a_list;
@@ -84,6 +93,9 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         epoch: columns.int()?,
         cancel_requested: columns.flag()?,
         last_seq: columns.int()?,
+        priority: columns.int()?,
+        ready: columns.flag()?,
+        wake_at: columns.optional_time()?,
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,

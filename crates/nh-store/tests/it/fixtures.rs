@@ -1,6 +1,6 @@
 //! What the tests begin with.
 
-use nh_store::runs::{Append, EventRow, Insert, RunChange, RunEnding, RunRecord};
+use nh_store::runs::{Append, EventRow, Insert, RunChange, RunEnding, RunRecord, Then};
 use nh_store::workspaces::{self, Workspace};
 use nh_store::{EngineKind, Store};
 use nh_testkit::{SeededIds, TestStore};
@@ -59,6 +59,9 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         epoch: 0,
         cancel_requested: false,
         last_seq: 0,
+        priority: 0,
+        ready: true,
+        wake_at: None,
     }
 }
 
@@ -77,12 +80,7 @@ pub(crate) fn append(run: &RunRecord, epoch: i64, from: i64, to: i64) -> Append 
         workspace_id: run.workspace_id.clone(),
         epoch,
         events: (from..=to).map(event).collect(),
-        change: RunChange {
-            state: RunState::Running,
-            started_at: Some(later(1)),
-            ending: None,
-            release: false,
-        },
+        change: RunChange { state: RunState::Running, started_at: Some(later(1)), then: Then::GoOn },
     }
 }
 

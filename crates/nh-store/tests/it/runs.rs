@@ -1,7 +1,8 @@
 use nh_store::runs::{
-    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, ReleaseAll, RunFilter,
+    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, ReleaseAll, RunFilter, RunRecord,
+    Then, WakeDue,
 };
-use nh_store::{StoreError, nodes};
+use nh_store::{Store, StoreError, nodes};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{PageRequest, RunId, WorkspaceId};
@@ -14,8 +15,8 @@ fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
     CancelUnowned { workspace_id: workspace_id.clone(), run_id, at: later(5), event }
 }
 
-fn claim(node: &str, limit: u32) -> Claim {
-    Claim { node: node.to_owned(), limit }
+async fn claim(store: &Store, node: &str, limit: u32) -> Vec<RunRecord> {
+    store.write(Claim { node: node.to_owned(), limit, after: None }).await.expect("claim").runs
 }
 
 /// What a node does before it claims.
@@ -37,7 +38,7 @@ each_engine! {
         let ws = workspace(store.store(), "acme").await;
         join(&store, "node").await;
         store.store().write(insert(run(&ws, 1))).await.expect("insert");
-        let claimed = store.store().write(claim("node", 10)).await.expect("claim");
+        let claimed = claim(store.store(), "node", 10).await;
         assert_eq!((claimed.len(), claimed[0].epoch, claimed[0].owner.as_deref()), (1, 1, Some("node")));
 
         let first = append(&claimed[0], 1, 2, 3);
@@ -45,7 +46,7 @@ each_engine! {
         let mut last = append(&claimed[0], 1, 4, 4);
         last.change.state = RunState::Success;
         last.change.started_at = None;
-        last.change.ending = Some(ending());
+        last.change.then = Then::End(ending());
         assert_eq!(store.store().write(last.clone()).await.expect("append"), Appended::Done);
 
         let found = runs::find(store.store(), &ws, run_id(1)).await.expect("read").expect("there");
@@ -55,7 +56,7 @@ each_engine! {
         // It has ended: nothing more can be appended, nor can it be claimed.
         assert_eq!(store.store().write(append(&claimed[0], 1, 5, 5)).await.expect("append"), Appended::Fenced);
         assert_eq!(store.store().write(last).await.expect("append"), Appended::Fenced);
-        assert!(store.store().write(claim("node", 10)).await.expect("claim").is_empty());
+        assert!(claim(store.store(), "node", 10).await.is_empty());
         assert_eq!(runs::count_unfinished(store.store(), &ws).await.expect("count"), 0);
         let journal = runs::events(store.store(), &ws, run_id(1), 2, 1).await.expect("events");
         assert_eq!(journal, [event(3)]);
@@ -66,17 +67,17 @@ each_engine! {
         join(&store, "old").await;
         join(&store, "new").await;
         store.store().write(insert(run(&ws, 1))).await.expect("insert");
-        let zombie = store.store().write(claim("old", 1)).await.expect("claim").remove(0);
+        let zombie = claim(store.store(), "old", 1).await.remove(0);
         let mut release = append(&zombie, zombie.epoch, 2, 2);
-        release.change.release = true;
+        release.change.then = Then::Queue;
         assert_eq!(store.store().write(release).await.expect("append"), Appended::Done);
-        let owner = store.store().write(claim("new", 1)).await.expect("claim").remove(0);
+        let owner = claim(store.store(), "new", 1).await.remove(0);
         assert_eq!((owner.epoch, owner.state, owner.last_seq), (2, RunState::Running, 2));
 
         let before = runs::find(store.store(), &ws, run_id(1)).await.expect("read");
         let mut late = append(&zombie, zombie.epoch, 3, 3);
         late.change.state = RunState::Failed;
-        late.change.ending = Some(ending());
+        late.change.then = Then::End(ending());
         assert_eq!(store.store().write(late).await.expect("append"), Appended::Fenced);
         assert_eq!(runs::find(store.store(), &ws, run_id(1)).await.expect("read"), before);
         assert_eq!(store.store().write(append(&owner, 2, 3, 3)).await.expect("append"), Appended::Done);
@@ -132,21 +133,95 @@ each_engine! {
             store.store().write(insert(run(&ws, number))).await.expect("insert");
         }
         let mut waiting = run(&ws, 6);
-        waiting.state = RunState::Waiting;
+        (waiting.state, waiting.ready) = (RunState::Waiting, false);
         store.store().write(insert(waiting)).await.expect("insert");
 
-        let first = store.store().write(claim("a", 2)).await.expect("claim");
+        let first = claim(store.store(), "a", 2).await;
         assert_eq!(first.iter().map(|run| run.id).collect::<Vec<_>>(), [run_id(1), run_id(2)]);
         let other = store.open_again().await;
-        let (a, b) = tokio::join!(store.store().write(claim("a", 2)), other.write(claim("b", 2)));
-        let mut ids: Vec<RunId> = a.expect("a").into_iter().chain(b.expect("b")).map(|run| run.id).collect();
+        let (a, b) = tokio::join!(claim(store.store(), "a", 2), claim(&other, "b", 2));
+        let mut ids: Vec<RunId> = a.into_iter().chain(b).map(|run| run.id).collect();
         ids.sort();
         ids.dedup();
         // Under PostgreSQL one claim passes over what the other holds, so the
         // two may leave a run for the next claim, but never share one.
-        ids.extend(store.store().write(claim("a", 9)).await.expect("claim").into_iter().map(|run| run.id));
+        ids.extend(claim(store.store(), "a", 9).await.into_iter().map(|run| run.id));
         ids.sort();
         assert_eq!(ids, [run_id(3), run_id(4), run_id(5)]);
+    }
+
+    async fn workspaces_have_their_turns_and_the_urgent_of_each_come_first(store: TestStore) {
+        let mut workspaces = Vec::new();
+        for name in ["one", "two", "three"] {
+            workspaces.push(workspace(store.store(), name).await);
+        }
+        workspaces.sort();
+        join(&store, "node").await;
+        // Twelve queued runs of the first, then two of each other one.
+        for number in 0..12 {
+            let mut new = run(&workspaces[0], number);
+            new.priority = if number == 7 { 5 } else { 0 };
+            store.store().write(insert(new)).await.expect("insert");
+        }
+        for number in 12..16 {
+            let which = 1 + (number as usize) % 2;
+            store.store().write(insert(run(&workspaces[which], number))).await.expect("insert");
+        }
+        let mut after = None;
+        let mut next = async |limit: u32| {
+            let claim = Claim { node: "node".to_owned(), limit, after: after.clone() };
+            let claimed = store.store().write(claim).await.expect("claim");
+            after = claimed.last;
+            let place = |run: &RunRecord| workspaces.iter().position(|id| *id == run.workspace_id).expect("known");
+            claimed.runs.iter().map(|run| (place(run), run.id)).collect::<Vec<_>>()
+        };
+        // One at a time: nobody waits for the first one's queue, and the
+        // urgent run overtakes the older ones of its own workspace only.
+        assert_eq!(next(1).await, [(0, run_id(7))]);
+        assert_eq!(next(1).await, [(1, run_id(12))]);
+        assert_eq!(next(1).await, [(2, run_id(13))]);
+        assert_eq!(next(1).await, [(0, run_id(0))]);
+        // Several at once are shared out, and what one cannot use others get.
+        let many: Vec<usize> = next(9).await.into_iter().map(|(place, _)| place).collect();
+        assert_eq!(many.iter().filter(|place| **place == 0).count(), 7, "{many:?}");
+        assert_eq!(next(9).await.len(), 3);
+        assert!(next(9).await.is_empty());
+    }
+
+    async fn what_is_due_becomes_ready_and_what_is_overdue_is_taken(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        let asleep = |number, wake_ms, deadline_ms: Option<i64>| {
+            let mut new = run(&ws, number);
+            (new.ready, new.wake_at, new.deadline_at) = (false, Some(later(wake_ms)), deadline_ms.map(later));
+            new
+        };
+        for new in [asleep(1, 10, None), asleep(2, 20, Some(50)), asleep(3, 15, Some(15))] {
+            store.store().write(insert(new)).await.expect("insert");
+        }
+        assert!(claim(store.store(), "node", 9).await.is_empty(), "all of them sleep");
+        let wake = async |now_ms| {
+            let write = WakeDue { node: "node".to_owned(), now: later(now_ms) };
+            let woken = store.store().write(write).await.expect("wake");
+            (woken.ready, woken.overdue.into_iter().map(|run| run.id).collect::<Vec<_>>(), woken.next)
+        };
+        assert_eq!(wake(9).await, (0, vec![], Some(later(10))));
+        assert_eq!(wake(15).await, (1, vec![run_id(3)], Some(later(20))));
+        assert_eq!(runs::next_wake(store.store()).await.expect("read"), Some(later(20)));
+        // A ready run with a deadline is looked at again then.
+        assert_eq!(wake(20).await, (1, vec![], Some(later(50))));
+        let mut ready: Vec<RunId> = claim(store.store(), "node", 1).await.iter().map(|run| run.id).collect();
+        assert_eq!(wake(50).await, (0, vec![run_id(2)], None));
+        ready.extend(claim(store.store(), "node", 9).await.iter().map(|run| run.id));
+        assert_eq!(ready, [run_id(1)]);
+        // A run that is given back sleeps or waits as its owner says.
+        let owned = runs::find(store.store(), &ws, run_id(1)).await.expect("read").expect("there");
+        let mut rest = append(&owned, owned.epoch, 2, 2);
+        rest.change.then = Then::Sleep { wake_at: Some(later(70)) };
+        store.store().write(rest).await.expect("append");
+        assert!(claim(store.store(), "node", 9).await.is_empty());
+        assert_eq!(wake(70).await.0, 1);
+        assert_eq!(claim(store.store(), "node", 9).await.len(), 1);
     }
 
     async fn what_a_dead_node_owned_is_claimed_by_another(store: TestStore) {
@@ -154,8 +229,8 @@ each_engine! {
         join(&store, "dead").await;
         join(&store, "alive").await;
         store.store().write(insert(run(&ws, 1))).await.expect("insert");
-        store.store().write(claim("dead", 1)).await.expect("claim");
-        assert!(store.store().write(claim("alive", 1)).await.expect("claim").is_empty());
+        claim(store.store(), "dead", 1).await;
+        assert!(claim(store.store(), "alive", 1).await.is_empty());
 
         if is_postgres(&store) {
             // Its lease ran out.
@@ -164,13 +239,15 @@ each_engine! {
         } else {
             assert_eq!(store.store().write(ReleaseAll).await.expect("release"), 1);
         }
-        let taken = store.store().write(claim("alive", 1)).await.expect("claim");
-        assert_eq!((taken.len(), taken[0].epoch), (1, 2));
+        let taken = claim(store.store(), "alive", 1).await;
+        // What a dead node may still write is fenced from when it is released.
+        let released = i64::from(is_postgres(&store));
+        assert_eq!((taken.len(), taken[0].epoch), (1, 2 + released));
 
         if is_postgres(&store) {
             store.store().write(nodes::Leave { node: "alive".to_owned() }).await.expect("leave");
             join(&store, "third").await;
-            assert_eq!(store.store().write(claim("third", 1)).await.expect("claim")[0].epoch, 3);
+            assert_eq!(claim(store.store(), "third", 1).await[0].epoch, 5);
             assert_eq!(nodes::live(store.store()).await.expect("live"), ["third"]);
         }
     }
@@ -179,7 +256,7 @@ each_engine! {
         let ws = workspace(store.store(), "acme").await;
         join(&store, "node").await;
         store.store().write(insert(run(&ws, 1))).await.expect("insert");
-        let owned = store.store().write(claim("node", 1)).await.expect("claim").remove(0);
+        let owned = claim(store.store(), "node", 1).await.remove(0);
         store.store().write(insert(run(&ws, 2))).await.expect("insert");
 
         let free = store.store().write(cancel(&ws, run_id(2))).await.expect("cancel");
@@ -212,8 +289,8 @@ each_engine! {
         let mut last = append(&new, 0, 2, 2);
         last.change.state = RunState::Failed;
         let error = RunError::new("timeout", "The run took longer than 5 s.");
-        last.change.ending =
-            Some(runs::RunEnding { result: None, error: Some(error.clone()), ..ending() });
+        last.change.then =
+            Then::End(runs::RunEnding { result: None, error: Some(error.clone()), ..ending() });
         store.store().write(last).await.expect("append");
         let page = runs::list(store.store(), &ws, &RunFilter::default(), &PageRequest::default()).await;
         assert_eq!(page.expect("list").items[0].error, Some(error));
