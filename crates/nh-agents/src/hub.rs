@@ -8,13 +8,13 @@ use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, History, Submitte
 use nh_models::Models;
 use nh_store::runs;
 use nh_store::{Idempotency, Once, Store, StoreError, idempotency};
-use nh_types::run::{RunView, StartRun};
+use nh_types::run::{ForkRun, RetryRun, RunView, StartRun};
 use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::RunProgram;
 use crate::tools::Tools;
-use crate::{start, view};
+use crate::{fork, start, view};
 
 /// Why a run could not be started or shown.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,15 @@ pub struct RunCaller {
     pub created_by: String,
 }
 
+/// How a run comes about.
+#[derive(Clone, Debug)]
+pub enum RunRequest {
+    Start(StartRun),
+    /// Of a run that failed or was cancelled.
+    Retry(RunId, RetryRun),
+    Fork(RunId, ForkRun),
+}
+
 #[derive(Clone)]
 pub struct Hub {
     pub store: Store,
@@ -65,11 +74,11 @@ impl Hub {
         Ok(Self { store, models, tools, engine })
     }
 
-    /// Checks the body and stores the run; what comes back is durable.
+    /// Checks what is asked for and stores the run; what comes back is durable.
     pub async fn start_run(
         &self,
         caller: &RunCaller,
-        body: StartRun,
+        request: RunRequest,
         once: Option<Idempotency>,
     ) -> Result<Submitted, HubError> {
         // The first answer is given again, whatever became of the target since.
@@ -80,8 +89,14 @@ impl Hub {
                 Some(Once::First(_)) | None => {}
             }
         }
-        let default_model = self.models.default_model();
-        let run = start::new_run(&self.store, &self.tools, default_model, caller, body).await?;
+        let (store, tools) = (&self.store, &self.tools);
+        let run = match request {
+            RunRequest::Start(body) => {
+                start::new_run(store, tools, self.models.default_model(), caller, body).await?
+            }
+            RunRequest::Retry(of, body) => fork::retried(store, tools, caller, of, body).await?,
+            RunRequest::Fork(of, body) => fork::forked(store, tools, caller, of, body).await?,
+        };
         Ok(self.engine.submit(run, once).await?)
     }
 

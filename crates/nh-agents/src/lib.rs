@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod agents;
 pub mod definition;
+mod fork;
 mod hub;
 mod program;
 pub mod search;
@@ -16,6 +17,6 @@ mod start;
 pub mod tools;
 pub mod view;
 
-pub use hub::{Hub, HubError, RunCaller};
+pub use hub::{Hub, HubError, RunCaller, RunRequest};
 pub use settings::AgentsSettings;
 pub use start::MAX_WAIT_SECONDS;

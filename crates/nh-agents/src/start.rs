@@ -7,15 +7,15 @@ use nh_engine::NewRun;
 use nh_store::{Store, agents};
 use nh_types::agent::AgentDefinition;
 use nh_types::run::{RunType, StartRun};
-use nh_types::{AgentId, ApiError, ErrorCode, Scope};
-use serde_json::Value;
+use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet};
+use serde_json::{Map, Value};
 
 use crate::definition::{Definition, PinnedAgent, PinnedTool};
 use crate::hub::{HubError, RunCaller};
 use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
-const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
+pub(crate) const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
 const MAX_DELAY_SECONDS: i64 = 30 * 24 * 3600;
 const MAX_PRIORITY: i64 = 100;
 const MAX_MESSAGES: usize = 1000;
@@ -59,6 +59,7 @@ pub(crate) async fn new_run(
         timeout_ms: start.timeout_seconds.map(|seconds| seconds * 1000),
         priority: start.priority.unwrap_or(0),
         delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
+        fork: None,
     })
 }
 
@@ -76,21 +77,23 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     check_range("timeout_seconds", start.timeout_seconds, 1..=MAX_TIMEOUT_SECONDS)?;
     check_range("delay_seconds", start.delay_seconds, 0..=MAX_DELAY_SECONDS)?;
     check_range("priority", start.priority, -MAX_PRIORITY..=MAX_PRIORITY)?;
-    let metadata_bytes = start
-        .metadata
-        .as_ref()
-        .and_then(|metadata| serde_json::to_vec(metadata).ok())
-        .map_or(0, |json| json.len());
-    if metadata_bytes > MAX_METADATA_BYTES {
-        return Err(invalid(
-            "metadata",
-            format!("`metadata` has {metadata_bytes} bytes as JSON; at most {MAX_METADATA_BYTES} fit"),
-        ));
+    check_metadata(start.metadata.as_ref())
+}
+
+pub(crate) fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<(), ApiError> {
+    let bytes = metadata.and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |json| json.len());
+    if bytes > MAX_METADATA_BYTES {
+        let message = format!("`metadata` has {bytes} bytes as JSON; at most {MAX_METADATA_BYTES} fit");
+        return Err(invalid("metadata", message));
     }
     Ok(())
 }
 
-fn check_range(field: &str, given: Option<i64>, range: RangeInclusive<i64>) -> Result<(), ApiError> {
+pub(crate) fn check_range(
+    field: &str,
+    given: Option<i64>,
+    range: RangeInclusive<i64>,
+) -> Result<(), ApiError> {
     match given {
         Some(value) if !range.contains(&value) => {
             let (least, most) = range.into_inner();
@@ -104,7 +107,7 @@ const AGENT_INPUT: &str = "an agent's `input` is `{\"goal\": \"…\"}` or `{\"me
 
 /// Unlike a tool's arguments this shape is the API's own, so what is missing or
 /// of a wrong type in it is what it is elsewhere in a body: a 400.
-fn check_agent_input(input: &Value) -> Result<(), ApiError> {
+pub(crate) fn check_agent_input(input: &Value) -> Result<(), ApiError> {
     let Some(fields) = input.as_object() else {
         return Err(wrong("input", format!("`input` is {}; {AGENT_INPUT}", kind_of(input))));
     };
@@ -190,11 +193,8 @@ async fn pin_agent(
         ))
         .into());
     };
-    let wanted = &record.definition.tools;
-    let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);
-    let offered = tools.offered_to(&caller.scopes).map(|spec| spec.name.clone());
     Ok(PinnedAgent {
-        tools: offered.filter(|name| every || wanted.contains(name)).collect(),
+        tools: offered(tools, &record.definition.tools, &caller.scopes),
         model_id: record.definition.model_id.clone().unwrap_or(default_model),
         id: record.id.clone(),
         version: record.version,
@@ -202,7 +202,14 @@ async fn pin_agent(
     })
 }
 
-fn pin_tool(
+/// The tools that work, that the agent may use and that the scopes allow.
+pub(crate) fn offered(tools: &Tools, wanted: &[String], scopes: &ScopeSet) -> Vec<String> {
+    let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);
+    let offered = tools.offered_to(scopes).map(|spec| spec.name.clone());
+    offered.filter(|name| every || wanted.contains(name)).collect()
+}
+
+pub(crate) fn pin_tool(
     tools: &Tools,
     caller: &RunCaller,
     target: &str,
@@ -257,7 +264,7 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -278,7 +285,7 @@ fn wrong(param: &str, message: String) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message).param(param)
 }
 
-fn bad_input(param: &str, message: String) -> ApiError {
+pub(crate) fn bad_input(param: &str, message: String) -> ApiError {
     ApiError::new(ErrorCode::InvalidInput, message).param(param)
 }
 

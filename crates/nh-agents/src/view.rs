@@ -28,6 +28,7 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         events: calls.map(|record| tool_call(record, tools)).collect(),
         // The row learns its usage at the end; the journal knows it all along.
         usage: history.usage().into(),
+        forked_from: history.forked_from(),
         metadata: run.metadata.clone(),
         created_at: run.created_at,
         started_at: run.started_at,

@@ -17,6 +17,7 @@ use nh_types::run::{RunError, RunState};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Core;
+use crate::fork::Fork;
 use crate::journal::{Event, History, Step};
 use crate::program::{Decision, Ending, Performed, Work};
 
@@ -51,13 +52,21 @@ impl Driver {
         Self { core, run, work, history, unsaved, in_flight, cancel }
     }
 
-    /// The rows of a run that is not stored yet: its creation and, when its
-    /// first steps are `planned`, their start.
-    pub(crate) fn first_rows(&mut self, planned: bool) -> Vec<EventRow> {
+    /// The rows of a run that is not stored yet: its creation, what it takes
+    /// over, and, when its first steps are `planned`, their start.
+    pub(crate) fn first_rows(&mut self, fork: Option<Fork>, planned: bool) -> Vec<EventRow> {
         self.record(Event::Created {
             target: self.run.target.clone(),
             run_type: self.run.run_type.as_str().to_owned(),
         });
+        if let Some(Fork { from, step, kept }) = fork {
+            for (row, event) in kept {
+                let seq = self.history.last_seq() + 1;
+                self.history.apply(seq, row.at, &event);
+                self.unsaved.push(EventRow { seq, ..row });
+            }
+            self.record(Event::Forked { from, step });
+        }
         // A program that panics does so again, and is caught, when it is driven.
         let decide = || self.work().decide(&self.run, &self.history);
         let decision = planned.then(|| std::panic::catch_unwind(AssertUnwindSafe(decide)));
@@ -79,7 +88,7 @@ impl Driver {
     /// Drives a run that was claimed: a queued one, or one whose process died.
     pub(crate) async fn drive_claimed(mut self) {
         let is_late = self.run.deadline_at.is_some_and(|at| at <= self.core.clock.now());
-        if self.history.steps().is_empty() || self.run.cancel_requested || is_late {
+        if self.history.in_flight().next().is_none() || self.run.cancel_requested || is_late {
             return self.drive_to_end().await;
         }
         if self.run.state == RunState::Running && self.history.resumes_in_a_row() >= MAX_CRASHES {

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
+use crate::fork::Fork;
 use crate::journal::{Event, History, UnreadableEvent};
 use crate::lease::Lease;
 use crate::program::Program;
@@ -62,6 +63,8 @@ pub struct NewRun {
     pub priority: i64,
     /// It begins after so long at the earliest.
     pub delay_ms: i64,
+    /// What it takes over of another run of the workspace.
+    pub fork: Option<Fork>,
 }
 
 /// What became of a submission.
@@ -269,8 +272,13 @@ impl Engine {
     }
 }
 
-async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Result<Submitted, EngineError> {
+async fn submit(
+    core: Arc<Core>,
+    mut new: NewRun,
+    once: Option<Idempotency>,
+) -> Result<Submitted, EngineError> {
     let slot = if new.delay_ms > 0 { None } else { Slot::try_take(&core) };
+    let fork = new.fork.take();
     let run = core.new_record(new, slot.is_some());
     let id = run.id;
     // Only a run that starts here is registered here: a queued one is
@@ -278,7 +286,7 @@ async fn submit(core: Arc<Core>, new: NewRun, once: Option<Idempotency>) -> Resu
     let driving = slot.is_some().then(|| core.driven.register(&run));
     let cancel = driving.as_ref().map(Driving::cancel_token).unwrap_or_default();
     let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
-    let events = driver.first_rows(slot.is_some());
+    let events = driver.first_rows(fork, slot.is_some());
     let watch = core.watchers.watch(id);
     let insert = runs::Insert { run: driver.run().clone(), events };
     let (is_ready, wake_at) = (insert.run.ready, insert.run.wake_at);

@@ -60,6 +60,10 @@ pub enum Event {
     /// names the steps in flight that are done again.
     #[serde(rename = "run.resumed")]
     Resumed { again: Vec<String> },
+    /// What stands before was taken over from another run; `step` is the first
+    /// that was not.
+    #[serde(rename = "run.forked")]
+    Forked { from: RunId, step: Option<String> },
     /// The run waits for a decision on `step`.
     #[serde(rename = "run.waiting")]
     Waiting { step: String, reason: String },
@@ -87,6 +91,21 @@ impl Event {
         let (kind, data) = taken_apart(&tagged).unwrap_or_default();
         let data = JsonText::new(data.to_owned()).unwrap_or_default();
         EventRow { seq, kind: kind.to_owned(), at, data }
+    }
+
+    /// The step that was started or came to an end.
+    pub(crate) fn step(&self) -> Option<&str> {
+        match self {
+            Event::StepStarted(step) => Some(&step.id),
+            Event::StepCompleted { step, .. } | Event::StepFailed { step, .. } => Some(step),
+            Event::Created { .. }
+            | Event::Resumed { .. }
+            | Event::Forked { .. }
+            | Event::Waiting { .. }
+            | Event::Succeeded { .. }
+            | Event::Failed { .. }
+            | Event::Cancelled {} => None,
+        }
     }
 
     pub fn read(row: &EventRow) -> Result<Event, UnreadableEvent> {
@@ -135,12 +154,13 @@ pub struct History {
     usage: Usage,
     last_seq: i64,
     resumes_in_a_row: u32,
+    forked_from: Option<RunId>,
 }
 
 impl Default for History {
     fn default() -> Self {
         // A known cost of nothing, which `Usage::default` is not.
-        Self { steps: Vec::new(), usage: Usage::NONE, last_seq: 0, resumes_in_a_row: 0 }
+        Self { steps: Vec::new(), usage: Usage::NONE, last_seq: 0, resumes_in_a_row: 0, forked_from: None }
     }
 }
 
@@ -165,6 +185,11 @@ impl History {
             }
             Event::StepFailed { step, error } => self.finish(step, at, Outcome::Failed(error.clone())),
             Event::Resumed { .. } => self.resumes_in_a_row += 1,
+            Event::Forked { from, .. } => {
+                self.forked_from = Some(*from);
+                // The other run paid for what stands before.
+                self.usage = Usage::NONE;
+            }
             Event::Created { .. }
             | Event::Waiting { .. }
             | Event::Succeeded { .. }
@@ -194,7 +219,12 @@ impl History {
         self.steps.iter().filter(|record| record.finished.is_none())
     }
 
-    /// Of all completed steps.
+    /// The run whose beginning this journal shares.
+    pub fn forked_from(&self) -> Option<RunId> {
+        self.forked_from
+    }
+
+    /// Of all completed steps; of a fork, of its own.
     pub fn usage(&self) -> Usage {
         self.usage
     }
@@ -243,6 +273,13 @@ mod tests {
                 "step.failed",
             ),
             (Event::Resumed { again: vec!["tool:1".into()] }, "run.resumed"),
+            (
+                Event::Forked {
+                    from: "019a0000-0000-7000-8000-000000000000".parse().expect("an id"),
+                    step: Some("tool:1".into()),
+                },
+                "run.forked",
+            ),
             (Event::Waiting { step: "tool:1".into(), reason: "why".into() }, "run.waiting"),
             (Event::Succeeded { result: json!("done") }, "run.succeeded"),
             (Event::Failed { error: RunError::new("timeout", "slow") }, "run.failed"),

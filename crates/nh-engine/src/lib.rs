@@ -15,6 +15,7 @@
 mod driven;
 mod driver;
 mod engine;
+mod fork;
 pub mod journal;
 mod lease;
 pub mod program;
@@ -25,6 +26,7 @@ mod upkeep;
 mod watch;
 
 pub use engine::{Engine, EngineError, NewRun, Submitted, read_journal};
+pub use fork::{Fork, ForkError};
 pub use journal::{Event, History, Outcome, Step, StepRecord};
 pub use program::{Decision, Ending, Performed, Program, Work};
 pub use settings::EngineSettings;

@@ -32,6 +32,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::find))
         .routes(routes!(runs::events))
         .routes(routes!(runs::cancel))
+        .routes(routes!(runs::retry))
+        .routes(routes!(runs::fork))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

@@ -179,6 +179,49 @@ pub struct StartRun {
     pub webhook_url: Option<Value>,
 }
 
+/// `POST /v1/run/{runId}/retry`. What is left out is as it was.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryRun {
+    /// As of `POST /v1/run`.
+    #[serde(rename = "async")]
+    pub is_async: bool,
+    #[schema(minimum = 1, maximum = 300)]
+    pub wait_seconds: Option<i64>,
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub timeout_seconds: Option<i64>,
+}
+
+/// `POST /v1/run/{runId}/fork`. What is left out is as it was.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"at_step": "model:2", "model_id": "google/gemini-2.5-flash-lite", "async": true}))]
+pub struct ForkRun {
+    /// The step, as the journal names it, from which on the new run goes its
+    /// own way: it takes over what came of the steps before. The first, if it
+    /// is left out.
+    pub at_step: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    pub input: Option<Value>,
+    /// Of an agent run, as are the fields that follow.
+    pub model_id: Option<String>,
+    pub system_prompt: Option<String>,
+    pub tools: Option<Vec<String>>,
+    #[schema(minimum = 0.0, maximum = 2.0)]
+    pub temperature: Option<f64>,
+    #[schema(minimum = 1, maximum = 200)]
+    pub max_steps: Option<i64>,
+    /// As of `POST /v1/run`.
+    #[serde(rename = "async")]
+    pub is_async: bool,
+    #[schema(minimum = 1, maximum = 300)]
+    pub wait_seconds: Option<i64>,
+    #[schema(minimum = 1, maximum = 604_800)]
+    pub timeout_seconds: Option<i64>,
+    #[schema(value_type = Option<Object>)]
+    pub metadata: Option<Map<String, Value>>,
+}
+
 /// What a 202 says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -243,7 +286,11 @@ pub struct RunView {
     pub error: Option<RunError>,
     /// The tool calls, in order.
     pub events: Vec<ToolCallView>,
+    /// Of a fork, what it used itself.
     pub usage: RunUsage,
+    /// The run whose beginning this one shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<RunId>,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,

@@ -132,6 +132,13 @@ impl ScopeSet {
         wanted.0.iter().copied().find(|scope| !self.allows(*scope))
     }
 
+    /// What both sets allow.
+    #[must_use]
+    pub fn shared_with(&self, other: &ScopeSet) -> ScopeSet {
+        let mine = self.iter().filter(|scope| other.allows(*scope));
+        mine.chain(other.iter().filter(|scope| self.allows(*scope))).collect()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Scope> + '_ {
         self.0.iter().copied()
     }
@@ -191,6 +198,17 @@ mod tests {
         assert_eq!("memory:read".parse(), Ok(Scope::MemoriesRead));
         let error = "memories:delete".parse::<Scope>().expect_err("unknown");
         assert!(error.to_string().starts_with("`memories:delete` is not a scope"));
+    }
+
+    #[test]
+    fn two_sets_share_what_both_allow() {
+        let set = |text: &str| ScopeSet::from_text(text).expect("scopes");
+        assert_eq!(set("*").shared_with(&set("run:write")), set("run:write"));
+        assert_eq!(
+            set("run:write tools:call").shared_with(&set("run:read tools:write")),
+            set("run:read tools:call")
+        );
+        assert!(set("run:write").shared_with(&set("chat:write")).is_empty());
     }
 
     #[test]

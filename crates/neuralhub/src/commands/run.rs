@@ -57,20 +57,22 @@ impl Run {
                 body[field] = value.into();
             }
         }
-        let started: Started = client.post("/v1/run", &body).await?;
-        follow(&client, started.run_id, self.client.output.json).await?;
-        let path = format!("/v1/run/{}", segment(&started.run_id.to_string()));
-        if self.client.output.json {
-            let run: Value = client.get(&path).await?;
-            output::json(&run)?;
-            return if run["state"] == RunState::Success.as_str() {
-                Ok(())
-            } else {
-                Err(Failure::RunNotSuccessful)
-            };
-        }
-        finish(&client.get(&path).await?)
+        begin(&client, "/v1/run", &body, self.client.output.json).await
     }
+}
+
+/// Posts what makes a run, which is `async`, and follows it to its end.
+pub(super) async fn begin(client: &Client, path: &str, body: &Value, as_json: bool) -> Result<(), Failure> {
+    let started: Started = client.post(path, body).await?;
+    follow(client, started.run_id, as_json).await?;
+    let path = format!("/v1/run/{}", segment(&started.run_id.to_string()));
+    if as_json {
+        let run: Value = client.get(&path).await?;
+        output::json(&run)?;
+        let succeeded = run["state"] == RunState::Success.as_str();
+        return if succeeded { Ok(()) } else { Err(Failure::RunNotSuccessful) };
+    }
+    finish(&client.get(&path).await?)
 }
 
 /// Tells what the run does, on stderr, until it is done. Ctrl-C leaves it

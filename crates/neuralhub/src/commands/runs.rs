@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::ClientArgs;
 use crate::client::{Client, segment};
+use crate::commands::run;
 use crate::exit::Failure;
 use crate::output;
 
@@ -27,6 +28,10 @@ enum RunsCommand {
     Show(One),
     /// Cancel a run
     Cancel(One),
+    /// Run what failed or was cancelled again, from there on
+    Retry(One),
+    /// Run again from a step on, with another model, prompt, goal or tool set
+    Fork(Fork),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +57,27 @@ struct One {
     client: ClientArgs,
 }
 
+#[derive(Debug, Args)]
+struct Fork {
+    #[command(flatten)]
+    run: One,
+    /// The first step that is not taken over, such as model:2; left out, none is
+    #[arg(long, value_name = "STEP")]
+    at_step: Option<String>,
+    /// Another goal, for an agent's run
+    #[arg(long)]
+    goal: Option<String>,
+    /// Another model
+    #[arg(long, value_name = "ID")]
+    model: Option<String>,
+    /// Another system prompt
+    #[arg(long, value_name = "TEXT")]
+    system_prompt: Option<String>,
+    /// The tools that it may use, with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    tools: Option<Vec<String>>,
+}
+
 impl Runs {
     pub async fn perform(self) -> Result<(), Failure> {
         match self.command {
@@ -59,6 +85,8 @@ impl Runs {
             Some(RunsCommand::List(list)) => list.perform().await,
             Some(RunsCommand::Show(one)) => one.show().await,
             Some(RunsCommand::Cancel(one)) => one.cancel().await,
+            Some(RunsCommand::Retry(one)) => one.begin("retry", json!({})).await,
+            Some(RunsCommand::Fork(fork)) => fork.perform().await,
         }
     }
 }
@@ -121,6 +149,14 @@ impl One {
         }
     }
 
+    /// Has a new run made of this one, and follows it.
+    async fn begin(self, operation: &str, mut body: Value) -> Result<(), Failure> {
+        let client = Client::new(&self.client)?;
+        body["async"] = true.into();
+        let path = format!("{}/{operation}", self.path());
+        run::begin(&client, &path, &body, self.client.output.json).await
+    }
+
     async fn cancel(self) -> Result<(), Failure> {
         let client = Client::new(&self.client)?;
         let run: Value = client.post(&format!("{}/cancel", self.path()), &json!({})).await?;
@@ -128,6 +164,20 @@ impl One {
             return output::json(&run);
         }
         output::line(format!("{} is {}", self.run_id, run["state"].as_str().unwrap_or("being cancelled")))
+    }
+}
+
+impl Fork {
+    async fn perform(self) -> Result<(), Failure> {
+        let changes = [
+            ("at_step", self.at_step.map(Value::from)),
+            ("input", self.goal.map(|goal| json!({"goal": goal}))),
+            ("model_id", self.model.map(Value::from)),
+            ("system_prompt", self.system_prompt.map(Value::from)),
+            ("tools", self.tools.map(Value::from)),
+        ];
+        let given = changes.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
+        self.run.begin("fork", Value::Object(given.collect())).await
     }
 }
 

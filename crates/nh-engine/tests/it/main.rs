@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests
 mod control;
+mod fork;
 mod heal;
 mod progress;
 mod resume;

@@ -187,6 +187,7 @@ impl Process {
             timeout_ms: None,
             priority: 0,
             delay_ms: 0,
+            fork: None,
         }
     }
 

@@ -7,16 +7,16 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use nh_agents::{MAX_WAIT_SECONDS, RunCaller, view};
+use nh_agents::{MAX_WAIT_SECONDS, RunCaller, RunRequest, view};
 use nh_engine::Submitted;
 use nh_store::runs::{self, CancelOutcome, RunFilter, RunRecord};
-use nh_types::run::{AcceptedRun, JournalPage, RunList, RunView, StartRun};
+use nh_types::run::{AcceptedRun, ForkRun, JournalPage, RetryRun, RunList, RunView, StartRun};
 use nh_types::{ApiError, ErrorCode, Page, PageRequest, RunId};
 
 use crate::app::App;
 use crate::auth::{Auth, Principal, RunRead, RunWrite};
 use crate::failure::{Answer, Failure};
-use crate::idempotency::{in_flight, mismatch};
+use crate::idempotency::{Once, in_flight, mismatch};
 use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::run_stream;
@@ -38,12 +38,63 @@ pub(crate) async fn start(
 ) -> Answer<Response> {
     let body = creating.body;
     let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
-    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    begin(&app, &auth, RunRequest::Start(body), wait, creating.once).await
+}
+
+/// Run what failed or was cancelled again, from there on.
+///
+/// The new run takes over the steps that went well, and makes the failed one
+/// anew. What it may do goes beyond neither the old run's scopes nor yours.
+#[utoipa::path(post, path = "/v1/run/{runId}/retry", tag = "Runs", request_body = RetryRun,
+    params(("runId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["run:write"]), ("session" = ["run:write"])),
+    responses((status = 200, body = RunView), (status = 202, body = AcceptedRun),
+        (status = 409, description = "It goes on, or it succeeded", body = nh_types::ErrorBody)))]
+pub(crate) async fn retry(
+    auth: Auth<RunWrite>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    creating: Creating<RetryRun>,
+) -> Answer<Response> {
+    let body = creating.body;
+    let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
+    begin(&app, &auth, RunRequest::Retry(parse(&id)?, body), wait, creating.once).await
+}
+
+/// Run again from a step on, with another model, prompt, input or tool set.
+///
+/// The new run shares what came before that step. What it may do goes beyond
+/// neither the old run's scopes nor yours.
+#[utoipa::path(post, path = "/v1/run/{runId}/fork", tag = "Runs", request_body = ForkRun,
+    params(("runId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["run:write"]), ("session" = ["run:write"])),
+    responses((status = 200, body = RunView), (status = 202, body = AcceptedRun),
+        (status = 409, description = "The Idempotency-Key came before with another body", body = nh_types::ErrorBody)))]
+pub(crate) async fn fork(
+    auth: Auth<RunWrite>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    creating: Creating<ForkRun>,
+) -> Answer<Response> {
+    let body = creating.body;
+    let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
+    begin(&app, &auth, RunRequest::Fork(parse(&id)?, body), wait, creating.once).await
+}
+
+/// Stores a run and answers at once or, with `wait`, when it has ended.
+async fn begin(
+    app: &App,
+    auth: &Principal,
+    request: RunRequest,
+    wait: Option<i64>,
+    once: Option<Once>,
+) -> Answer<Response> {
+    let once = once.map(|once| once.record(auth, app.clock.now()));
     // From before the run is stored: a repeat that comes right then must not
     // take the first one's place.
     let keyed_wait = once.as_ref().filter(|_| wait.is_some()).map(|once| app.sync_waits.begin(once));
     let is_beside_the_first = matches!(keyed_wait, Some(None));
-    let submitted = app.hub.start_run(&caller(&auth), body, once).await?;
+    let submitted = app.hub.start_run(&caller(auth), request, once).await?;
     let run_id = match &submitted {
         Submitted::Started(watch) => watch.run_id(),
         Submitted::Replay(id) => *id,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::app::TestApp;
 use crate::upstream::{MODEL, app_on};
 
-async fn app_and_model(replies: impl IntoIterator<Item = Reply>) -> (TestApp, Upstream) {
+pub(crate) async fn app_and_model(replies: impl IntoIterator<Item = Reply>) -> (TestApp, Upstream) {
     let upstream = Upstream::start().await.expect("a port");
     for reply in replies {
         upstream.reply(reply);
@@ -30,24 +30,24 @@ fn message(message: Value, finish_reason: &str) -> Reply {
     )
 }
 
-fn says(text: &str) -> Reply {
+pub(crate) fn says(text: &str) -> Reply {
     message(json!({"role": "assistant", "content": text}), "stop")
 }
 
-fn call(id: &str, tool: &str, arguments: &str) -> Value {
+pub(crate) fn call(id: &str, tool: &str, arguments: &str) -> Value {
     json!({"id": id, "type": "function", "function": {"name": tool, "arguments": arguments}})
 }
 
-fn calls(calls: &[Value]) -> Reply {
+pub(crate) fn calls(calls: &[Value]) -> Reply {
     message(json!({"role": "assistant", "content": null, "tool_calls": calls}), "tool_calls")
 }
 
-async fn run(app: &TestApp) -> Value {
+pub(crate) async fn run(app: &TestApp) -> Value {
     let body = json!({"target": "a", "type": "agent", "input": {"goal": "Add."}});
     app.post("/v1/run", body).send().await.ok(200)
 }
 
-fn sent(upstream: &Upstream, call: usize) -> Value {
+pub(crate) fn sent(upstream: &Upstream, call: usize) -> Value {
     upstream.calls()[call].body.clone()
 }
 

@@ -12,6 +12,7 @@ mod credentials;
 mod edge;
 mod events;
 mod first_start;
+mod forks;
 mod fuzz;
 mod keys;
 mod reference;

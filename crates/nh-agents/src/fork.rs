@@ -1,0 +1,161 @@
+//! The checks behind a retry and a fork: from a run that was to a new one that
+//! the engine can store.
+
+use nh_engine::{EngineError, Fork, ForkError, NewRun, read_journal};
+use nh_store::Store;
+use nh_store::runs::{self, EventRow, RunRecord};
+use nh_types::agent::ChangeAgent;
+use nh_types::run::{ForkRun, RetryRun, RunState};
+use nh_types::{ApiError, ErrorCode, RunId};
+use serde_json::Value;
+
+use crate::agents;
+use crate::definition::{Definition, PinnedAgent};
+use crate::hub::{HubError, RunCaller};
+use crate::start::{self, bad_input, check_agent_input, check_metadata, check_range, pin_tool, shortened};
+use crate::tools::Tools;
+
+/// Steps that an error names.
+const MAX_STEPS_TOLD: usize = 20;
+
+/// A run that goes on from where `run_id` failed or was cancelled.
+pub(crate) async fn retried(
+    store: &Store,
+    tools: &Tools,
+    caller: &RunCaller,
+    run_id: RunId,
+    retry: RetryRun,
+) -> Result<NewRun, HubError> {
+    let (run, journal) = original(store, caller, run_id).await?;
+    if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
+        let help = if run.state == RunState::Success { "fork it" } else { "cancel it first, or fork it" };
+        let message =
+            format!("the run is {}; only one that is FAILED or CANCELLED can be retried: {help}", run.state);
+        return Err(ApiError::new(ErrorCode::Conflict, message).param("runId").into());
+    }
+    let fork = Fork::at_failure(run_id, &journal).map_err(EngineError::from)?;
+    let fork_run = ForkRun {
+        wait_seconds: retry.wait_seconds,
+        timeout_seconds: retry.timeout_seconds,
+        ..ForkRun::default()
+    };
+    again(tools, caller, run, fork_run, fork)
+}
+
+/// A run that shares the beginning of `run_id` and then goes its own way.
+pub(crate) async fn forked(
+    store: &Store,
+    tools: &Tools,
+    caller: &RunCaller,
+    run_id: RunId,
+    fork_run: ForkRun,
+) -> Result<NewRun, HubError> {
+    let (run, journal) = original(store, caller, run_id).await?;
+    let fork = Fork::at_step(run_id, &journal, fork_run.at_step.as_deref()).map_err(|error| match error {
+        ForkError::UnknownStep { step, known } => HubError::from(unknown_step(&step, &known)),
+        ForkError::Unreadable(error) => EngineError::from(error).into(),
+    })?;
+    again(tools, caller, run, fork_run, fork)
+}
+
+async fn original(
+    store: &Store,
+    caller: &RunCaller,
+    run_id: RunId,
+) -> Result<(RunRecord, Vec<EventRow>), HubError> {
+    let Some(run) = runs::find(store, &caller.workspace_id, run_id).await? else {
+        let message = format!("there is no run `{run_id}` in this workspace");
+        return Err(ApiError::new(ErrorCode::NotFound, message).into());
+    };
+    let journal = read_journal(store, &caller.workspace_id, run_id).await?;
+    Ok((run, journal))
+}
+
+fn unknown_step(step: &str, known: &[String]) -> ApiError {
+    let told = known.iter().take(MAX_STEPS_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let told = if known.is_empty() { "it has none yet".to_owned() } else { format!("its steps are {told}") };
+    bad_input("at_step", format!("the run has no step `{}`; {told}", shortened(step)))
+}
+
+/// The run once more, with the changes and what it takes over. It may do no
+/// more than the old one, and no more than who asks.
+fn again(
+    tools: &Tools,
+    caller: &RunCaller,
+    run: RunRecord,
+    changes: ForkRun,
+    fork: Fork,
+) -> Result<NewRun, HubError> {
+    check_range("wait_seconds", changes.wait_seconds, 1..=start::MAX_WAIT_SECONDS)?;
+    check_range("timeout_seconds", changes.timeout_seconds, 1..=start::MAX_TIMEOUT_SECONDS)?;
+    check_metadata(changes.metadata.as_ref())?;
+    let caller = RunCaller { scopes: run.scopes.shared_with(&caller.scopes), ..caller.clone() };
+    let definition = Definition::read(&run.definition).map_err(|error| {
+        let message = format!("this version of the hub cannot read what the run ran: {error}");
+        ApiError::new(ErrorCode::Conflict, message).param("runId")
+    })?;
+    let old_timeout_ms = run.deadline_at.map(|at| at.millis_since(run.created_at));
+    let timeout_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(old_timeout_ms);
+    let metadata = changes.metadata.clone().unwrap_or(run.metadata);
+    let input = changes.input.clone().unwrap_or(run.input);
+    let definition = match definition {
+        Definition::Agent(pinned) => Definition::Agent(changed(pinned, changes, &input, tools, &caller)?),
+        Definition::Tool(pinned) => {
+            refuse_changes_of_an_agent(&changes)?;
+            Definition::Tool(pin_tool(tools, &caller, &pinned.name, &input)?)
+        }
+    };
+    Ok(NewRun {
+        workspace_id: run.workspace_id,
+        target: run.target,
+        run_type: run.run_type,
+        input,
+        definition: definition.to_value(),
+        scopes: caller.scopes,
+        created_by: caller.created_by,
+        metadata,
+        timeout_ms,
+        priority: run.priority,
+        delay_ms: 0,
+        fork: Some(fork),
+    })
+}
+
+/// What the old run pinned, with the changes made to it.
+fn changed(
+    pinned: PinnedAgent,
+    changes: ForkRun,
+    input: &Value,
+    tools: &Tools,
+    caller: &RunCaller,
+) -> Result<PinnedAgent, ApiError> {
+    check_agent_input(input)?;
+    let change = ChangeAgent {
+        model_id: changes.model_id.map(Some),
+        system_prompt: changes.system_prompt.map(Some),
+        tools: changes.tools.map(Some),
+        temperature: changes.temperature.map(Some),
+        max_steps: changes.max_steps.map(Some),
+        ..ChangeAgent::default()
+    };
+    let model_id = change.model_id.clone().flatten().unwrap_or(pinned.model_id);
+    let agent = agents::change(&pinned.agent, change, tools)?;
+    let tools = start::offered(tools, &agent.tools, &caller.scopes);
+    Ok(PinnedAgent { agent, model_id, tools, ..pinned })
+}
+
+fn refuse_changes_of_an_agent(changes: &ForkRun) -> Result<(), ApiError> {
+    let given = [
+        ("model_id", changes.model_id.is_some()),
+        ("system_prompt", changes.system_prompt.is_some()),
+        ("tools", changes.tools.is_some()),
+        ("temperature", changes.temperature.is_some()),
+        ("max_steps", changes.max_steps.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((field, _)) => {
+            Err(bad_input(field, format!("the run is of a tool, which has no `{field}`; leave it out")))
+        }
+        None => Ok(()),
+    }
+}
