@@ -34,6 +34,8 @@ pub enum Command {
     Chat(commands::chat::Chat),
     /// Check what the hub and this client need, and say how to mend it
     Doctor(commands::doctor::Doctor),
+    /// Check that the store's runs are sound, and mend what can be mended
+    Check(commands::check::Check),
     /// Print or check the configuration, or print its reference
     Config(commands::config::ConfigCommand),
     /// Create workspaces, beside a running hub or without one
@@ -104,6 +106,7 @@ impl Cli {
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,
             Command::Doctor(command) => command.perform().await,
+            Command::Check(command) => command.perform().await,
             Command::Config(command) => command.perform().await,
             Command::Workspaces(command) => command.perform().await,
             Command::Users(command) => command.perform().await,

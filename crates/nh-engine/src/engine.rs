@@ -21,6 +21,7 @@ use crate::journal::{Event, History, UnreadableEvent};
 use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
+use crate::retention;
 use crate::settings::EngineSettings;
 use crate::timers::Timers;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
@@ -142,6 +143,7 @@ impl Engine {
             parking: CancellationToken::new(),
         });
         queue::start(&core).await?;
+        core.background.spawn(retention::keep(core.clone(), settings.keep_finished_days));
         Ok(Self(core))
     }
 

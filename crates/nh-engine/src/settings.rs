@@ -12,10 +12,14 @@ pub struct EngineSettings {
     /// are taken over. Used on PostgreSQL only.
     #[schema(minimum = 500, maximum = 600_000)]
     pub lease_ms: u32,
+    /// Runs that ended longer ago, in days, are removed with their journals.
+    /// What their model calls used stays counted.
+    #[schema(minimum = 1, maximum = 36_500)]
+    pub keep_finished_days: u32,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { max_running: 256, lease_ms: 10_000 }
+        Self { max_running: 256, lease_ms: 10_000, keep_finished_days: 30 }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod chat;
+pub mod check;
 pub mod config;
 pub mod doctor;
 pub mod keys;

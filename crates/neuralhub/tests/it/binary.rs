@@ -51,6 +51,22 @@ fn a_second_hub_on_the_same_data_says_who_holds_it() {
 }
 
 #[test]
+fn a_check_of_the_store_works_beside_a_hub_and_without_one() {
+    let hub = TestHub::start();
+    assert!(hub.client(&["run", "agent_default", "Calculate 6 * 7"]).status.success());
+    let folder = hub.folder.path().to_owned();
+    let check = || command(&folder).args(["check", "--json"]).output().expect("runs");
+    let beside = check();
+    assert_eq!(beside.status.code(), Some(0), "{}", text(&beside.stderr));
+    assert_eq!(text(&beside.stdout).split_whitespace().collect::<String>(), r#"{"runs":1,"faults":[]}"#);
+    let (code, _folder) = hub.stop();
+    assert_eq!(code, Some(0));
+    assert_eq!(check().status.code(), Some(0));
+    let told = command(&folder).args(["check", "--repair"]).output().expect("runs");
+    assert!(text(&told.stderr).contains("1 runs checked; all is well."), "{}", text(&told.stderr));
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let hub = TestHub::start();
     let address = hub.url.trim_start_matches("http://");

@@ -90,6 +90,21 @@ each_engine! {
         process.stop().await;
     }
 
+    async fn runs_that_ended_long_ago_are_removed_at_the_next_start(store: TestStore) {
+        let process = Process::start(&store).await;
+        let young = process.submit(json!([["a"]])).await;
+        process.ended(young).await;
+        process.clock.advance_ms(-31 * 24 * 3600 * 1000);
+        let old = process.submit(json!([["a"]])).await;
+        process.ended(old).await;
+        process.stop_with_runs_left().await;
+
+        let next = Process::with(store.store(), 2, EngineSettings::default()).await;
+        next.stop_with_runs_left().await;
+        let there = async |id| runs::find(&next.store, &next.workspace_id, id).await.unwrap().is_some();
+        assert_eq!((there(old).await, there(young).await), (false, true));
+    }
+
     async fn a_run_that_takes_its_process_down_is_given_up(store: TestStore) {
         let process = Process::start(&store).await;
         let first = process.submit(json!([["a"]])).await;

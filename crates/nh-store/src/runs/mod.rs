@@ -7,14 +7,18 @@
 
 mod append;
 mod cancel;
+mod check;
 mod claim;
 mod insert;
 mod read;
 mod record;
+mod retention;
 
 pub use append::{Append, Appended, RunChange, RunEnding, Then};
 pub use cancel::{CancelOutcome, CancelUnowned};
+pub use check::{CheckedRuns, Repair, RunFault, check};
 pub use claim::{Claim, Claimed, ReleaseAll, WakeDue, Woken};
 pub use insert::Insert;
 pub use read::{OwnedRun, RunFilter, count_unfinished, events, find, list, next_wake, owned};
 pub use record::{EventRow, RunRecord};
+pub use retention::RemoveFinished;

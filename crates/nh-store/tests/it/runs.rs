@@ -1,6 +1,6 @@
 use nh_store::runs::{
-    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, ReleaseAll, RunFilter, RunRecord,
-    Then, WakeDue,
+    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, Insert, ReleaseAll,
+    RemoveFinished, Repair, RunFault, RunFilter, RunRecord, Then, WakeDue,
 };
 use nh_store::{Store, StoreError, nodes};
 use nh_testkit::{TestStore, each_engine};
@@ -222,6 +222,64 @@ each_engine! {
         assert!(claim(store.store(), "node", 9).await.is_empty());
         assert_eq!(wake(70).await.0, 1);
         assert_eq!(claim(store.store(), "node", 9).await.len(), 1);
+    }
+
+    async fn runs_that_ended_long_ago_are_removed_with_their_journals(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        for number in 1..=4 {
+            let mut old = run(&ws, number);
+            (old.state, old.finished_at, old.ready) = (RunState::Success, Some(later(number as i64)), false);
+            store.store().write(insert(old)).await.expect("insert");
+        }
+        // As old as they are, but not ended.
+        store.store().write(insert(run(&ws, 5))).await.expect("insert");
+        // The fixtures' ids are as old as ids can be.
+        let remove = async |before_ms, limit| {
+            let write = RemoveFinished { before: later(before_ms), limit };
+            store.store().write(write).await.expect("remove")
+        };
+        assert_eq!(remove(3, 10).await, 2);
+        assert_eq!(remove(3, 10).await, 0);
+        let mut left = Vec::new();
+        for number in 1..=5 {
+            let found = runs::find(store.store(), &ws, run_id(number)).await.expect("read");
+            let journal = runs::events(store.store(), &ws, run_id(number), 0, 9).await.expect("events");
+            assert_eq!(found.is_some(), !journal.is_empty());
+            left.extend(found.map(|_| number));
+        }
+        assert_eq!(left, [3, 4, 5]);
+        assert_eq!((remove(100, 1).await, remove(100, 1).await, remove(100, 1).await), (1, 1, 0));
+    }
+
+    async fn a_check_finds_what_nothing_would_take_up_and_mends_it(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let check = async || runs::check(store.store(), None).await.expect("check");
+        store.store().write(insert(run(&ws, 1))).await.expect("insert");
+        let mut waiting = run(&ws, 2);
+        (waiting.state, waiting.ready) = (RunState::Waiting, false);
+        store.store().write(insert(waiting)).await.expect("insert");
+        assert_eq!((check().await.count, check().await.faults), (2, vec![]));
+
+        let mut stranded = run(&ws, 3);
+        stranded.ready = false;
+        let mut undead = run(&ws, 4);
+        (undead.state, undead.finished_at) = (RunState::Failed, Some(later(1)));
+        let mut endless = run(&ws, 5);
+        (endless.state, endless.ready) = (RunState::Success, false);
+        for new in [stranded, undead, endless] {
+            store.store().write(insert(new)).await.expect("insert");
+        }
+        let gaps = Insert { run: run(&ws, 6), events: vec![event(1), event(3)] };
+        store.store().write(gaps).await.expect("insert");
+        let beyond_repair = [(run_id(5), RunFault::HalfEnded), (run_id(6), RunFault::JournalBroken)];
+        let mut all = vec![(run_id(3), RunFault::Stranded), (run_id(4), RunFault::Undead)];
+        all.extend(beyond_repair);
+        assert_eq!(check().await.faults, all);
+        store.store().write(Repair).await.expect("repair");
+        assert_eq!(check().await.faults, beyond_repair);
+        join(&store, "node").await;
+        let taken: Vec<RunId> = claim(store.store(), "node", 9).await.iter().map(|run| run.id).collect();
+        assert_eq!(taken, [run_id(1), run_id(3), run_id(6)]);
     }
 
     async fn what_a_dead_node_owned_is_claimed_by_another(store: TestStore) {

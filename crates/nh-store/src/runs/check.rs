@@ -1,0 +1,108 @@
+//! What must hold of every run's rows: it has ended, or somebody drives it, or
+//! it is ready, or a timer or an event will wake it; and its journal has no
+//! gaps.
+
+use nh_types::RunId;
+use nh_types::run::RunState;
+
+use crate::columns::Columns;
+use crate::sql::{Row, args};
+use crate::{Store, StoreError, Tx, Write};
+
+/// Runs looked at in one read.
+const PAGE: u32 = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunFault {
+    /// It has not ended, and nothing will ever take it up.
+    Stranded,
+    /// It has ended, and yet it is owned, ready or waits for a timer.
+    Undead,
+    /// Its state is a last one, but it has no end; or the other way round.
+    HalfEnded,
+    /// Its journal lacks events, or its row does not know the last one.
+    JournalBroken,
+}
+
+impl RunFault {
+    /// Whether [`Repair`] mends it.
+    pub fn is_mendable(self) -> bool {
+        matches!(self, Self::Stranded | Self::Undead)
+    }
+}
+
+/// One page of a check.
+#[derive(Debug)]
+pub struct CheckedRuns {
+    pub count: u64,
+    pub faults: Vec<(RunId, RunFault)>,
+    /// Where the next page begins; None after the last.
+    pub next: Option<RunId>,
+}
+
+/// Looks at the runs after `after`, in the order of their ids.
+pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, StoreError> {
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    let rows = store
+        .all(
+            "select id, state, owner, ready, wake_at, finished_at, last_seq, \
+             (select count(*) from run_events where run_id = runs.id), \
+             (select coalesce(max(seq), 0) from run_events where run_id = runs.id) \
+             from runs where id > $1 order by id limit $2",
+            args![after, PAGE],
+            checked,
+        )
+        .await?;
+    let next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == PAGE as usize);
+    let count = rows.len() as u64;
+    let faults = rows.into_iter().filter_map(|(id, fault)| Some((id, fault?))).collect();
+    Ok(CheckedRuns { count, faults, next })
+}
+
+fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
+    let mut columns = Columns::of(row);
+    let (id, state): (RunId, RunState) = (columns.parse()?, columns.parse()?);
+    let is_owned = columns.optional_text()?.is_some();
+    let (is_ready, wakes) = (columns.flag()?, columns.optional_time()?.is_some());
+    let has_ended = columns.optional_time()?.is_some();
+    let (last_seq, events, last_event) = (columns.int()?, columns.int()?, columns.int()?);
+    let goes_on = is_owned || is_ready || wakes;
+    let fault = if state.is_terminal() != has_ended {
+        Some(RunFault::HalfEnded)
+    } else if has_ended && goes_on {
+        Some(RunFault::Undead)
+    } else if !has_ended && !goes_on && state != RunState::Waiting {
+        Some(RunFault::Stranded)
+    } else if events != last_seq || last_event != last_seq {
+        Some(RunFault::JournalBroken)
+    } else {
+        None
+    };
+    Ok((id, fault))
+}
+
+/// Mends what can be mended without a guess: makes stranded runs ready, and ends
+/// what holds on to runs that have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair;
+
+impl Write for Repair {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        tx.execute(
+            "update runs set ready = 1, wake_at = deadline_at where finished_at is null and owner is null \
+             and ready = 0 and wake_at is null and state in ('PENDING', 'RUNNING')",
+            args![],
+        )
+        .await?;
+        tx.execute(
+            "update runs set owner = null, ready = 0, wake_at = null where finished_at is not null \
+             and state in ('SUCCESS', 'FAILED', 'CANCELLED') \
+             and (owner is not null or ready = 1 or wake_at is not null)",
+            args![],
+        )
+        .await
+        .map(drop)
+    }
+}

@@ -1,0 +1,66 @@
+use nh_types::Timestamp;
+
+use crate::columns::Columns;
+use crate::rows::Rows;
+use crate::sql::args;
+use crate::{StoreError, Tx, Write};
+
+/// Removes runs that ended before an instant, the oldest first, with their
+/// journals. What their model calls used stays in the ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveFinished {
+    pub before: Timestamp,
+    /// At most this many runs.
+    pub limit: u32,
+}
+
+impl Write for RemoveFinished {
+    /// How many runs were removed.
+    type Output = u64;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        // No run ends before it is made, and ids are in the order of creation:
+        // so what is younger need not be looked at.
+        let sql = format!(
+            "select id from runs where id < $1 and finished_at < $2 order by id limit $3 {}",
+            tx.engine().skip_locked()
+        );
+        // Only this crate's own words were put together.
+        let picked = tx
+            .select(sqlx::AssertSqlSafe(sql), args![first_id_at(self.before), self.before, self.limit])
+            .await?;
+        let (mut journals, mut runs) = (Rows::new(1), Rows::new(1));
+        for row in &picked {
+            let id = Columns::of(row).text()?;
+            journals.push(args![&id]);
+            runs.push(args![id]);
+        }
+        tx.execute_rows(
+            "delete from run_events where run_id in (select column1 from (values ROWS) as given)",
+            journals,
+        )
+        .await?;
+        tx.execute_rows("delete from runs where id in (select column1 from (values ROWS) as given)", runs)
+            .await
+    }
+}
+
+/// What every UUIDv7 of that millisecond begins with (RFC 9562, section 5.7):
+/// less than each of them, greater than all earlier ones.
+fn first_id_at(at: Timestamp) -> String {
+    let ms = at.as_millis().max(0);
+    format!("{:08x}-{:04x}", ms >> 16, ms & 0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_around_the_first_of_an_instant() {
+        let first = first_id_at(Timestamp::from_millis(0x0192_0000_ffff));
+        assert_eq!(first, "01920000-ffff");
+        assert!("01920000-fffe-7fff-bfff-ffffffffffff" < first.as_str());
+        assert!("01920000-ffff-7000-8000-000000000000" > first.as_str());
+    }
+}
