@@ -246,7 +246,7 @@ impl Driver {
     async fn wait_for_decision(&mut self, step: String) -> Result<(), Lost> {
         let reason = format!(
             "The hub stopped while step `{step}` was under way, and it must not be done twice: \
-             nobody can say whether it took effect. Cancel the run, or decide on the step."
+             nobody can say whether it took effect. Cancel the run and, if the step may be done again, retry it."
         );
         self.record(Event::Waiting { step, reason });
         let wake_at = self.run.deadline_at;

@@ -21,6 +21,7 @@ use crate::journal::{Event, History, UnreadableEvent};
 use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
+use crate::queue_room::{self, QueueRoom};
 use crate::retention;
 use crate::settings::EngineSettings;
 use crate::timers::Timers;
@@ -36,6 +37,9 @@ const CANCEL_WAIT: Duration = Duration::from_secs(2);
 pub enum EngineError {
     #[error("the hub is shutting down")]
     ShuttingDown,
+    /// Of the run's workspace.
+    #[error("the workspace has {most} runs in the queue, as many as it may have")]
+    QueueFull { most: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -89,6 +93,7 @@ pub(crate) struct Core {
     /// Runs are queued in the store that found no slot.
     pub(crate) backlog: AtomicBool,
     pub(crate) wake: Notify,
+    pub(crate) queue_room: QueueRoom,
     /// When runs that nobody drives are due.
     pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
@@ -133,6 +138,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(settings.max_running)),
             backlog: AtomicBool::new(true),
             wake: Notify::new(),
+            queue_room: QueueRoom::new(settings.max_queued_per_workspace),
             timers: Timers::default(),
             watchers: Watchers::new(backstop),
             driven: Driven::default(),
@@ -280,6 +286,9 @@ async fn submit(
     once: Option<Idempotency>,
 ) -> Result<Submitted, EngineError> {
     let slot = if new.delay_ms > 0 { None } else { Slot::try_take(&core) };
+    if slot.is_none() {
+        queue_room::take_place(&core, &new.workspace_id).await?;
+    }
     let fork = new.fork.take();
     let run = core.new_record(new, slot.is_some());
     let id = run.id;

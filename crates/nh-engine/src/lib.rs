@@ -20,6 +20,7 @@ pub mod journal;
 mod lease;
 pub mod program;
 mod queue;
+mod queue_room;
 mod retention;
 mod settings;
 mod timers;

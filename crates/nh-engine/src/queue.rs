@@ -165,6 +165,7 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<
 
 /// Drives a run that this node has just claimed.
 pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) {
+    core.queue_room.give_place(&run.workspace_id);
     let driving = core.driven.register(&run);
     let cancel = driving.cancel_token();
     // Without a slot it is only ended.

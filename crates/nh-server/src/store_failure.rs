@@ -9,6 +9,7 @@ use nh_types::{ApiError, ErrorCode};
 use crate::failure::Failure;
 
 const RETRY_AFTER_SECONDS: u64 = 1;
+const QUEUE_RETRY_AFTER_SECONDS: u64 = 5;
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
@@ -45,6 +46,11 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::ShuttingDown => shutting_down().into(),
+            EngineError::QueueFull { .. } => {
+                ApiError::new(ErrorCode::QueueFull, format!("{error}; wait until some have begun"))
+                    .retry_after(QUEUE_RETRY_AFTER_SECONDS)
+                    .into()
+            }
             EngineError::Store(error) => error.into(),
             EngineError::Unreadable(error) => Failure::internal(error),
         }

@@ -14,3 +14,4 @@ update runs set wake_at = deadline_at
 
 create index runs_ready on runs (workspace_id, priority desc, id) where ready = 1;
 create index runs_asleep on runs (wake_at) where wake_at is not null;
+create index runs_waiting on runs (workspace_id) where state = 'PENDING' and owner is null;

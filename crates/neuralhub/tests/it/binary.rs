@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
+use crate::http::Client;
 use crate::hub::{TestHub, command, text};
 
 const GOAL: &str = "What is 17 * 23, and what time is it in Tokyo?";
@@ -48,6 +49,26 @@ fn a_second_hub_on_the_same_data_says_who_holds_it() {
     assert_eq!(text(&second.stdout), "");
     let said = text(&second.stderr);
     assert!(said.contains(&hub.url) && said.contains("another hub serves"), "{said}");
+}
+
+#[test]
+fn a_full_queue_is_told_with_when_to_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hub = TestHub::start_with(folder, &[("NEURALHUB__ENGINE__MAX_QUEUED_PER_WORKSPACE", "1")]);
+    let client = Client {
+        address: hub.url.trim_start_matches("http://").parse().expect("an address"),
+        key: hub.key(),
+    };
+    let later = json!({"target": "calculate", "type": "tool", "input": {"expression": "1 + 1"},
+        "async": true, "delay_seconds": 3600});
+    assert_eq!(client.post("/v1/run", &[], &later).expect("answered").status, 202);
+    let refused = client.post("/v1/run", &[], &later).expect("answered");
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("queue_full")));
+    let told = refused.json()["error"]["message"].as_str().expect("a message").to_owned();
+    assert_eq!(
+        told,
+        "the workspace has 1 runs in the queue, as many as it may have; wait until some have begun"
+    );
 }
 
 #[test]

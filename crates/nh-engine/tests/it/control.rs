@@ -1,6 +1,6 @@
 //! Cancel and time-outs.
 
-use nh_engine::EngineSettings;
+use nh_engine::{EngineError, EngineSettings};
 use nh_store::runs::CancelOutcome;
 use nh_testkit::{TestStore, each_engine};
 use nh_types::run::RunState;
@@ -76,6 +76,32 @@ each_engine! {
         assert_eq!(next.ended(kept).await.state, RunState::Success);
         assert_eq!(next.ended(never).await.state, RunState::Cancelled);
         next.stop().await;
+    }
+
+    async fn a_full_queue_takes_no_more_until_some_have_begun(store: TestStore) {
+        let settings = EngineSettings { max_running: 1, max_queued_per_workspace: 2, ..Default::default() };
+        let process = Process::with(store.store(), 1, settings).await;
+        let held = process.submit(json!([["hold"]])).await;
+        process.script.until_begun(1).await;
+        let mut queued = vec![process.submit(json!([["a"]])).await];
+        let mut later = process.new_run(json!([["a"]]));
+        later.delay_ms = 60;
+        queued.push(started(process.engine.submit(later, None).await.unwrap()));
+        let refused = process.engine.submit(process.new_run(json!([])), None).await;
+        assert!(matches!(refused, Err(EngineError::QueueFull { most: 2 })), "the queue is full");
+        // Of this workspace only.
+        let other = new_workspace(&process.store, "other", 99).await;
+        let theirs = nh_engine::NewRun { workspace_id: other, ..process.new_run(json!([])) };
+        started(process.engine.submit(theirs, None).await.unwrap());
+
+        process.script.release();
+        process.clock.advance_ms(1000);
+        for id in queued.into_iter().chain([held]) {
+            assert_eq!(process.ended(id).await.state, RunState::Success);
+        }
+        let next = process.submit(json!([["a"]])).await;
+        assert_eq!(process.ended(next).await.state, RunState::Success);
+        process.stop().await;
     }
 
     async fn the_urgent_overtake_in_the_queue(store: TestStore) {

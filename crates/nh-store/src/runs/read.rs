@@ -120,6 +120,20 @@ pub async fn owned(store: &Store, node: &str) -> Result<Vec<OwnedRun>, StoreErro
         .await
 }
 
+/// How many runs of the workspace wait in the queue or for their time, counted
+/// up to `most`.
+pub async fn count_waiting(store: &Store, workspace_id: &WorkspaceId, most: u32) -> Result<u32, StoreError> {
+    let count = store
+        .find(
+            "select count(*) from (select 1 from runs where workspace_id = $1 and state = 'PENDING' \
+             and owner is null limit $2) as waiting",
+            args![workspace_id, most],
+            |row| Columns::of(row).number(),
+        )
+        .await?;
+    Ok(count.unwrap_or(0))
+}
+
 /// When the first of the runs that nobody drives is due.
 pub async fn next_wake(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     let next = store
