@@ -6,13 +6,16 @@ use nh_store::Store;
 use nh_store::runs::{self, EventRow, RunRecord};
 use nh_types::agent::ChangeAgent;
 use nh_types::run::{ForkRun, RetryRun, RunState};
-use nh_types::{ApiError, ErrorCode, RunId};
+use nh_types::{ApiError, ErrorCode, RunId, Scope};
 use serde_json::Value;
 
+use crate::agent::decide::MAX_STEPS_EXCEEDED;
 use crate::agents;
 use crate::definition::{Definition, PinnedAgent};
 use crate::hub::{HubError, RunCaller};
-use crate::start::{self, bad_input, check_agent_input, check_metadata, check_range, pin_tool, shortened};
+use crate::start::{
+    self, bad_input, check_agent_input, check_metadata, check_range, pin_tool, require, shortened,
+};
 use crate::tools::Tools;
 
 /// Steps that an error names.
@@ -33,7 +36,12 @@ pub(crate) async fn retried(
             format!("the run is {}; only one that is FAILED or CANCELLED can be retried: {help}", run.state);
         return Err(ApiError::new(ErrorCode::Conflict, message).param("runId").into());
     }
-    let fork = Fork::at_failure(run_id, &journal).map_err(EngineError::from)?;
+    if run.error.as_ref().is_some_and(|error| error.code == MAX_STEPS_EXCEEDED) {
+        let message = "the run used up its `max_steps`, and would again; fork it with a greater one";
+        return Err(ApiError::new(ErrorCode::Conflict, message).param("runId").into());
+    }
+    let run_failed = run.state == RunState::Failed;
+    let fork = Fork::at_failure(run_id, &journal, run_failed).map_err(EngineError::from)?;
     let fork_run = ForkRun {
         wait_seconds: retry.wait_seconds,
         timeout_seconds: retry.timeout_seconds,
@@ -51,6 +59,10 @@ pub(crate) async fn forked(
     fork_run: ForkRun,
 ) -> Result<NewRun, HubError> {
     let (run, journal) = original(store, caller, run_id).await?;
+    if changes_of_an_agent(&fork_run).is_some() {
+        // An agent's model and tools are what a key without this scope is held to.
+        require(caller, Scope::AgentsWrite, "run with another model, prompt or tool set than the agent's")?;
+    }
     let fork = Fork::at_step(run_id, &journal, fork_run.at_step.as_deref()).map_err(|error| match error {
         ForkError::UnknownStep { step, known } => HubError::from(unknown_step(&step, &known)),
         ForkError::Unreadable(error) => EngineError::from(error).into(),
@@ -94,14 +106,16 @@ fn again(
         let message = format!("this version of the hub cannot read what the run ran: {error}");
         ApiError::new(ErrorCode::Conflict, message).param("runId")
     })?;
-    let old_timeout_ms = run.deadline_at.map(|at| at.millis_since(run.created_at));
-    let timeout_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(old_timeout_ms);
+    let timeout_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(run.timeout_ms);
     let metadata = changes.metadata.clone().unwrap_or(run.metadata);
     let input = changes.input.clone().unwrap_or(run.input);
     let definition = match definition {
         Definition::Agent(pinned) => Definition::Agent(changed(pinned, changes, &input, tools, &caller)?),
         Definition::Tool(pinned) => {
-            refuse_changes_of_an_agent(&changes)?;
+            if let Some(field) = changes_of_an_agent(&changes) {
+                let message = format!("the run is of a tool, which has no `{field}`; leave it out");
+                return Err(bad_input(field, message).into());
+            }
             Definition::Tool(pin_tool(tools, &caller, &pinned.name, &input)?)
         }
     };
@@ -144,7 +158,8 @@ fn changed(
     Ok(PinnedAgent { agent, model_id, tools, ..pinned })
 }
 
-fn refuse_changes_of_an_agent(changes: &ForkRun) -> Result<(), ApiError> {
+/// The first field given that changes what the agent is.
+fn changes_of_an_agent(changes: &ForkRun) -> Option<&'static str> {
     let given = [
         ("model_id", changes.model_id.is_some()),
         ("system_prompt", changes.system_prompt.is_some()),
@@ -152,10 +167,5 @@ fn refuse_changes_of_an_agent(changes: &ForkRun) -> Result<(), ApiError> {
         ("temperature", changes.temperature.is_some()),
         ("max_steps", changes.max_steps.is_some()),
     ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((field, _)) => {
-            Err(bad_input(field, format!("the run is of a tool, which has no `{field}`; leave it out")))
-        }
-        None => Ok(()),
-    }
+    given.into_iter().find(|(_, is_given)| *is_given).map(|(field, _)| field)
 }

@@ -245,7 +245,7 @@ pub(crate) fn pin_tool(
     })
 }
 
-fn require(caller: &RunCaller, scope: Scope, purpose: &str) -> Result<(), ApiError> {
+pub(crate) fn require(caller: &RunCaller, scope: Scope, purpose: &str) -> Result<(), ApiError> {
     if caller.scopes.allows(scope) {
         return Ok(());
     }

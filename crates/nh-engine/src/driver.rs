@@ -252,6 +252,8 @@ impl Driver {
         let wake_at = self.run.deadline_at;
         self.save(RunState::Waiting, Then::Sleep { wake_at }).await?;
         self.core.timers.set(wake_at);
+        // Somebody may have wished it cancelled meanwhile.
+        self.core.wake_queue();
         Ok(())
     }
 

@@ -304,7 +304,9 @@ async fn submit(
     match core.store.write_once(once, insert).await? {
         Once::First(_) => {
             match slot.zip(driving) {
-                Some((slot, driving)) => queue::spawn(&core, Some(slot), driving, driver.drive_to_end()),
+                Some((slot, driving)) => {
+                    drop(queue::spawn(&core, Some(slot), driving, driver.drive_to_end()))
+                }
                 None if is_ready => core.wake_queue(),
                 None => {}
             }
@@ -370,6 +372,7 @@ impl Core {
             cancel_requested: false,
             last_seq: 0,
             priority: new.priority,
+            timeout_ms: new.timeout_ms,
             ready: !owned && !is_delayed,
             wake_at: if owned { None } else { is_delayed.then_some(begins_at).or(deadline_at) },
         }
@@ -389,5 +392,7 @@ impl Core {
             tracing::error!(run = %run_id, %error, "a run could not be given back to the queue yet");
         }
         self.wake_queue();
+        // It may have a deadline.
+        self.timers.look_again();
     }
 }

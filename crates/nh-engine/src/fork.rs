@@ -40,17 +40,19 @@ impl Fork {
         Ok(Self { from, step: Some(step.to_owned()), kept: kept(journal, &history.steps()[..place])? })
     }
 
-    /// Takes over all but the last step, if it failed, and those that never came
-    /// to an end.
-    pub fn at_failure(from: RunId, journal: &[EventRow]) -> Result<Self, UnreadableEvent> {
+    /// Takes over what went well in a run that failed or was cancelled: not the
+    /// steps that never came to an end, nor the last one, if it failed or if
+    /// the run failed because of what it brought.
+    pub fn at_failure(from: RunId, journal: &[EventRow], run_failed: bool) -> Result<Self, UnreadableEvent> {
         let history = History::read(journal)?;
+        let all_done = history.in_flight().next().is_none();
         let good = match history.steps() {
             [good @ .., last] if matches!(last.outcome(), Some(Outcome::Failed(_))) => good,
+            [good @ .., _] if run_failed && all_done => good,
             all => all,
         };
-        let redone = |record: &&StepRecord| record.finished.is_none();
-        let step = history.steps()[good.len()..].first().or_else(|| good.iter().find(redone));
-        let step = step.map(|record| record.step.id.clone());
+        let open = good.iter().find(|record| record.finished.is_none());
+        let step = open.or_else(|| history.steps().get(good.len())).map(|record| record.step.id.clone());
         Ok(Self { from, step, kept: kept(journal, good)? })
     }
 }

@@ -11,6 +11,7 @@ use nh_store::{EngineKind, nodes};
 use nh_types::WorkspaceId;
 use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ pub(crate) fn poll_interval(engine: EngineKind) -> Duration {
     }
 }
 
-const POLL_SHARED: Duration = Duration::from_millis(600);
+pub(crate) const POLL_SHARED: Duration = Duration::from_millis(600);
 const POLL_ALONE: Duration = Duration::from_secs(30);
 
 /// The right to drive one run. Its end wakes the queue.
@@ -97,12 +98,12 @@ pub(crate) fn spawn(
     slot: Option<Slot>,
     driving: Driving,
     drive: impl Future<Output = ()> + Send + 'static,
-) {
+) -> JoinHandle<()> {
     core.tasks.spawn(async move {
         drive.await;
         drop(driving);
         drop(slot);
-    });
+    })
 }
 
 async fn claim_queued(core: Arc<Core>) {
@@ -164,13 +165,13 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<
 }
 
 /// Drives a run that this node has just claimed.
-pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) {
+pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) -> JoinHandle<()> {
     core.queue_room.give_place(&run.workspace_id);
     let driving = core.driven.register(&run);
     let cancel = driving.cancel_token();
     // Without a slot it is only ended.
     run.started_at = run.started_at.or(slot.is_some().then(|| core.clock.now()));
-    spawn(core, slot, driving, take_up(core.clone(), run, cancel));
+    spawn(core, slot, driving, take_up(core.clone(), run, cancel))
 }
 
 async fn take_up(core: Arc<Core>, run: RunRecord, cancel: CancellationToken) {

@@ -15,11 +15,18 @@ const PAUSE: Duration = Duration::from_millis(20);
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 pub(crate) async fn keep(core: Arc<Core>, days: u32) {
+    let mut after = None;
     loop {
         let before = core.clock.now().plus_millis(-i64::from(days) * DAY_MS);
-        let pause = match core.store.write(runs::RemoveFinished { before, limit: BATCH }).await {
-            Ok(removed) if removed == u64::from(BATCH) => PAUSE,
-            Ok(_) => EVERY,
+        let pause = match core.store.write(runs::RemoveFinished { before, limit: BATCH, after }).await {
+            Ok(removed) if removed.count == u64::from(BATCH) => {
+                after = removed.last;
+                PAUSE
+            }
+            Ok(_) => {
+                after = None;
+                EVERY
+            }
             Err(error) => {
                 tracing::error!(%error, "old runs could not be removed; it is tried again");
                 EVERY

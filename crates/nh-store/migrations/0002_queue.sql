@@ -6,7 +6,10 @@ alter table runs add column priority BIGINT not null default 0;
 alter table runs add column ready BIGINT not null default 0;
 -- Of an unowned run: when its delay, its timer or its deadline is over.
 alter table runs add column wake_at BIGINT;
+-- From when the run may begin to its deadline.
+alter table runs add column timeout_ms BIGINT;
 
+update runs set timeout_ms = deadline_at - created_at where deadline_at is not null;
 update runs set ready = 1, wake_at = deadline_at
     where finished_at is null and owner is null and state in ('PENDING', 'RUNNING');
 update runs set wake_at = deadline_at

@@ -203,7 +203,8 @@ pub struct ForkRun {
     pub at_step: Option<String>,
     #[schema(value_type = Option<Object>)]
     pub input: Option<Value>,
-    /// Of an agent run, as are the fields that follow.
+    /// Of an agent run, as are the four fields that follow. Each needs the scope
+    /// `agents:write` too.
     pub model_id: Option<String>,
     pub system_prompt: Option<String>,
     pub tools: Option<Vec<String>>,

@@ -7,7 +7,7 @@ use nh_store::runs::{self, RunFault};
 use nh_types::RunId;
 use serde_json::json;
 
-use crate::cli::{Local, Output};
+use crate::cli::{Bind, Local, Output};
 use crate::exit::Failure;
 use crate::local;
 use crate::output::{self, Waiting};
@@ -31,7 +31,13 @@ struct Found {
 
 impl Check {
     pub async fn perform(self) -> Result<(), Failure> {
-        let store = local::open_store(&self.local).await?;
+        let config = local::load(&self.local, &Bind::default())?;
+        let file = local::store_file(&self.local.data_dir);
+        if config.store.url.is_none() && !file.exists() {
+            let help = "name the hub's data directory with --data-dir";
+            return Err(anyhow!("there is no store at {}; {help}", file.display()).into());
+        }
+        let store = local::store(&config, &self.local.data_dir).await?;
         let looked = self.look_and_mend(&store).await;
         store.close().await;
         let (found, left) = looked.map_err(anyhow::Error::new)?;
@@ -56,7 +62,7 @@ impl Check {
         if !self.repair || found.faults.is_empty() {
             return Ok((found, None));
         }
-        store.write(runs::Repair).await?;
+        store.write(runs::Repair(found.faults.iter().map(|(id, _)| *id).collect())).await?;
         let left = look(store).await?;
         Ok((found, Some(left)))
     }

@@ -11,6 +11,9 @@ use serde_json::Value;
 use super::{MODEL_STEP, TOOL_STEP};
 use crate::definition::PinnedAgent;
 
+/// The code of a run whose agent made all the model calls that it may.
+pub const MAX_STEPS_EXCEEDED: &str = "max_steps_exceeded";
+
 /// What a model's message asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestedCall {
@@ -52,7 +55,7 @@ pub fn decide(agent: &PinnedAgent, repeatable: impl Fn(&str) -> bool, history: &
     }
     if turn >= agent.agent.max_steps as usize {
         return Decision::Finish(Ending::Failure(RunError::new(
-            "max_steps_exceeded",
+            MAX_STEPS_EXCEEDED,
             format!("The agent made {turn} model calls, its `max_steps`, without coming to an answer."),
         )));
     }

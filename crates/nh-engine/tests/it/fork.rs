@@ -19,7 +19,7 @@ each_engine! {
         let failed = process.submit(json!([["a", "b"], ["c"], ["fail"]])).await;
         assert_eq!(process.ended(failed).await.state, RunState::Failed);
         let begun = process.script.begun().len();
-        let fork = Fork::at_failure(failed, &journal(&process, failed).await).unwrap();
+        let fork = Fork::at_failure(failed, &journal(&process, failed).await, true).unwrap();
         let mended = NewRun { fork: Some(fork), ..process.new_run(json!([["a", "b"], ["c"], ["d"]])) };
         let id = started(process.engine.submit(mended, None).await.unwrap());
         let run = process.ended(id).await;

@@ -127,6 +127,7 @@ async fn waiting_run(app: &TestApp) -> String {
         priority: 0,
         ready: false,
         wake_at: None,
+        timeout_ms: None,
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];

@@ -58,6 +58,25 @@ async fn a_retry_goes_on_from_the_step_that_failed() {
 }
 
 #[tokio::test]
+async fn a_retry_asks_a_model_again_that_said_nothing_but_not_beyond_max_steps() {
+    let nothing = Reply::json(
+        200,
+        &json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": null}, "finish_reason": "stop"}]}),
+    );
+    let (app, _upstream) = app_and_model([nothing, says("Two."), adds(), adds(), adds()]).await;
+    let failed = run(&app).await;
+    assert_eq!(failed["error"]["code"], json!("empty_answer"), "{failed}");
+    let retried = app.post(&path(&failed, "retry"), json!({})).send().await.ok(200);
+    assert_eq!(retried["result"], json!("Two."), "{retried}");
+
+    let spent = run(&app).await;
+    assert_eq!(spent["error"]["code"], json!("max_steps_exceeded"), "{spent}");
+    let reply = app.post(&path(&spent, "retry"), json!({})).send().await;
+    assert_eq!(reply.error(409), ("conflict".to_owned(), Some("runId".to_owned())));
+}
+
+#[tokio::test]
 async fn a_fork_goes_its_own_way_from_a_step_on() {
     let (app, upstream) =
         app_and_model([adds(), says("Two."), says("II"), says("Not known."), says("Nothing.")]).await;
@@ -131,6 +150,12 @@ async fn a_fork_may_do_no_more_than_the_old_run_or_who_asks() {
     let id = forked["runId"].as_str().expect("an id").parse().expect("a run's id");
     let stored = runs::find(app.store(), &app.workspace_id, id).await.expect("read").expect("there");
     assert_eq!(stored.scopes, ScopeSet::from_text("run:write").expect("scopes"));
+
+    // An agent's tools and model are what such a key is held to.
+    let wider = json!({"tools": ["*"], "model_id": "dear"});
+    let reply = app.post(&path(&old, "fork"), wider).key(&weak).send().await;
+    assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("agents:write".to_owned())));
+    app.post(&path(&old, "fork"), json!({"at_step": "model:2"})).key(&weak).send().await.ok(200);
 
     let tool = app.post("/v1/run", calculation(json!({}))).send().await.ok(200);
     let reply = app.post(&path(&tool, "fork"), json!({})).key(&weak).send().await;

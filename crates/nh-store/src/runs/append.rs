@@ -169,7 +169,8 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
              given_up, is_ready, wakes_at, used, failure, outcome) as (values ROWS) \
              update runs set state = given.new_state, started_at = coalesce(given.begun_at, started_at), \
              finished_at = given.ended_at, last_seq = coalesce(given.new_seq, last_seq), \
-             owner = case when given.given_up = 1 then null else owner end, ready = given.is_ready, \
+             owner = case when given.given_up = 1 then null else owner end, ready = case when given.given_up = 1 and given.ended_at is null and cancel_requested = 1 then 1 \
+             else given.is_ready end, \
              wake_at = case when given.is_ready = 1 then deadline_at else given.wakes_at end, \
              usage = coalesce(given.used, usage), error = given.failure, result = given.outcome \
              from given where id = given.run_id and workspace_id = given.run_workspace \

@@ -6,6 +6,7 @@ use nh_types::RunId;
 use nh_types::run::RunState;
 
 use crate::columns::Columns;
+use crate::rows::Rows;
 use crate::sql::{Row, args};
 use crate::{Store, StoreError, Tx, Write};
 
@@ -81,28 +82,36 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     Ok((id, fault))
 }
 
-/// Mends what can be mended without a guess: makes stranded runs ready, and ends
+/// Mends what can be mended of these runs without a guess: makes stranded runs ready, and ends
 /// what holds on to runs that have ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Repair;
+#[derive(Clone, Debug)]
+pub struct Repair(pub Vec<RunId>);
 
 impl Write for Repair {
     type Output = ();
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
-        tx.execute(
-            "update runs set ready = 1, wake_at = deadline_at where finished_at is null and owner is null \
-             and ready = 0 and wake_at is null and state in ('PENDING', 'RUNNING')",
-            args![],
-        )
-        .await?;
-        tx.execute(
-            "update runs set owner = null, ready = 0, wake_at = null where finished_at is not null \
-             and state in ('SUCCESS', 'FAILED', 'CANCELLED') \
-             and (owner is not null or ready = 1 or wake_at is not null)",
-            args![],
-        )
-        .await
-        .map(drop)
+        for page in self.0.chunks(PAGE as usize) {
+            let (mut stranded, mut undead) = (Rows::new(1), Rows::new(1));
+            for id in page {
+                stranded.push(args![*id]);
+                undead.push(args![*id]);
+            }
+            tx.execute_rows(
+                "update runs set ready = 1, wake_at = deadline_at \
+                 where id in (select column1 from (values ROWS) as given) and finished_at is null \
+                 and owner is null and ready = 0 and wake_at is null and state in ('PENDING', 'RUNNING')",
+                stranded,
+            )
+            .await?;
+            tx.execute_rows(
+                "update runs set owner = null, ready = 0, wake_at = null \
+                 where id in (select column1 from (values ROWS) as given) and finished_at is not null \
+                 and state in ('SUCCESS', 'FAILED', 'CANCELLED')",
+                undead,
+            )
+            .await?;
+        }
+        Ok(())
     }
 }

@@ -4,11 +4,15 @@ use sqlx::AssertSqlSafe;
 use super::RunRecord;
 use super::record::{record, run_columns};
 use crate::columns::Columns;
-use crate::sql::args;
+use crate::rows::Rows;
+use crate::sql::{Row, args};
 use crate::{EngineKind, StoreError, Tx, Write};
 
 /// Of one look at the runs that dead nodes left, or at those that are due.
 const BATCH: u32 = 512;
+
+/// Overdue runs that one look takes. They are read whole.
+const MAX_OVERDUE: usize = 64;
 
 /// Takes runs that are ready for `node` and raises their epochs: from the
 /// workspaces in turn, so that a long queue of one does not keep another
@@ -71,7 +75,7 @@ impl Claim {
         );
         // Only this crate's own words were put together.
         let rows = tx.returning(AssertSqlSafe(sql), args![&self.node, limit, workspace_id]).await?;
-        let mut runs: Vec<RunRecord> = rows.iter().map(record).collect::<Result<_, _>>()?;
+        let mut runs = readable(&rows);
         runs.sort_by_key(|run| (-run.priority, run.id));
         Ok(runs)
     }
@@ -149,10 +153,10 @@ pub struct WakeDue {
 pub struct Woken {
     /// How many runs became ready.
     pub ready: u64,
-    /// Owned by `node` now.
+    /// Owned by `node` now; at most [`MAX_OVERDUE`].
     pub overdue: Vec<RunRecord>,
     /// When the next look is due: in the past when more was due than fits in
-    /// one look.
+    /// one look, or when another node holds what is.
     pub next: Option<Timestamp>,
 }
 
@@ -160,27 +164,60 @@ impl Write for WakeDue {
     type Output = Woken;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Woken, StoreError> {
-        let skip_locked = tx.engine().skip_locked();
         let sql = format!(
-            "with due (run_id) as materialized (select id from runs where wake_at <= $2 and deadline_at <= $2 \
-             order by wake_at limit $3 {skip_locked}) \
-             update runs set owner = $1, epoch = epoch + 1, ready = 0, wake_at = null \
-             from due where id = due.run_id returning {}",
-            run_columns!()
+            "select id, deadline_at from runs where wake_at <= $1 order by wake_at limit $2 {}",
+            tx.engine().skip_locked()
         );
         // Only this crate's own words were put together, here and below.
-        let overdue = tx.returning(AssertSqlSafe(sql), args![&self.node, self.now, BATCH]).await?;
-        let sql = format!(
-            "with due (run_id) as materialized (select id from runs where wake_at <= $1 \
-             and (deadline_at is null or deadline_at > $1) order by wake_at limit $2 {skip_locked}) \
-             update runs set ready = 1, wake_at = deadline_at from due where id = due.run_id"
-        );
-        let ready = tx.execute(AssertSqlSafe(sql), args![self.now, BATCH]).await?;
+        let due = tx.select(AssertSqlSafe(sql), args![self.now, BATCH]).await?;
+        let (mut ready, mut overdue) = (Rows::new(1), Rows::new(2));
+        let mut count = 0;
+        for row in &due {
+            let mut columns = Columns::of(row);
+            let (id, deadline_at) = (columns.text()?, columns.optional_time()?);
+            if deadline_at.is_none_or(|at| at > self.now) {
+                ready.push(args![id]);
+            } else if count < MAX_OVERDUE {
+                overdue.push(args![id, &self.node]);
+                count += 1;
+            }
+        }
+        let ready = tx
+            .execute_rows(
+                "update runs set ready = 1, wake_at = deadline_at \
+                 where id in (select column1 from (values ROWS) as given)",
+                ready,
+            )
+            .await?;
+        let taken = tx
+            .returning_rows(
+                concat!(
+                    "with given (run_id, node) as (values ROWS) \
+                     update runs set owner = given.node, epoch = epoch + 1, ready = 0, wake_at = null \
+                     from given where id = given.run_id returning ",
+                    run_columns!()
+                ),
+                overdue,
+            )
+            .await?;
         let next = tx.select("select min(wake_at) from runs where wake_at is not null", args![]).await?;
         let next = next.first().map(|row| Columns::of(row).optional_time()).transpose()?.flatten();
-        let overdue = overdue.iter().map(record).collect::<Result<_, _>>()?;
-        Ok(Woken { ready, overdue, next })
+        Ok(Woken { ready, overdue: readable(&taken), next })
     }
+}
+
+/// Leaves out what this version cannot read, so that one such run does not
+/// hold up all others.
+fn readable(rows: &[Row]) -> Vec<RunRecord> {
+    let read = |row| match record(row) {
+        Ok(run) => Some(run),
+        Err(error) => {
+            let id = Columns::of(row).text().unwrap_or_default();
+            tracing::error!(run = id, %error, "a claimed run cannot be read; `neuralhub check` may tell more");
+            None
+        }
+    };
+    rows.iter().filter_map(read).collect()
 }
 
 /// Makes all owned runs ready. Only for SQLite at start, where the data

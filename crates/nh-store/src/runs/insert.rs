@@ -32,7 +32,7 @@ impl Write for Insert {
 }
 
 async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
-    let mut runs = Rows::new(24);
+    let mut runs = Rows::new(25);
     for Insert { run, events } in group {
         runs.push(args![
             run.id,
@@ -53,6 +53,7 @@ async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
             run.priority,
             run.ready,
             run.wake_at,
+            run.timeout_ms,
             to_json(&run.usage)?,
             run.error.as_ref().map(to_json).transpose()?,
             to_json(&run.metadata)?,
@@ -63,11 +64,11 @@ async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
     }
     tx.execute_rows(
         "with given (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
-         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, \
-         metadata, input, definition, result) as (values ROWS) \
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, \
+         error, metadata, input, definition, result) as (values ROWS) \
          insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
-         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, \
-         metadata, input, definition, result) select * from given where id is not null",
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, \
+         error, metadata, input, definition, result) select * from given where id is not null",
         runs,
     )
     .await?;

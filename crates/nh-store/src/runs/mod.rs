@@ -21,4 +21,4 @@ pub use claim::{Claim, Claimed, ReleaseAll, WakeDue, Woken};
 pub use insert::Insert;
 pub use read::{OwnedRun, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned};
 pub use record::{EventRow, RunRecord};
-pub use retention::RemoveFinished;
+pub use retention::{RemoveFinished, Removed};

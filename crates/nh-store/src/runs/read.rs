@@ -52,7 +52,8 @@ pub async fn events(
 }
 
 /// Newest first. What may be long is left out: `input` and `definition` are
-/// null and `result` is absent in every run of a list; [`find`] has them.
+/// null and `result` is absent in every run of a list, as are its place in the
+/// queue and its time-out; [`find`] has them.
 pub async fn list(
     store: &Store,
     workspace_id: &WorkspaceId,

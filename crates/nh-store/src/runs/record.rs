@@ -29,6 +29,8 @@ pub struct RunRecord {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub deadline_at: Option<Timestamp>,
+    /// From when it may begin to its deadline.
+    pub timeout_ms: Option<i64>,
     /// The node that carries it out, while one does.
     pub owner: Option<String>,
     /// Raised by every claim; a writer with an older one changes nothing.
@@ -59,18 +61,19 @@ pub struct EventRow {
 macro_rules! run_columns {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
-         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, metadata, input, \
-         definition, result"
+         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, error, metadata, \
+         input, definition, result"
     };
 }
 pub(super) use run_columns;
 
-/// The same for lists, which leave out what may be long.
+/// The same for lists, which leave out what may be long and what stands behind
+/// that: to read it, the long columns would have to be passed over.
 macro_rules! run_columns_of_a_list {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
-         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, usage, error, metadata, \
-         'null', 'null', null"
+         deadline_at, owner, epoch, cancel_requested, last_seq, cast(0 as bigint), cast(0 as bigint), \
+         cast(null as bigint), cast(null as bigint), usage, error, metadata, 'null', 'null', null"
     };
 }
 pub(super) use run_columns_of_a_list;
@@ -96,6 +99,7 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         priority: columns.int()?,
         ready: columns.flag()?,
         wake_at: columns.optional_time()?,
+        timeout_ms: columns.optional_int()?,
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,

@@ -1,4 +1,4 @@
-use nh_types::Timestamp;
+use nh_types::{RunId, Timestamp};
 
 use crate::columns::Columns;
 use crate::rows::Rows;
@@ -12,23 +12,33 @@ pub struct RemoveFinished {
     pub before: Timestamp,
     /// At most this many runs.
     pub limit: u32,
+    /// Begins after this run: the older ones that are left go on.
+    pub after: Option<RunId>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub count: u64,
+    pub last: Option<RunId>,
 }
 
 impl Write for RemoveFinished {
-    /// How many runs were removed.
-    type Output = u64;
+    type Output = Removed;
 
-    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Removed, StoreError> {
         // No run ends before it is made, and ids are in the order of creation:
         // so what is younger need not be looked at.
         let sql = format!(
-            "select id from runs where id < $1 and finished_at < $2 order by id limit $3 {}",
+            "select id from runs where id > $4 and id < $1 and finished_at < $2 \
+             order by id limit $3 {}",
             tx.engine().skip_locked()
         );
         // Only this crate's own words were put together.
+        let after = self.after.map(|id| id.to_string()).unwrap_or_default();
         let picked = tx
-            .select(sqlx::AssertSqlSafe(sql), args![first_id_at(self.before), self.before, self.limit])
+            .select(sqlx::AssertSqlSafe(sql), args![first_id_at(self.before), self.before, self.limit, after])
             .await?;
+        let last = picked.last().map(|row| Columns::of(row).parse()).transpose()?;
         let (mut journals, mut runs) = (Rows::new(1), Rows::new(1));
         for row in &picked {
             let id = Columns::of(row).text()?;
@@ -40,8 +50,10 @@ impl Write for RemoveFinished {
             journals,
         )
         .await?;
-        tx.execute_rows("delete from runs where id in (select column1 from (values ROWS) as given)", runs)
-            .await
+        let count = tx
+            .execute_rows("delete from runs where id in (select column1 from (values ROWS) as given)", runs)
+            .await?;
+        Ok(Removed { count, last })
     }
 }
 

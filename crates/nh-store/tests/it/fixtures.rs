@@ -62,6 +62,7 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         priority: 0,
         ready: true,
         wake_at: None,
+        timeout_ms: None,
     }
 }
 

@@ -235,8 +235,8 @@ each_engine! {
         store.store().write(insert(run(&ws, 5))).await.expect("insert");
         // The fixtures' ids are as old as ids can be.
         let remove = async |before_ms, limit| {
-            let write = RemoveFinished { before: later(before_ms), limit };
-            store.store().write(write).await.expect("remove")
+            let write = RemoveFinished { before: later(before_ms), limit, after: None };
+            store.store().write(write).await.expect("remove").count
         };
         assert_eq!(remove(3, 10).await, 2);
         assert_eq!(remove(3, 10).await, 0);
@@ -275,7 +275,8 @@ each_engine! {
         let mut all = vec![(run_id(3), RunFault::Stranded), (run_id(4), RunFault::Undead)];
         all.extend(beyond_repair);
         assert_eq!(check().await.faults, all);
-        store.store().write(Repair).await.expect("repair");
+        let found = check().await.faults.into_iter().map(|(id, _)| id).collect();
+        store.store().write(Repair(found)).await.expect("repair");
         assert_eq!(check().await.faults, beyond_repair);
         join(&store, "node").await;
         let taken: Vec<RunId> = claim(store.store(), "node", 9).await.iter().map(|run| run.id).collect();
@@ -338,6 +339,20 @@ each_engine! {
         assert!(found.cancel_requested);
         let missing = store.store().write(cancel(&ws, run_id(9))).await.expect("cancel");
         assert_eq!(missing, CancelOutcome::Missing);
+    }
+
+    async fn a_wish_to_cancel_is_not_slept_over(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        store.store().write(insert(run(&ws, 1))).await.expect("insert");
+        let owned = claim(store.store(), "node", 1).await.remove(0);
+        let asked = store.store().write(cancel(&ws, owned.id)).await.expect("cancel");
+        assert_eq!(asked, CancelOutcome::Requested);
+        let mut rest = append(&owned, owned.epoch, 2, 2);
+        (rest.change.state, rest.change.then) = (RunState::Waiting, Then::Sleep { wake_at: None });
+        store.store().write(rest).await.expect("append");
+        let again = claim(store.store(), "node", 1).await.remove(0);
+        assert!(again.cancel_requested, "whoever takes it up ends it");
     }
 
     async fn a_failed_run_keeps_its_reason(store: TestStore) {
