@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nh_store::runs::{self, CancelOutcome, EventRow, RunRecord};
+use nh_store::runs::{self, CancelOutcome, RunRecord};
 use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::run::{RunState, RunType};
@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
 use crate::fork::Fork;
-use crate::journal::{Event, History, UnreadableEvent};
+use crate::journal::{Event, History, UnreadableEvent, read_journal};
 use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
@@ -26,9 +26,6 @@ use crate::retention;
 use crate::settings::EngineSettings;
 use crate::timers::Timers;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
-
-/// Journal rows read at once.
-const JOURNAL_PAGE: u32 = 1000;
 
 /// How long a cancel waits for the run's own driver to write the end.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
@@ -274,6 +271,17 @@ impl Engine {
         queue::leave(core).await;
     }
 
+    /// Brings the gauges of the queue up to date, for whoever reads the
+    /// metrics.
+    pub async fn measure_queue(&self) -> Result<(), StoreError> {
+        let depth = runs::queue_depth(&self.0.store).await?;
+        let age_ms = depth.oldest_ready.map_or(0, |id| self.0.clock.now().millis_since(id.made_at()).max(0));
+        metrics::gauge!("neuralhub_runs_ready").set(depth.ready as f64);
+        metrics::gauge!("neuralhub_runs_ready_oldest_seconds").set(age_ms as f64 / 1000.0);
+        metrics::gauge!("neuralhub_runs_asleep").set(depth.asleep as f64);
+        Ok(())
+    }
+
     /// How many runs this process drives now.
     pub fn running(&self) -> usize {
         self.0.driven.len()
@@ -323,24 +331,6 @@ enum Found {
     Ended(Arc<EndedRun>),
     GoesOn,
     Nothing,
-}
-
-/// A run's whole journal, in order; empty when the workspace has no such run.
-pub async fn read_journal(
-    store: &Store,
-    workspace_id: &WorkspaceId,
-    run_id: RunId,
-) -> Result<Vec<EventRow>, StoreError> {
-    let mut rows: Vec<EventRow> = Vec::new();
-    loop {
-        let after = rows.last().map_or(0, |row| row.seq);
-        let page = runs::events(store, workspace_id, run_id, after, JOURNAL_PAGE).await?;
-        let last = page.len() < JOURNAL_PAGE as usize;
-        rows.extend(page);
-        if last {
-            return Ok(rows);
-        }
-    }
 }
 
 impl Core {

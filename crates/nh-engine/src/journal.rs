@@ -2,12 +2,16 @@
 //! is folded from them. The API's events, the live stream and a resumed run
 //! all read these rows.
 
-use nh_store::runs::EventRow;
+use nh_store::runs::{self, EventRow};
+use nh_store::{Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::run::RunError;
-use nh_types::{JsonText, RunId, Timestamp};
+use nh_types::{JsonText, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Journal rows read at once.
+const JOURNAL_PAGE: u32 = 1000;
 
 /// One thing to do: a model call, a tool call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -241,6 +245,24 @@ impl History {
     /// Goes on after `seq`, whatever stands before it.
     pub(crate) fn skip_to(&mut self, seq: i64) {
         self.last_seq = seq;
+    }
+}
+
+/// A run's whole journal, in order; empty when the workspace has no such run.
+pub async fn read_journal(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    run_id: RunId,
+) -> Result<Vec<EventRow>, StoreError> {
+    let mut rows: Vec<EventRow> = Vec::new();
+    loop {
+        let after = rows.last().map_or(0, |row| row.seq);
+        let page = runs::events(store, workspace_id, run_id, after, JOURNAL_PAGE).await?;
+        let last = page.len() < JOURNAL_PAGE as usize;
+        rows.extend(page);
+        if last {
+            return Ok(rows);
+        }
     }
 }
 

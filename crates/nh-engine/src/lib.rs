@@ -27,9 +27,9 @@ mod timers;
 mod upkeep;
 mod watch;
 
-pub use engine::{Engine, EngineError, NewRun, Submitted, read_journal};
+pub use engine::{Engine, EngineError, NewRun, Submitted};
 pub use fork::{Fork, ForkError};
-pub use journal::{Event, History, Outcome, Step, StepRecord};
+pub use journal::{Event, History, Outcome, Step, StepRecord, read_journal};
 pub use program::{Decision, Ending, Performed, Program, Work};
 pub use settings::EngineSettings;
 pub use watch::{EndedRun, Watch};

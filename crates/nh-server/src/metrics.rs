@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 const REQUESTS: &str = "neuralhub_http_requests_total";
@@ -22,6 +22,12 @@ impl Metrics {
         let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
         describe_counter!(REQUESTS, "Requests answered, by route, method and class of status.");
         describe_histogram!(SECONDS, "Seconds from a request's headers to its answer's headers.");
+        describe_gauge!("neuralhub_runs_running", "Runs that this process drives.");
+        describe_gauge!("neuralhub_runs_ready", "Runs in the queue, of all workspaces.");
+        describe_gauge!("neuralhub_runs_ready_oldest_seconds", "Seconds since the oldest of them was made.");
+        describe_gauge!("neuralhub_runs_asleep", "Runs that wait for a time: a delay, a deadline.");
+        describe_counter!("neuralhub_runs_finished_total", "Runs that ended here, by state.");
+        describe_counter!("neuralhub_steps_total", "Steps that were begun here, by kind.");
         Ok(Self(handle))
     }
 

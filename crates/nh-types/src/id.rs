@@ -131,6 +131,12 @@ impl RunId {
     pub fn generate(ids: &dyn Ids, now: Timestamp) -> Self {
         Self(ids.uuid_v7(now))
     }
+
+    /// When it was made: the first 48 bits of a UUIDv7 are milliseconds since
+    /// 1970 (RFC 9562, section 5.7).
+    pub fn made_at(self) -> Timestamp {
+        Timestamp::from_millis((self.0.as_u128() >> 80) as i64)
+    }
 }
 
 impl FromStr for RunId {

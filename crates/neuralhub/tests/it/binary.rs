@@ -62,6 +62,9 @@ fn a_full_queue_is_told_with_when_to_come_back() {
     let later = json!({"target": "calculate", "type": "tool", "input": {"expression": "1 + 1"},
         "async": true, "delay_seconds": 3600});
     assert_eq!(client.post("/v1/run", &[], &later).expect("answered").status, 202);
+    let metrics = client.get("/metrics", &[]).expect("answered").body;
+    assert!(metrics.contains("neuralhub_runs_asleep 1\n"), "{metrics}");
+    assert!(metrics.contains("neuralhub_runs_ready 0\n"), "{metrics}");
     let refused = client.post("/v1/run", &[], &later).expect("answered");
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("queue_full")));
     let told = refused.json()["error"]["message"].as_str().expect("a message").to_owned();

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use crate::app::App;
 use crate::auth::{Auth, UsageRead};
 
-/// Counters and histograms in the text format of Prometheus.
+/// Counters, gauges and histograms in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "Operating",
     security(("bearer" = ["usage:read"]), ("session" = ["usage:read"])),
     responses((status = 200, content_type = "text/plain", body = String)))]
@@ -19,5 +19,8 @@ pub(crate) async fn show(_: Auth<UsageRead>, state: State<Arc<App>>) -> impl Int
 
 /// On the port of its own.
 pub(crate) async fn show_to_anyone(State(app): State<Arc<App>>) -> impl IntoResponse {
+    if let Err(error) = app.hub.engine.measure_queue().await {
+        tracing::warn!(%error, "the queue could not be measured; its gauges are old");
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
 }

@@ -19,6 +19,9 @@ pub use cancel::{CancelOutcome, CancelUnowned};
 pub use check::{CheckedRuns, Repair, RunFault, check};
 pub use claim::{Claim, Claimed, ReleaseAll, WakeDue, Woken};
 pub use insert::Insert;
-pub use read::{OwnedRun, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned};
+pub use read::{
+    OwnedRun, QueueDepth, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned,
+    queue_depth,
+};
 pub use record::{EventRow, RunRecord};
 pub use retention::{RemoveFinished, Removed};

@@ -135,6 +135,36 @@ pub async fn count_waiting(store: &Store, workspace_id: &WorkspaceId, most: u32)
     Ok(count.unwrap_or(0))
 }
 
+/// The runs that nobody drives, of all workspaces together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// May be taken up now.
+    pub ready: i64,
+    /// The oldest of those.
+    pub oldest_ready: Option<RunId>,
+    /// Wait for a time: a delay, a timer, a deadline.
+    pub asleep: i64,
+}
+
+/// For an operator's eyes: no answer to a workspace holds it.
+pub async fn queue_depth(store: &Store) -> Result<QueueDepth, StoreError> {
+    let depth = store
+        .find(
+            "select (select count(*) from runs where ready = 1), (select min(id) from runs where ready = 1), \
+             (select count(*) from runs where wake_at is not null and ready = 0)",
+            args![],
+            |row| {
+                let mut columns = Columns::of(row);
+                let ready = columns.int()?;
+                let oldest = columns.optional_text()?;
+                let oldest_ready = oldest.and_then(|id| id.parse().ok());
+                Ok(QueueDepth { ready, oldest_ready, asleep: columns.int()? })
+            },
+        )
+        .await?;
+    Ok(depth.unwrap_or(QueueDepth { ready: 0, oldest_ready: None, asleep: 0 }))
+}
+
 /// When the first of the runs that nobody drives is due.
 pub async fn next_wake(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     let next = store

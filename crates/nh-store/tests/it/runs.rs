@@ -1,5 +1,5 @@
 use nh_store::runs::{
-    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, Insert, ReleaseAll,
+    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, EventRow, Insert, QueueDepth, ReleaseAll,
     RemoveFinished, Repair, RunFault, RunFilter, RunRecord, Then, WakeDue,
 };
 use nh_store::{Store, StoreError, nodes};
@@ -200,6 +200,8 @@ each_engine! {
             store.store().write(insert(new)).await.expect("insert");
         }
         assert!(claim(store.store(), "node", 9).await.is_empty(), "all of them sleep");
+        let depth = async || runs::queue_depth(store.store()).await.expect("read");
+        assert_eq!(depth().await, QueueDepth { ready: 0, oldest_ready: None, asleep: 3 });
         let wake = async |now_ms| {
             let write = WakeDue { node: "node".to_owned(), now: later(now_ms) };
             let woken = store.store().write(write).await.expect("wake");
@@ -207,6 +209,7 @@ each_engine! {
         };
         assert_eq!(wake(9).await, (0, vec![], Some(later(10))));
         assert_eq!(wake(15).await, (1, vec![run_id(3)], Some(later(20))));
+        assert_eq!(depth().await, QueueDepth { ready: 1, oldest_ready: Some(run_id(1)), asleep: 1 });
         assert_eq!(runs::next_wake(store.store()).await.expect("read"), Some(later(20)));
         // A ready run with a deadline is looked at again then.
         assert_eq!(wake(20).await, (1, vec![], Some(later(50))));
