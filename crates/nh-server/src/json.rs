@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -46,17 +46,21 @@ impl<T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<Arc<App>> for Json
 }
 
 /// The body of a request that creates something, with its `Idempotency-Key`.
-pub(crate) struct Creating<T> {
+/// Where it `MAY_BE_EMPTY`, no body is an empty object.
+pub(crate) struct Creating<T, const MAY_BE_EMPTY: bool = false> {
     pub(crate) body: T,
     pub(crate) once: Option<Once>,
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Creating<T> {
+impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool> FromRequest<Arc<App>> for Creating<T, MAY_BE_EMPTY> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = read(app, &parts.headers, body, usize::MAX).await?;
+        let bytes = match MAY_BE_EMPTY && body.is_end_stream() {
+            true => Bytes::from_static(b"{}"),
+            false => read(app, &parts.headers, body, usize::MAX).await?,
+        };
         // What it makes goes into the store's queue, which has its own bound.
         let _room = app.body_room.take(parsed_bytes(&bytes))?;
         let once = Once::of(&parts, &bytes)?;

@@ -44,7 +44,7 @@ pub(crate) async fn start(
 /// Run what failed or was cancelled again, from there on.
 ///
 /// The new run takes over the steps that went well, and makes the failed one
-/// anew. What it may do goes beyond neither the old run's scopes nor yours.
+/// anew. The body may be left out. What it may do goes beyond neither the old run's scopes nor yours.
 #[utoipa::path(post, path = "/v1/run/{runId}/retry", tag = "Runs", request_body = RetryRun,
     params(("runId" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["run:write"]), ("session" = ["run:write"])),
@@ -54,7 +54,7 @@ pub(crate) async fn retry(
     auth: Auth<RunWrite>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    creating: Creating<RetryRun>,
+    creating: Creating<RetryRun, true>,
 ) -> Answer<Response> {
     let body = creating.body;
     let wait = (!body.is_async).then(|| body.wait_seconds.unwrap_or(MAX_WAIT_SECONDS));
