@@ -4,6 +4,7 @@ use nh_store::runs::{self, Appended, Insert};
 use nh_store::{StoreError, Tx, Write, keys, workspaces};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::{PageRequest, ScopeSet, WorkspaceId};
+use tokio::sync::Notify;
 
 use crate::fixtures::{NOW, append, event, insert, run, run_id, workspace};
 
@@ -172,4 +173,30 @@ async fn futures_all<F: Future>(writes: impl Iterator<Item = F>) -> Vec<F::Outpu
     })
     .await;
     answers.into_iter().flatten().collect()
+}
+
+/// Inserts a run, says so, and never comes to an end.
+struct Endless(Insert, Arc<Notify>);
+
+impl Write for Endless {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        self.0.apply(tx).await?;
+        self.1.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// A test that is over takes no notice of what its hub still does. Here the
+/// writer can do nothing more: its thread is the one that removes the schema.
+#[tokio::test]
+async fn a_test_store_can_be_dropped_in_the_middle_of_a_write() {
+    let store = TestStore::postgres().await;
+    let ws = workspace(store.store(), "acme").await;
+    let (writer, begun) = (store.store().clone(), Arc::new(Notify::new()));
+    let endless = Endless(insert(run(&ws, 1)), begun.clone());
+    tokio::spawn(async move { writer.write(endless).await });
+    begun.notified().await;
+    drop(store);
 }
