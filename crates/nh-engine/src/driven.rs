@@ -7,12 +7,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nh_store::runs::RunRecord;
 use nh_types::{RunId, WorkspaceId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 struct Entry {
     workspace_id: WorkspaceId,
+    parent: Option<RunId>,
     epoch: i64,
-    cancel: CancellationToken,
+    reins: Reins,
+}
+
+/// What reaches a run's driver from outside.
+#[derive(Clone, Default)]
+pub(crate) struct Reins {
+    pub(crate) cancel: CancellationToken,
+    /// Signals wait in the store.
+    pub(crate) signalled: Arc<Notify>,
 }
 
 #[derive(Clone, Default)]
@@ -23,17 +33,21 @@ pub(crate) struct Driving {
     driven: Driven,
     run_id: RunId,
     epoch: i64,
-    cancel: CancellationToken,
+    reins: Reins,
 }
 
 impl Driven {
     pub(crate) fn register(&self, run: &RunRecord) -> Driving {
-        let cancel = CancellationToken::new();
-        let entry =
-            Entry { workspace_id: run.workspace_id.clone(), epoch: run.epoch, cancel: cancel.clone() };
+        let reins = Reins::default();
+        let entry = Entry {
+            workspace_id: run.workspace_id.clone(),
+            parent: run.parent.as_ref().map(|parent| parent.run_id),
+            epoch: run.epoch,
+            reins: reins.clone(),
+        };
         self.entries().insert(run.id, entry);
         metrics::gauge!("neuralhub_runs_running").increment(1);
-        Driving { driven: self.clone(), run_id: run.id, epoch: run.epoch, cancel }
+        Driving { driven: self.clone(), run_id: run.id, epoch: run.epoch, reins }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -49,7 +63,24 @@ impl Driven {
         let entries = self.entries();
         let entry = entries.get(&run_id).filter(|entry| entry.workspace_id == *workspace_id);
         if let Some(entry) = entry {
-            entry.cancel.cancel();
+            entry.reins.cancel.cancel();
+        }
+        entry.is_some()
+    }
+
+    /// Tells the runs driven here that `parent` waits for to stop.
+    pub(crate) fn cancel_children(&self, parent: RunId) {
+        let entries = self.entries();
+        let children = entries.values().filter(|entry| entry.parent == Some(parent));
+        children.for_each(|entry| entry.reins.cancel.cancel());
+    }
+
+    /// Whether the run is driven here; if so its driver looks for signals.
+    pub(crate) fn signal(&self, run_id: RunId) -> bool {
+        let entries = self.entries();
+        let entry = entries.get(&run_id);
+        if let Some(entry) = entry {
+            entry.reins.signalled.notify_one();
         }
         entry.is_some()
     }
@@ -60,8 +91,8 @@ impl Driven {
 }
 
 impl Driving {
-    pub(crate) fn cancel_token(&self) -> CancellationToken {
-        self.cancel.clone()
+    pub(crate) fn reins(&self) -> Reins {
+        self.reins.clone()
     }
 }
 

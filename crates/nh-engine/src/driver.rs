@@ -2,6 +2,9 @@
 //! decided, perform, save what came of it, ask again. What a step gave and the
 //! start of the next one share a commit.
 
+mod saving;
+mod waiting;
+
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -10,20 +13,18 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use nh_store::StoreError;
-use nh_store::runs::{self, Appended, EventRow, RunChange, RunEnding, RunRecord, Then};
+use nh_store::runs::{self, EventRow, RunEnding, RunRecord, Then};
 use nh_types::crash;
+use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState};
-use tokio_util::sync::CancellationToken;
 
-use crate::engine::Core;
+use crate::core::Core;
+use crate::driven::Reins;
 use crate::fork::Fork;
-use crate::journal::{Event, History, Step};
+use crate::history::History;
+use crate::journal::{Event, Step, Wait};
 use crate::program::{Decision, Ending, Performed, Work};
-
-/// Waits between tries to save while the store is down.
-const SAVE_RETRY: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(5)];
+use crate::waits;
 
 /// A run that takes its process down with it is not taken up for ever.
 const MAX_CRASHES: u32 = 5;
@@ -42,23 +43,25 @@ pub(crate) struct Driver {
     work: OnceLock<Box<dyn Work>>,
     history: History,
     unsaved: Vec<EventRow>,
+    /// Signals that are in the history, and in the store still wait.
+    took: Vec<String>,
+    /// Begun in the history, and not yet in the store.
+    children: Vec<runs::Insert>,
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = StepDone> + Send>>>,
-    cancel: CancellationToken,
+    reins: Reins,
 }
 
 impl Driver {
-    pub(crate) fn new(core: Arc<Core>, run: RunRecord, history: History, cancel: CancellationToken) -> Self {
-        let (work, unsaved, in_flight) = (OnceLock::new(), Vec::new(), FuturesUnordered::new());
-        Self { core, run, work, history, unsaved, in_flight, cancel }
+    pub(crate) fn new(core: Arc<Core>, run: RunRecord, history: History, reins: Reins) -> Self {
+        let (work, in_flight) = (OnceLock::new(), FuturesUnordered::new());
+        let (unsaved, took, children) = (Vec::new(), Vec::new(), Vec::new());
+        Self { core, run, work, history, unsaved, took, children, in_flight, reins }
     }
 
     /// The rows of a run that is not stored yet: its creation, what it takes
     /// over, and, when its first steps are `planned`, their start.
     pub(crate) fn first_rows(&mut self, fork: Option<Fork>, planned: bool) -> Vec<EventRow> {
-        self.record(Event::Created {
-            target: self.run.target.clone(),
-            run_type: self.run.run_type.as_str().to_owned(),
-        });
+        self.record(created(&self.run));
         if let Some(Fork { from, step, kept }) = fork {
             for (row, event) in kept {
                 let seq = self.history.last_seq() + 1;
@@ -70,7 +73,9 @@ impl Driver {
         // A program that panics does so again, and is caught, when it is driven.
         let decide = || self.work().decide(&self.run, &self.history);
         let decision = planned.then(|| std::panic::catch_unwind(AssertUnwindSafe(decide)));
-        if let Some(Ok(Decision::Perform(steps))) = decision {
+        if let Some(Ok(Decision::Perform(steps))) = decision
+            && steps.iter().all(|step| step.wait.is_none())
+        {
             self.start_new(steps);
         }
         self.run.last_seq = self.history.last_seq();
@@ -85,24 +90,37 @@ impl Driver {
         &self.run
     }
 
-    /// Drives a run that was claimed: a queued one, or one whose process died.
+    /// Drives a run that was claimed: a queued one, one that is woken, or one
+    /// whose process died.
     pub(crate) async fn drive_claimed(mut self) {
+        if self.run.signals > 0 && self.take_signals().await.is_err() {
+            return;
+        }
         let is_late = self.run.deadline_at.is_some_and(|at| at <= self.core.clock.now());
-        if self.history.in_flight().next().is_none() || self.run.cancel_requested || is_late {
+        if self.history.under_way().next().is_none() || self.run.cancel_requested || is_late {
             return self.drive_to_end().await;
         }
         if self.run.state == RunState::Running && self.history.resumes_in_a_row() >= MAX_CRASHES {
             return self.end_from_outside(crash_loop()).await;
         }
-        let doubtful = self.history.in_flight().find(|record| !record.step.repeatable);
-        if let Some(record) = doubtful {
-            let step = record.step.id.clone();
-            // Lost or saved, nothing more is to be done here.
-            let _ = self.wait_for_decision(step).await;
-            return;
+        let doubtful: Vec<String> = self
+            .history
+            .under_way()
+            .filter(|record| !record.step.repeatable)
+            .map(|record| record.step.id.clone())
+            .collect();
+        for step in doubtful {
+            match waits::decision(&self.history, &step) {
+                Some(true) => {}
+                Some(false) => self.record(waits::denied(step)),
+                // Lost or saved, nothing more is to be done here.
+                None => return self.wait_for_decision(step).await.unwrap_or(()),
+            }
         }
-        let again = self.history.in_flight().map(|record| record.step.id.clone()).collect();
-        self.record(Event::Resumed { again });
+        let again: Vec<String> = self.history.under_way().map(|record| record.step.id.clone()).collect();
+        if !again.is_empty() {
+            self.record(Event::Resumed { again });
+        }
         self.drive_to_end().await;
     }
 
@@ -129,33 +147,43 @@ impl Driver {
         ));
         tokio::pin!(deadline);
         if self.run.cancel_requested {
-            self.cancel.cancel();
+            self.reins.cancel.cancel();
         }
         loop {
             if remaining_ms == Some(0) || deadline.is_elapsed() {
                 return self.finish(Ending::Failure(timeout_error())).await;
             }
-            if self.cancel.is_cancelled() {
+            if self.reins.cancel.is_cancelled() {
                 return self.end(RunState::Cancelled, Event::Cancelled {}).await;
             }
+            self.end_waits();
             match self.work().decide(&self.run, &self.history) {
                 Decision::Finish(ending) => return self.finish(ending).await,
                 Decision::Perform(steps) => self.start_new(steps),
             }
-            if self.in_flight.is_empty() && self.history.in_flight().next().is_none() {
+            if self.end_waits() {
+                continue;
+            }
+            if self.history.in_flight().next().is_none() {
                 let error = RunError::new("internal_error", "The run had nothing left to do and no result.");
                 return self.finish(Ending::Failure(error)).await;
+            }
+            if self.history.under_way().next().is_none() {
+                return self.sleep().await;
             }
             if !self.unsaved.is_empty() {
                 self.save(RunState::Running, Then::GoOn).await?;
             }
-            self.launch_in_flight();
-            let (cancel, parking) = (self.cancel.clone(), self.core.parking.clone());
+            self.launch_under_way();
+            let (reins, parking) = (self.reins.clone(), self.core.parking.clone());
+            let wait_over = self.until_wait_over();
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return self.end(RunState::Cancelled, Event::Cancelled {}).await,
+                () = reins.cancel.cancelled() => return self.end(RunState::Cancelled, Event::Cancelled {}).await,
                 () = &mut deadline => return self.finish(Ending::Failure(timeout_error())).await,
                 () = parking.cancelled() => return self.park().await,
+                () = reins.signalled.notified() => self.take_signals().await?,
+                () = wait_over => {}
                 Some(done) = self.in_flight.next() => self.take(done),
             }
             while let Some(Some(done)) = self.in_flight.next().now_or_never() {
@@ -166,20 +194,32 @@ impl Driver {
 
     /// Records the steps that the journal does not know yet as started.
     fn start_new(&mut self, steps: Vec<Step>) {
-        for step in steps {
-            if self.history.step(&step.id).is_none() {
-                self.record(Event::StepStarted(step));
+        for mut step in steps {
+            if self.history.step(&step.id).is_some() {
+                continue;
+            }
+            let mut failed = None;
+            if step.begins_run() {
+                match self.work().child(&self.run, &self.history, &step) {
+                    Ok(child) => step.wait = Some(Wait::Run { run_id: Some(self.begin(&step.id, child)) }),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let id = step.id.clone();
+            self.record(Event::StepStarted(step));
+            if let Some(error) = failed {
+                self.record(Event::StepFailed { step: id, error, usage: Usage::NONE });
             }
         }
     }
 
     /// Performs what the journal says is in flight and is not yet under way.
-    fn launch_in_flight(&mut self) {
-        let under_way = self.in_flight.len();
-        let open: Vec<Step> = self.history.in_flight().map(|record| record.step.clone()).collect();
+    fn launch_under_way(&mut self) {
+        let launched = self.in_flight.len();
+        let open: Vec<Step> = self.history.under_way().map(|record| record.step.clone()).collect();
         // Steps finish in any order but start in the journal's: those that are
-        // under way are the oldest of the open ones.
-        for step in open.into_iter().skip(under_way) {
+        // launched are the oldest of the open ones.
+        for step in open.into_iter().skip(launched) {
             metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
             let key = step.idempotency_key(self.run.id);
             let performing = self.work().perform(&self.run, &self.history, &step);
@@ -201,7 +241,7 @@ impl Driver {
     fn take(&mut self, (step, done): StepDone) {
         self.record(match done {
             Ok(Performed { output, usage }) => Event::StepCompleted { step, output, usage },
-            Err(error) => Event::StepFailed { step, error },
+            Err(error) => Event::StepFailed { step, error, usage: Usage::NONE },
         });
     }
 
@@ -229,9 +269,22 @@ impl Driver {
         self.record(event);
         let (finished_at, usage) = (self.core.clock.now(), self.history.usage());
         (self.run.finished_at, self.run.usage, self.run.owner) = (Some(finished_at), usage, None);
+        self.run.state = state;
         let (result, error) = (self.run.result.clone(), self.run.error.clone());
-        let ending = RunEnding { finished_at, result, error, usage };
-        self.save(state, Then::End(ending)).await?;
+        let parent = self.run.parent.as_ref().map(|parent| parent.run_id);
+        let tells = parent.map(|parent| (parent, waits::child_ended(&self.run, finished_at)));
+        let cancels_children = self.history.waiting().any(|record| record.step.begins_run());
+        // What was begun and not stored need not be cancelled.
+        self.children.clear();
+        self.save(state, Then::End(RunEnding { finished_at, result, error, usage, tells, cancels_children }))
+            .await?;
+        if cancels_children {
+            self.core.driven.cancel_children(self.run.id);
+            self.core.wake_queue();
+        }
+        if let Some(parent) = parent {
+            self.core.wake_run(parent);
+        }
         metrics::counter!("neuralhub_runs_finished_total", "state" => state.status()).increment(1);
         Ok(())
     }
@@ -241,20 +294,6 @@ impl Driver {
     async fn park(&mut self) -> Result<(), Lost> {
         self.in_flight.clear();
         self.save(RunState::Pending, Then::Queue).await
-    }
-
-    async fn wait_for_decision(&mut self, step: String) -> Result<(), Lost> {
-        let reason = format!(
-            "The hub stopped while step `{step}` was under way, and it must not be done twice: \
-             nobody can say whether it took effect. Cancel the run and, if the step may be done again, retry it."
-        );
-        self.record(Event::Waiting { step, reason });
-        let wake_at = self.run.deadline_at;
-        self.save(RunState::Waiting, Then::Sleep { wake_at }).await?;
-        self.core.timers.set(wake_at);
-        // Somebody may have wished it cancelled meanwhile.
-        self.core.wake_queue();
-        Ok(())
     }
 
     /// Ends a claimed run whose journal cannot be read, after what is there.
@@ -270,51 +309,6 @@ impl Driver {
         let _ = self.finish(Ending::Failure(error)).await;
         self.core.watchers.changed(self.run.id);
     }
-
-    /// Appends what is unsaved and changes the run's row, in one commit.
-    /// Tries until the store is back or the process parks.
-    async fn save(&mut self, state: RunState, then: Then) -> Result<(), Lost> {
-        self.run.state = state;
-        let append = Arc::new(runs::Append {
-            run_id: self.run.id,
-            workspace_id: self.run.workspace_id.clone(),
-            epoch: self.run.epoch,
-            events: std::mem::take(&mut self.unsaved),
-            change: RunChange { state, started_at: self.run.started_at, then },
-        });
-        let mut tries = 0;
-        loop {
-            match self.core.store.write(append.clone()).await {
-                Ok(Appended::Done) => break,
-                Ok(Appended::Fenced) => {
-                    // Another node has it; or an earlier try, whose answer was
-                    // lost, ended the run after all.
-                    tracing::warn!(run = %self.run.id, epoch = self.run.epoch, "a run is no longer this driver's");
-                    self.core.watchers.changed(self.run.id);
-                    return Err(Lost);
-                }
-                Err(StoreError::Conflict(_)) => {
-                    // An earlier try was committed although its answer was lost.
-                    let run = &self.run;
-                    self.core.give_back(&run.workspace_id, run.id, run.epoch).await;
-                    self.core.watchers.changed(self.run.id);
-                    return Err(Lost);
-                }
-                Err(error) => {
-                    tracing::error!(run = %self.run.id, %error, tries, "a run's progress could not be saved yet");
-                    let pause = SAVE_RETRY[tries.min(SAVE_RETRY.len() - 1)];
-                    tries += 1;
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.core.parking.cancelled() => return Err(Lost),
-                    }
-                }
-            }
-        }
-        self.run.last_seq = self.history.last_seq();
-        self.core.watchers.grew(self.run.id);
-        Ok(())
-    }
 }
 
 /// What is in memory of a run whose program panicked can no longer be trusted.
@@ -328,7 +322,11 @@ async fn end_after_panic(core: Arc<Core>, run: RunRecord, history: History) {
     };
     let error =
         RunError::new("internal_error", "The hub failed while it drove this run; its log has the cause.");
-    Driver::new(core, run, history, CancellationToken::new()).end_from_outside(error).await;
+    Driver::new(core, run, history, Reins::default()).end_from_outside(error).await;
+}
+
+fn created(run: &RunRecord) -> Event {
+    Event::Created { target: run.target.clone(), run_type: run.run_type.as_str().to_owned() }
 }
 
 fn crash_loop() -> RunError {

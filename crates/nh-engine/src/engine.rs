@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nh_store::runs::{self, CancelOutcome, RunRecord};
+use nh_store::runs::{self, CancelOutcome, Sent, SignalRow};
 use nh_store::{Idempotency, Once, Store, StoreError};
-use nh_types::model::Usage;
 use nh_types::run::{RunState, RunType};
 use nh_types::{RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
@@ -14,10 +13,12 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::core::Core;
 use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
 use crate::fork::Fork;
-use crate::journal::{Event, History, UnreadableEvent, read_journal};
+use crate::history::History;
+use crate::journal::{Event, UnreadableEvent};
 use crate::lease::Lease;
 use crate::program::Program;
 use crate::queue::{self, Slot};
@@ -25,10 +26,14 @@ use crate::queue_room::{self, QueueRoom};
 use crate::retention;
 use crate::settings::EngineSettings;
 use crate::timers::Timers;
+use crate::waits;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
 /// How long a cancel waits for the run's own driver to write the end.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
+
+/// Signals to one run that its journal does not have yet.
+const MAX_SIGNALS_WAITING: u32 = 1000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -77,35 +82,6 @@ pub enum Submitted {
     Replay(RunId),
     /// The Idempotency-Key came before, with another body.
     Mismatch,
-}
-
-pub(crate) struct Core {
-    pub(crate) store: Store,
-    pub(crate) program: Arc<dyn Program>,
-    pub(crate) clock: SharedClock,
-    pub(crate) ids: SharedIds,
-    /// This process, among the nodes that share the store.
-    pub(crate) node: String,
-    pub(crate) slots: Arc<Semaphore>,
-    /// Runs are queued in the store that found no slot.
-    pub(crate) backlog: AtomicBool,
-    pub(crate) wake: Notify,
-    pub(crate) queue_room: QueueRoom,
-    /// When runs that nobody drives are due.
-    pub(crate) timers: Timers,
-    pub(crate) watchers: Watchers,
-    /// What this process drives.
-    pub(crate) driven: Driven,
-    pub(crate) lease: Lease,
-    /// The drivers, and who spawns them.
-    pub(crate) tasks: TaskTracker,
-    /// What keeps this node alive in the store's eyes, until the last run is
-    /// parked.
-    pub(crate) background: TaskTracker,
-    /// Nothing new is taken up.
-    pub(crate) stopping: CancellationToken,
-    /// What runs is given back to the queue.
-    pub(crate) parking: CancellationToken,
 }
 
 /// The engine of one process.
@@ -249,10 +225,31 @@ impl Engine {
         }
         let at = self.0.clock.now();
         let event = Event::Cancelled {}.to_row(0, at);
-        let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event };
+        let tells = waits::child_cancelled(run_id, at);
+        let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event, tells };
         let outcome = self.0.store.write(cancel).await?;
         self.0.watchers.changed(run_id);
+        if outcome == CancelOutcome::Cancelled {
+            self.0.driven.cancel_children(run_id);
+            self.0.wake_queue();
+        }
         Ok(outcome)
+    }
+
+    /// Tells the run something: durable when the answer comes.
+    pub async fn signal(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+        signal: SignalRow,
+    ) -> Result<Sent, EngineError> {
+        let workspace_id = workspace_id.clone();
+        let sent = runs::Send { workspace_id, run_id, signal, most: MAX_SIGNALS_WAITING };
+        let sent = self.0.store.write(sent).await?;
+        if sent == Sent::Done {
+            self.0.wake_run(run_id);
+        }
+        Ok(sent)
     }
 
     /// Takes up nothing more, lets what runs finish for `grace`, then gives
@@ -303,8 +300,8 @@ async fn submit(
     // Only a run that starts here is registered here: a queued one is
     // registered by who claims it, which may be before this returns.
     let driving = slot.is_some().then(|| core.driven.register(&run));
-    let cancel = driving.as_ref().map(Driving::cancel_token).unwrap_or_default();
-    let mut driver = Driver::new(core.clone(), run, History::default(), cancel);
+    let reins = driving.as_ref().map(Driving::reins).unwrap_or_default();
+    let mut driver = Driver::new(core.clone(), run, History::default(), reins);
     let events = driver.first_rows(fork, slot.is_some());
     let watch = core.watchers.watch(id);
     let insert = runs::Insert { run: driver.run().clone(), events };
@@ -331,58 +328,4 @@ enum Found {
     Ended(Arc<EndedRun>),
     GoesOn,
     Nothing,
-}
-
-impl Core {
-    fn new_record(&self, new: NewRun, owned: bool) -> RunRecord {
-        let now = self.clock.now();
-        let begins_at = now.plus_millis(new.delay_ms);
-        let deadline_at = new.timeout_ms.map(|ms| begins_at.plus_millis(ms));
-        let is_delayed = begins_at > now;
-        RunRecord {
-            id: RunId::generate(self.ids.as_ref(), now),
-            workspace_id: new.workspace_id,
-            target: new.target,
-            run_type: new.run_type,
-            state: if owned { RunState::Running } else { RunState::Pending },
-            input: new.input,
-            definition: new.definition,
-            scopes: new.scopes,
-            created_by: new.created_by,
-            result: None,
-            error: None,
-            usage: Usage::NONE,
-            metadata: new.metadata,
-            created_at: now,
-            started_at: owned.then_some(now),
-            finished_at: None,
-            deadline_at,
-            owner: owned.then(|| self.node.clone()),
-            epoch: i64::from(owned),
-            cancel_requested: false,
-            last_seq: 0,
-            priority: new.priority,
-            timeout_ms: new.timeout_ms,
-            ready: !owned && !is_delayed,
-            wake_at: if owned { None } else { is_delayed.then_some(begins_at).or(deadline_at) },
-        }
-    }
-
-    pub(crate) async fn read_history(&self, run: &RunRecord) -> Result<History, EngineError> {
-        Ok(History::read(&read_journal(&self.store, &run.workspace_id, run.id).await?)?)
-    }
-
-    /// Puts a run of this process back into the queue, to be read anew. What
-    /// fails here is tried again by [`crate::upkeep`].
-    pub(crate) async fn give_back(&self, workspace_id: &WorkspaceId, run_id: RunId, epoch: i64) {
-        let change = runs::RunChange { state: RunState::Pending, started_at: None, then: runs::Then::Queue };
-        let workspace_id = workspace_id.clone();
-        let release = runs::Append { run_id, workspace_id, epoch, events: Vec::new(), change };
-        if let Err(error) = self.store.write(release).await {
-            tracing::error!(run = %run_id, %error, "a run could not be given back to the queue yet");
-        }
-        self.wake_queue();
-        // It may have a deadline.
-        self.timers.look_again();
-    }
 }

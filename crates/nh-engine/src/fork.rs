@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use nh_store::runs::EventRow;
 use nh_types::RunId;
 
-use crate::journal::{Event, History, Outcome, StepRecord, UnreadableEvent};
+use crate::history::{History, Outcome, StepRecord};
+use crate::journal::{Event, UnreadableEvent};
 
 /// The beginning of a run, for another to go on from.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
-//! A run's journal: its events as the store keeps them, and the history that
-//! is folded from them. The API's events, the live stream and a resumed run
+//! A run's journal: its events as the store keeps them. [`History`] is folded
+//! from them. The API's events, the live stream and a resumed run
 //! all read these rows.
 
 use nh_store::runs::{self, EventRow};
@@ -30,6 +30,9 @@ pub struct Step {
     /// Whether it may be done again when a crash hides what came of it.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub repeatable: bool,
+    /// What it waits for, instead of being performed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
 }
 
 fn yes() -> bool {
@@ -41,11 +44,51 @@ fn is_yes(flag: &bool) -> bool {
     *flag
 }
 
+fn nothing() -> Usage {
+    Usage::NONE
+}
+
+fn is_nothing(usage: &Usage) -> bool {
+    *usage == Usage::NONE
+}
+
 impl Step {
     /// The same for every try of this step.
     pub fn idempotency_key(&self, run: RunId) -> String {
         format!("{run}:{}", self.id)
     }
+
+    pub fn begins_run(&self) -> bool {
+        matches!(self.wait, Some(Wait::Run { .. }))
+    }
+}
+
+/// What a step waits for. A run that only waits holds no slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// For a time from its start.
+    Sleep {
+        for_ms: i64,
+    },
+    SleepUntil {
+        at: Timestamp,
+    },
+    /// For the first signal of that name which no other step has taken; it
+    /// fails when that does not come in time.
+    Signal {
+        name: String,
+        for_ms: Option<i64>,
+    },
+    /// For the end of a run that the step begins: see [`crate::Work::child`].
+    Run {
+        run_id: Option<RunId>,
+    },
+}
+
+/// The name of the signal that approves or denies a step.
+pub fn approval_of(step: &str) -> String {
+    format!("approval:{step}")
 }
 
 /// What the journal holds, in the words of `type` and `data`.
@@ -59,7 +102,15 @@ pub enum Event {
     #[serde(rename = "step.completed")]
     StepCompleted { step: String, output: Value, usage: Usage },
     #[serde(rename = "step.failed")]
-    StepFailed { step: String, error: RunError },
+    StepFailed {
+        step: String,
+        error: RunError,
+        #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+        usage: Usage,
+    },
+    /// A word to the run that no step waited for yet.
+    #[serde(rename = "signal.received")]
+    SignalReceived { name: String, data: JsonText, by: String },
     /// Another process, or this one after a restart, took the run up; `again`
     /// names the steps in flight that are done again.
     #[serde(rename = "run.resumed")]
@@ -105,6 +156,7 @@ impl Event {
             Event::Created { .. }
             | Event::Resumed { .. }
             | Event::Forked { .. }
+            | Event::SignalReceived { .. }
             | Event::Waiting { .. }
             | Event::Succeeded { .. }
             | Event::Failed { .. }
@@ -127,125 +179,6 @@ impl Event {
 fn taken_apart(tagged: &str) -> Option<(&str, &str)> {
     let (kind, rest) = tagged.strip_prefix(r#"{"type":""#)?.split_once('"')?;
     Some((kind, rest.strip_prefix(r#","data":"#)?.strip_suffix('}')?))
-}
-
-/// How a step came out.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    Completed(Value),
-    Failed(RunError),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepRecord {
-    pub step: Step,
-    /// Of the event that started it.
-    pub seq: i64,
-    pub started_at: Timestamp,
-    pub finished: Option<(Timestamp, Outcome)>,
-}
-
-impl StepRecord {
-    pub fn outcome(&self) -> Option<&Outcome> {
-        self.finished.as_ref().map(|(_, outcome)| outcome)
-    }
-}
-
-/// A journal, folded: the steps in the order in which they were started.
-#[derive(Clone, Debug, PartialEq)]
-pub struct History {
-    steps: Vec<StepRecord>,
-    usage: Usage,
-    last_seq: i64,
-    resumes_in_a_row: u32,
-    forked_from: Option<RunId>,
-}
-
-impl Default for History {
-    fn default() -> Self {
-        // A known cost of nothing, which `Usage::default` is not.
-        Self { steps: Vec::new(), usage: Usage::NONE, last_seq: 0, resumes_in_a_row: 0, forked_from: None }
-    }
-}
-
-impl History {
-    pub fn read(rows: &[EventRow]) -> Result<Self, UnreadableEvent> {
-        let mut history = Self::default();
-        for row in rows {
-            history.apply(row.seq, row.at, &Event::read(row)?);
-        }
-        Ok(history)
-    }
-
-    pub(crate) fn apply(&mut self, seq: i64, at: Timestamp, event: &Event) {
-        self.last_seq = seq;
-        match event {
-            Event::StepStarted(step) => {
-                self.steps.push(StepRecord { step: step.clone(), seq, started_at: at, finished: None });
-            }
-            Event::StepCompleted { step, output, usage } => {
-                self.usage = self.usage.plus(*usage);
-                self.finish(step, at, Outcome::Completed(output.clone()));
-            }
-            Event::StepFailed { step, error } => self.finish(step, at, Outcome::Failed(error.clone())),
-            Event::Resumed { .. } => self.resumes_in_a_row += 1,
-            Event::Forked { from, .. } => {
-                self.forked_from = Some(*from);
-                // The other run paid for what stands before.
-                self.usage = Usage::NONE;
-            }
-            Event::Created { .. }
-            | Event::Waiting { .. }
-            | Event::Succeeded { .. }
-            | Event::Failed { .. }
-            | Event::Cancelled {} => {}
-        }
-    }
-
-    fn finish(&mut self, id: &str, at: Timestamp, outcome: Outcome) {
-        self.resumes_in_a_row = 0;
-        let record = self.steps.iter_mut().rev().find(|record| record.step.id == id);
-        if let Some(record) = record {
-            record.finished = Some((at, outcome));
-        }
-    }
-
-    pub fn steps(&self) -> &[StepRecord] {
-        &self.steps
-    }
-
-    pub fn step(&self, id: &str) -> Option<&StepRecord> {
-        self.steps.iter().rev().find(|record| record.step.id == id)
-    }
-
-    /// Started, and nothing is recorded of how it came out.
-    pub fn in_flight(&self) -> impl Iterator<Item = &StepRecord> {
-        self.steps.iter().filter(|record| record.finished.is_none())
-    }
-
-    /// The run whose beginning this journal shares.
-    pub fn forked_from(&self) -> Option<RunId> {
-        self.forked_from
-    }
-
-    /// Of all completed steps; of a fork, of its own.
-    pub fn usage(&self) -> Usage {
-        self.usage
-    }
-
-    pub fn last_seq(&self) -> i64 {
-        self.last_seq
-    }
-
-    /// How often the run was taken up since a step last came to an end.
-    pub(crate) fn resumes_in_a_row(&self) -> u32 {
-        self.resumes_in_a_row
-    }
-
-    /// Goes on after `seq`, whatever stands before it.
-    pub(crate) fn skip_to(&mut self, seq: i64) {
-        self.last_seq = seq;
-    }
 }
 
 /// A run's whole journal, in order; empty when the workspace has no such run.
@@ -278,6 +211,7 @@ mod tests {
             name: "calculate".into(),
             arguments: json!({"expression": "1+1"}),
             repeatable: true,
+            wait: None,
         }
     }
 
@@ -291,8 +225,16 @@ mod tests {
                 "step.completed",
             ),
             (
-                Event::StepFailed { step: "tool:1".into(), error: RunError::new("timeout", "slow") },
+                Event::StepFailed {
+                    step: "tool:1".into(),
+                    error: RunError::new("timeout", "slow"),
+                    usage: Usage::NONE,
+                },
                 "step.failed",
+            ),
+            (
+                Event::SignalReceived { name: "go".into(), data: json!({"a": 1}).into(), by: "key:1".into() },
+                "signal.received",
             ),
             (Event::Resumed { again: vec!["tool:1".into()] }, "run.resumed"),
             (
@@ -313,33 +255,5 @@ mod tests {
             assert!(row.data.as_str().starts_with('{'), "{kind}");
             assert_eq!(Event::read(&row).expect("readable"), event);
         }
-    }
-
-    #[test]
-    fn an_unknown_event_is_an_error_that_names_it() {
-        let row = EventRow {
-            seq: 3,
-            kind: "run.vanished".into(),
-            at: Timestamp::default(),
-            data: json!({}).into(),
-        };
-        let error = History::read(&[row]).expect_err("unknown");
-        assert!(error.to_string().contains("event 3 of type `run.vanished`"), "{error}");
-    }
-
-    #[test]
-    fn a_history_knows_what_is_in_flight() {
-        let at = Timestamp::from_millis(1);
-        let rows = [
-            Event::StepStarted(step("tool:1")).to_row(1, at),
-            Event::StepStarted(step("tool:2")).to_row(2, at),
-            Event::StepCompleted { step: "tool:1".into(), output: json!(2), usage: Usage::NONE }
-                .to_row(3, at),
-        ];
-        let history = History::read(&rows).expect("readable");
-        let open: Vec<_> = history.in_flight().map(|record| record.step.id.as_str()).collect();
-        assert_eq!(open, ["tool:2"]);
-        assert_eq!(history.last_seq(), 3);
-        assert_eq!(history.step("tool:1").and_then(StepRecord::outcome), Some(&Outcome::Completed(json!(2))));
     }
 }

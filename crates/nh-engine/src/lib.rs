@@ -12,10 +12,12 @@
 //! This crate must never know of models, tools or HTTP. Start reading at
 //! [`program`], then `driver.rs`.
 
+mod core;
 mod driven;
 mod driver;
 mod engine;
 mod fork;
+mod history;
 pub mod journal;
 mod lease;
 pub mod program;
@@ -25,11 +27,13 @@ mod retention;
 mod settings;
 mod timers;
 mod upkeep;
+mod waits;
 mod watch;
 
 pub use engine::{Engine, EngineError, NewRun, Submitted};
 pub use fork::{Fork, ForkError};
-pub use journal::{Event, History, Outcome, Step, StepRecord, read_journal};
-pub use program::{Decision, Ending, Performed, Program, Work};
+pub use history::{History, Outcome, StepRecord};
+pub use journal::{Event, Step, Wait, approval_of, read_journal};
+pub use program::{ChildRun, Decision, Ending, Performed, Program, Work};
 pub use settings::EngineSettings;
 pub use watch::{EndedRun, Watch};

@@ -5,10 +5,11 @@ use std::pin::Pin;
 
 use nh_store::runs::RunRecord;
 use nh_types::model::Usage;
-use nh_types::run::RunError;
+use nh_types::run::{RunError, RunType};
 use serde_json::Value;
 
-use crate::journal::{History, Step};
+use crate::history::History;
+use crate::journal::Step;
 
 /// What comes next for a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,4 +54,21 @@ pub trait Work: Send + Sync {
     /// shutdown) and made again after a crash, with the same
     /// [`Step::idempotency_key`]; it owns what it needs.
     fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing;
+
+    /// The run that a step of [`Wait::Run`](crate::Wait::Run) begins, asked when the step is
+    /// started. What cannot be begun fails the step.
+    fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
+        let message = format!("The step `{}` begins no run.", step.id);
+        Err(RunError::new("internal_error", message))
+    }
+}
+
+/// A run that another begins and waits for. It may do what the other may.
+#[derive(Clone, Debug)]
+pub struct ChildRun {
+    pub target: String,
+    pub run_type: RunType,
+    pub input: Value,
+    pub definition: Value,
+    pub timeout_ms: Option<i64>,
 }

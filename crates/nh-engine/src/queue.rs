@@ -13,12 +13,12 @@ use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::driven::Driving;
+use crate::core::Core;
+use crate::driven::{Driving, Reins};
 use crate::driver::Driver;
-use crate::engine::{Core, EngineError};
-use crate::journal::History;
+use crate::engine::EngineError;
+use crate::history::History;
 use crate::{timers, upkeep};
 
 /// Runs claimed in one transaction.
@@ -168,19 +168,19 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<
 pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) -> JoinHandle<()> {
     core.queue_room.give_place(&run.workspace_id);
     let driving = core.driven.register(&run);
-    let cancel = driving.cancel_token();
+    let reins = driving.reins();
     // Without a slot it is only ended.
     run.started_at = run.started_at.or(slot.is_some().then(|| core.clock.now()));
-    spawn(core, slot, driving, take_up(core.clone(), run, cancel))
+    spawn(core, slot, driving, take_up(core.clone(), run, reins))
 }
 
-async fn take_up(core: Arc<Core>, run: RunRecord, cancel: CancellationToken) {
+async fn take_up(core: Arc<Core>, run: RunRecord, reins: Reins) {
     match core.read_history(&run).await {
-        Ok(history) => Driver::new(core, run, history, cancel).drive_claimed().await,
+        Ok(history) => Driver::new(core, run, history, reins).drive_claimed().await,
         Err(EngineError::Unreadable(error)) => {
             tracing::error!(run = %run.id, %error, "a run cannot go on");
             let last_seq = run.last_seq;
-            let driver = Driver::new(core, run, History::default(), cancel);
+            let driver = Driver::new(core, run, History::default(), reins);
             driver.end_unreadable(last_seq, RunError::new("journal_unreadable", error.to_string())).await;
         }
         Err(error) => {

@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nh_store::runs;
 use nh_types::{Timestamp, WorkspaceId};
 
-use crate::engine::{Core, EngineError};
+use crate::core::Core;
+use crate::engine::EngineError;
 
 const FRESH_MS: i64 = 1000;
 /// Counts kept; beyond that, old ones are dropped.
@@ -48,6 +49,14 @@ impl QueueRoom {
     pub(crate) fn give_place(&self, workspace_id: &WorkspaceId) {
         if let Some(count) = self.counts().get_mut(workspace_id) {
             count.waiting = count.waiting.saturating_sub(1);
+        }
+    }
+
+    /// A run of the workspace was queued that asks for no room: another waits
+    /// for it.
+    pub(crate) fn count_in(&self, workspace_id: &WorkspaceId) {
+        if let Some(count) = self.counts().get_mut(workspace_id) {
+            count.waiting = count.waiting.saturating_add(1);
         }
     }
 

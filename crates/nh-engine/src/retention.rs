@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nh_store::runs;
 
-use crate::engine::Core;
+use crate::core::Core;
 
 const EVERY: Duration = Duration::from_secs(600);
 const BATCH: u32 = 100;

@@ -8,7 +8,8 @@ use nh_store::runs;
 use nh_types::Timestamp;
 use tokio::sync::Notify;
 
-use crate::engine::{Core, EngineError};
+use crate::core::Core;
+use crate::engine::EngineError;
 use crate::queue;
 
 /// When the next run is due, as far as this process knows.

@@ -1,5 +1,5 @@
 //! Holds what this process drives against what the store says it owns: passes
-//! on the cancels that came by the store, and gives back what it owns and
+//! on the cancels and the signals that came by the store, and gives back what it owns and
 //! nobody drives. Such a run is left when the answer to a commit is lost:
 //! whoever asked was told of a failure, and yet it was kept.
 
@@ -11,7 +11,7 @@ use nh_store::EngineKind;
 use nh_store::runs::{self, OwnedRun};
 use nh_types::RunId;
 
-use crate::engine::Core;
+use crate::core::Core;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// While nothing is driven and no other process can ask for a cancel.
@@ -41,6 +41,9 @@ async fn compare(core: &Core, owned: Vec<OwnedRun>, before: &HashMap<RunId, i64>
         if core.driven.holds(run.id, run.epoch) {
             if run.cancel_requested {
                 core.driven.cancel(&run.workspace_id, run.id);
+            }
+            if run.is_signalled {
+                core.driven.signal(run.id);
             }
         } else if before.get(&run.id) == Some(&run.epoch) {
             tracing::warn!(run = %run.id, "a run that nobody drives goes back to the queue");

@@ -10,7 +10,7 @@ use nh_store::runs::RunRecord;
 use nh_types::RunId;
 use tokio::sync::watch;
 
-use crate::journal::History;
+use crate::history::History;
 
 /// A run that has ended, as the store has it.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use crate::{EngineKind, StoreError};
 const STEPS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../migrations/0001_start.sql")),
     (2, "queue", include_str!("../migrations/0002_queue.sql")),
+    (3, "signals", include_str!("../migrations/0003_signals.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

@@ -5,3 +5,4 @@ mod heal;
 mod progress;
 mod resume;
 mod script;
+mod waits;

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use nh_engine::program::Performing;
 use nh_engine::{
-    Decision, Ending, Engine, EngineSettings, History, NewRun, Outcome, Performed, Program, Step, Submitted,
-    Work,
+    ChildRun, Decision, Ending, Engine, EngineSettings, History, NewRun, Outcome, Performed, Program, Step,
+    Submitted, Wait, Work,
 };
-use nh_store::runs::{self, RunRecord};
+use nh_store::runs::{self, RunFilter, RunRecord, Sent, SignalRow};
 use nh_store::{Store, workspaces};
 use nh_testkit::{FixedClock, SeededIds, TestStore};
 use nh_types::agent::AgentDefinition;
 use nh_types::model::Usage;
-use nh_types::run::{RunError, RunType};
-use nh_types::{Clock, RunId, ScopeSet, WorkspaceId};
+use nh_types::run::{RunError, RunState, RunType};
+use nh_types::{Clock, PageRequest, RunId, ScopeSet, WorkspaceId};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 /// The input is a list of rounds, each a list of step names that run side by
 /// side. Names decide what a step does: `fail…` fails, `panic…` panics,
 /// `hold…` waits for [`Script::release`], `once…` holds and may not be
-/// repeated. The result is the number of completed steps.
+/// repeated, `sleep 500` waits so many milliseconds, `signal go` waits for the
+/// signal `go` (`signal go 500` for so long at most), and an object is a run of
+/// its own with these rounds. The result is the number of completed steps.
 #[derive(Clone)]
 pub(crate) struct Script {
     /// Idempotency keys in the order in which their steps began.
@@ -88,8 +90,7 @@ impl Work for Script {
             panic!("this program is broken");
         }
         for (round, names) in run.input.as_array().unwrap().iter().enumerate() {
-            let steps: Vec<Step> =
-                names.as_array().unwrap().iter().map(|name| step(round, name.as_str().unwrap())).collect();
+            let steps: Vec<Step> = names.as_array().unwrap().iter().map(|name| step(round, name)).collect();
             let failed = steps.iter().find_map(|step| match history.step(&step.id)?.outcome()? {
                 Outcome::Failed(error) => Some(error.clone()),
                 Outcome::Completed(_) => None,
@@ -126,15 +127,37 @@ impl Work for Script {
             Ok(Performed { output: json!({ "did": name }), usage })
         })
     }
+
+    fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
+        Ok(ChildRun {
+            target: "script".to_owned(),
+            run_type: RunType::Tool,
+            input: step.arguments.clone(),
+            definition: json!({}),
+            timeout_ms: None,
+        })
+    }
 }
 
-fn step(round: usize, name: &str) -> Step {
+fn step(round: usize, what: &Value) -> Step {
+    let name = what.as_str().unwrap_or("child");
+    let words: Vec<&str> = name.split(' ').collect();
+    let wait = match words.as_slice() {
+        ["child"] => Some(Wait::Run { run_id: None }),
+        ["sleep", ms] => Some(Wait::Sleep { for_ms: ms.parse().unwrap() }),
+        ["signal", name, rest @ ..] => Some(Wait::Signal {
+            name: (*name).to_owned(),
+            for_ms: rest.first().map(|ms| ms.parse().unwrap()),
+        }),
+        _ => None,
+    };
     Step {
         id: format!("{round}.{name}"),
         kind: "test".to_owned(),
         name: name.to_owned(),
-        arguments: Value::Null,
+        arguments: what["rounds"].clone(),
         repeatable: !name.starts_with("once"),
+        wait,
     }
 }
 
@@ -210,6 +233,38 @@ impl Process {
                 None => row.kind,
             })
             .collect()
+    }
+
+    pub(crate) async fn signal(&self, id: RunId, signal_id: &str, name: &str, data: Value) -> Sent {
+        let signal = SignalRow {
+            id: signal_id.to_owned(),
+            name: name.to_owned(),
+            sent_by: "key:1".to_owned(),
+            at: self.clock.now(),
+            data: data.into(),
+        };
+        self.engine.signal(&self.workspace_id, id, signal).await.unwrap()
+    }
+
+    /// Until the run is in that state, as everybody sees it.
+    pub(crate) async fn until(&self, id: RunId, state: RunState) -> RunRecord {
+        let mut watch = self.engine.watch(id);
+        let found = async {
+            loop {
+                let run = runs::find(&self.store, &self.workspace_id, id).await.unwrap().unwrap();
+                if run.state == state {
+                    return run;
+                }
+                watch.changed().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.expect("the state comes")
+    }
+
+    pub(crate) async fn children(&self, id: RunId) -> Vec<RunRecord> {
+        let filter = RunFilter { parent: Some(id), ..RunFilter::default() };
+        let page = PageRequest { limit: 100, after: None };
+        runs::list(&self.store, &self.workspace_id, &filter, &page).await.unwrap().items
     }
 
     /// SIGTERM, with no time to finish anything.

@@ -128,6 +128,8 @@ async fn waiting_run(app: &TestApp) -> String {
         ready: false,
         wake_at: None,
         timeout_ms: None,
+        parent: None,
+        signals: 0,
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];

@@ -1,5 +1,5 @@
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState};
@@ -7,7 +7,8 @@ use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
 use super::EventRow;
-use super::insert::insert_events;
+use super::insert::{Insert, insert, insert_events};
+use super::signal::{self, SignalRow};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Arg, args, to_json};
@@ -24,6 +25,10 @@ pub struct Append {
     pub epoch: i64,
     /// In order, `seq` without gaps. May be empty.
     pub events: Vec<EventRow>,
+    /// The ids of the signals that are in the journal with these events.
+    pub took: Vec<String>,
+    /// Runs that this one begins and waits for.
+    pub children: Vec<Insert>,
     pub change: RunChange,
 }
 
@@ -42,7 +47,8 @@ pub enum Then {
     GoOn,
     /// Its owner gives it up, and anybody may take it up.
     Queue,
-    /// Nobody drives it until then, or until it is woken.
+    /// Nobody drives it until then, or until it is woken; which is at once if a
+    /// signal waits for it.
     Sleep { wake_at: Option<Timestamp> },
     /// `state` is terminal.
     End(RunEnding),
@@ -54,6 +60,10 @@ pub struct RunEnding {
     pub result: Option<Value>,
     pub error: Option<RunError>,
     pub usage: Usage,
+    /// The run that waits for this one, and what it is told.
+    pub tells: Option<(RunId, SignalRow)>,
+    /// Runs that this one waited for are cancelled.
+    pub cancels_children: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,10 +136,40 @@ impl Append {
             is_given_up,
             ready,
             wake_at,
+            self.took.len() as i64,
             ending.map(|ending| to_json(&ending.usage)).transpose()?,
             error.map(to_json).transpose()?,
             result.map(to_json).transpose()?,
         ])
+    }
+
+    /// What the change means for other rows than the run's own.
+    async fn reach_others(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        signal::take(tx, self.run_id, &self.took).await?;
+        if !self.children.is_empty() {
+            insert(tx, &self.children.iter().collect::<Vec<_>>()).await?;
+        }
+        let Then::End(ending) = &self.change.then else { return Ok(()) };
+        if ending.cancels_children {
+            signal::cancel_children(tx, self.run_id).await?;
+        }
+        match &ending.tells {
+            Some((parent, signal)) => signal::send(tx, *parent, signal).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whose rows are changed, as far as this knows.
+    fn changes(&self) -> impl Iterator<Item = RunId> {
+        let parent = match &self.change.then {
+            Then::End(ending) => ending.tells.as_ref().map(|(parent, _)| *parent),
+            _ => None,
+        };
+        std::iter::once(self.run_id).chain(parent)
+    }
+
+    fn cancels_children(&self) -> bool {
+        matches!(&self.change.then, Then::End(ending) if ending.cancels_children)
     }
 
     /// Why the row was not changed.
@@ -159,18 +199,20 @@ impl Append {
 /// may come twice. Goes by the runs' ids in order.
 async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreError> {
     lock(tx, appends).await?;
-    let mut rows = Rows::new(14);
+    let mut rows = Rows::new(15);
     for append in appends {
         rows.push(append.row()?);
     }
     let changed = tx
         .returning_rows(
             "with given (run_id, run_workspace, held_epoch, before_seq, new_seq, new_state, begun_at, ended_at, \
-             given_up, is_ready, wakes_at, used, failure, outcome) as (values ROWS) \
+             given_up, is_ready, wakes_at, taken, used, failure, outcome) as (values ROWS) \
              update runs set state = given.new_state, started_at = coalesce(given.begun_at, started_at), \
              finished_at = given.ended_at, last_seq = coalesce(given.new_seq, last_seq), \
-             owner = case when given.given_up = 1 then null else owner end, ready = case when given.given_up = 1 and given.ended_at is null and cancel_requested = 1 then 1 \
-             else given.is_ready end, \
+             owner = case when given.given_up = 1 then null else owner end, \
+             ready = case when given.given_up = 1 and given.ended_at is null \
+             and (cancel_requested = 1 or signals > given.taken) then 1 else given.is_ready end, \
+             signals = signals - given.taken, \
              wake_at = case when given.is_ready = 1 then deadline_at else given.wakes_at end, \
              usage = coalesce(given.used, usage), error = given.failure, result = given.outcome \
              from given where id = given.run_id and workspace_id = given.run_workspace \
@@ -181,24 +223,42 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
         .await?;
     let changed: Vec<RunId> =
         changed.iter().map(|row| Columns::of(row).parse()).collect::<Result<_, StoreError>>()?;
-    let journals = appends.iter().filter(|append| changed.contains(&append.run_id));
-    insert_events(tx, journals.map(|append| (append.run_id, append.events.as_slice()))).await?;
+    let kept = || appends.iter().filter(|append| changed.contains(&append.run_id));
+    insert_events(tx, kept().map(|append| (append.run_id, append.events.as_slice()))).await?;
+    for append in kept() {
+        append.reach_others(tx).await?;
+    }
     Ok(changed)
 }
 
 /// On PostgreSQL, rows are locked in the order of their ids, so that two nodes
 /// cannot wait for each other.
 async fn lock(tx: &mut Tx, appends: &[&Append]) -> Result<(), StoreError> {
-    if tx.engine() == EngineKind::Sqlite || appends.len() < 2 {
+    if tx.engine() == EngineKind::Sqlite {
         return Ok(());
     }
-    let mut rows = Rows::new(1);
-    for append in appends {
-        rows.push(args![append.run_id]);
+    let changes: BTreeSet<RunId> = appends.iter().flat_map(|append| append.changes()).collect();
+    let (mut runs, mut parents) = (Rows::new(1), Rows::new(1));
+    changes.iter().for_each(|id| runs.push(args![*id]));
+    for append in appends.iter().filter(|append| append.cancels_children()) {
+        parents.push(args![append.run_id]);
+    }
+    let children = tx
+        .select_rows(
+            "select id from runs where finished_at is null \
+             and parent_id in (select column1 from (values ROWS) as given)",
+            parents,
+        )
+        .await?;
+    if changes.len() + children.len() < 2 {
+        return Ok(());
+    }
+    for row in &children {
+        runs.push(args![Columns::of(row).text()?]);
     }
     tx.select_rows(
         "select id from runs where id in (select column1 from (values ROWS) as given) order by id for update",
-        rows,
+        runs,
     )
     .await
     .map(drop)

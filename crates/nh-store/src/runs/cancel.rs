@@ -4,6 +4,7 @@ use sqlx::AssertSqlSafe;
 
 use super::EventRow;
 use super::insert::insert_events;
+use super::signal::{self, SignalRow};
 use crate::columns::Columns;
 use crate::sql::args;
 use crate::{StoreError, Tx, Write};
@@ -17,6 +18,8 @@ pub struct CancelUnowned {
     /// The journal's last event if the run is cancelled here; its `seq` is
     /// ignored and becomes the next one.
     pub event: EventRow,
+    /// What the run that waits for it is told if it is cancelled here.
+    pub tells: SignalRow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl Write for CancelUnowned {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<CancelOutcome, StoreError> {
         let sql = format!(
-            "select state, owner, last_seq from runs where id = $1 and workspace_id = $2 {}",
+            "select state, owner, last_seq, parent_id from runs where id = $1 and workspace_id = $2 {}",
             tx.engine().for_update()
         );
         // Only this crate's own words were put together.
@@ -52,6 +55,7 @@ impl Write for CancelUnowned {
             return Ok(CancelOutcome::Requested);
         }
         let event = EventRow { seq: columns.int()? + 1, ..self.event.clone() };
+        let parent: Option<RunId> = columns.optional_text()?.and_then(|id| id.parse().ok());
         tx.execute(
             "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
              epoch = epoch + 1, ready = 0, wake_at = null where id = $4",
@@ -59,6 +63,10 @@ impl Write for CancelUnowned {
         )
         .await?;
         insert_events(tx, std::iter::once((self.run_id, std::slice::from_ref(&event)))).await?;
+        signal::cancel_children(tx, self.run_id).await?;
+        if let Some(parent) = parent {
+            signal::send(tx, parent, &self.tells).await?;
+        }
         Ok(CancelOutcome::Cancelled)
     }
 }

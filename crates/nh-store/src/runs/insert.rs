@@ -31,8 +31,8 @@ impl Write for Insert {
     }
 }
 
-async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
-    let mut runs = Rows::new(25);
+pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
+    let mut runs = Rows::new(27);
     for Insert { run, events } in group {
         runs.push(args![
             run.id,
@@ -54,6 +54,8 @@ async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
             run.ready,
             run.wake_at,
             run.timeout_ms,
+            run.parent.as_ref().map(|parent| parent.run_id.to_string()),
+            run.parent.as_ref().map(|parent| parent.step.as_str()),
             to_json(&run.usage)?,
             run.error.as_ref().map(to_json).transpose()?,
             to_json(&run.metadata)?,
@@ -64,10 +66,12 @@ async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
     }
     tx.execute_rows(
         "with given (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
-         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, \
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
+         parent_step, usage, \
          error, metadata, input, definition, result) as (values ROWS) \
          insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
-         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, \
+         finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
+         parent_step, usage, \
          error, metadata, input, definition, result) select * from given where id is not null",
         runs,
     )

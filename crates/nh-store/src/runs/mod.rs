@@ -13,6 +13,7 @@ mod insert;
 mod read;
 mod record;
 mod retention;
+mod signal;
 
 pub use append::{Append, Appended, RunChange, RunEnding, Then};
 pub use cancel::{CancelOutcome, CancelUnowned};
@@ -23,5 +24,6 @@ pub use read::{
     OwnedRun, QueueDepth, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned,
     queue_depth,
 };
-pub use record::{EventRow, RunRecord};
+pub use record::{EventRow, Parent, RunRecord};
 pub use retention::{RemoveFinished, Removed};
+pub use signal::{Send, Sent, SignalRow, signals};

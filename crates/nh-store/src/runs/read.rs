@@ -13,6 +13,9 @@ pub struct RunFilter {
     pub state: Option<RunState>,
     pub target: Option<String>,
     pub run_type: Option<RunType>,
+    /// Those that this run began and waits for, or waited for; without it,
+    /// those that nobody waits for.
+    pub parent: Option<RunId>,
     /// Created at this instant or later.
     pub created_after: Option<Timestamp>,
     /// Created before this instant.
@@ -51,6 +54,21 @@ pub async fn events(
         .await
 }
 
+/// The statement behind [`list`].
+macro_rules! listing {
+    ($of_parent:literal) => {
+        concat!(
+            "select ",
+            run_columns_of_a_list!(),
+            " from runs where workspace_id = $1 and id < $2 and ($3 is null or state = $3) \
+             and ($4 is null or target = $4) and ($5 is null or run_type = $5) \
+             and ($6 is null or created_at >= $6) and ($7 is null or created_at < $7) and ",
+            $of_parent,
+            " order by id desc limit $9"
+        )
+    };
+}
+
 /// Newest first. What may be long is left out: `input` and `definition` are
 /// null and `result` is absent in every run of a list, as are its place in the
 /// queue and its time-out; [`find`] has them.
@@ -66,16 +84,14 @@ pub async fn list(
         let last: Result<RunId, _> = cursor.parse();
         before = last.map_err(|_| StoreError::InvalidCursor(cursor.chars().take(80).collect()))?.to_string();
     }
+    // Apart, so that each has its index.
+    let sql = match filter.parent {
+        None => listing!("($8 is null and parent_id is null)"),
+        Some(_) => listing!("parent_id = $8"),
+    };
     let runs = store
         .all(
-            concat!(
-                "select ",
-                run_columns_of_a_list!(),
-                " from runs where workspace_id = $1 and id < $2 and ($3 is null or state = $3) \
-                 and ($4 is null or target = $4) and ($5 is null or run_type = $5) \
-                 and ($6 is null or created_at >= $6) and ($7 is null or created_at < $7) \
-                 order by id desc limit $8"
-            ),
+            sql,
             args![
                 workspace_id,
                 before,
@@ -84,6 +100,7 @@ pub async fn list(
                 filter.run_type.map(RunType::as_str),
                 filter.created_after,
                 filter.created_before,
+                filter.parent,
                 page.limit.saturating_add(1),
             ],
             record,
@@ -99,13 +116,15 @@ pub struct OwnedRun {
     pub workspace_id: WorkspaceId,
     pub epoch: i64,
     pub cancel_requested: bool,
+    /// Signals wait for its driver.
+    pub is_signalled: bool,
 }
 
 /// The unfinished runs that `node` owns.
 pub async fn owned(store: &Store, node: &str) -> Result<Vec<OwnedRun>, StoreError> {
     store
         .all(
-            "select id, workspace_id, epoch, cancel_requested from runs \
+            "select id, workspace_id, epoch, cancel_requested, signals from runs \
              where owner = $1 and finished_at is null order by id",
             args![node],
             |row| {
@@ -115,6 +134,7 @@ pub async fn owned(store: &Store, node: &str) -> Result<Vec<OwnedRun>, StoreErro
                     workspace_id: columns.parse()?,
                     epoch: columns.int()?,
                     cancel_requested: columns.flag()?,
+                    is_signalled: columns.int()? > 0,
                 })
             },
         )

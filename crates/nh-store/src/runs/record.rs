@@ -45,6 +45,18 @@ pub struct RunRecord {
     /// Nobody drives it, and then it is to be looked at: its delay, its timer
     /// or its deadline is over.
     pub wake_at: Option<Timestamp>,
+    /// The run that waits for this one.
+    pub parent: Option<Parent>,
+    /// How many words to it are not in its journal yet.
+    pub signals: i64,
+}
+
+/// Who waits for a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parent {
+    pub run_id: RunId,
+    /// The step that ends when the run does.
+    pub step: String,
 }
 
 /// One row of a run's journal, table `run_events`.
@@ -61,8 +73,8 @@ pub struct EventRow {
 macro_rules! run_columns {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
-         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, usage, error, metadata, \
-         input, definition, result"
+         deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, parent_step, signals, \
+         usage, error, metadata, input, definition, result"
     };
 }
 pub(super) use run_columns;
@@ -73,10 +85,17 @@ macro_rules! run_columns_of_a_list {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
          deadline_at, owner, epoch, cancel_requested, last_seq, cast(0 as bigint), cast(0 as bigint), \
-         cast(null as bigint), cast(null as bigint), usage, error, metadata, 'null', 'null', null"
+         cast(null as bigint), cast(null as bigint), parent_id, parent_step, signals, usage, error, metadata, 'null', 'null', null"
     };
 }
 pub(super) use run_columns_of_a_list;
+
+fn parent(columns: &mut Columns<'_>) -> Result<Option<Parent>, StoreError> {
+    let (run_id, step) = (columns.optional_text()?, columns.optional_text()?);
+    let Some((run_id, step)) = run_id.zip(step) else { return Ok(None) };
+    let run_id = run_id.parse().map_err(|_| StoreError::Corrupt(format!("`{run_id}` is no run's id")))?;
+    Ok(Some(Parent { run_id, step }))
+}
 
 pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
     let mut columns = Columns::of(row);
@@ -100,6 +119,8 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         ready: columns.flag()?,
         wake_at: columns.optional_time()?,
         timeout_ms: columns.optional_int()?,
+        parent: parent(&mut columns)?,
+        signals: columns.int()?,
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,

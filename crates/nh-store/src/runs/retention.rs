@@ -39,15 +39,21 @@ impl Write for RemoveFinished {
             .select(sqlx::AssertSqlSafe(sql), args![first_id_at(self.before), self.before, self.limit, after])
             .await?;
         let last = picked.last().map(|row| Columns::of(row).parse()).transpose()?;
-        let (mut journals, mut runs) = (Rows::new(1), Rows::new(1));
+        let (mut journals, mut signals, mut runs) = (Rows::new(1), Rows::new(1), Rows::new(1));
         for row in &picked {
             let id = Columns::of(row).text()?;
             journals.push(args![&id]);
+            signals.push(args![&id]);
             runs.push(args![id]);
         }
         tx.execute_rows(
             "delete from run_events where run_id in (select column1 from (values ROWS) as given)",
             journals,
+        )
+        .await?;
+        tx.execute_rows(
+            "delete from run_signals where run_id in (select column1 from (values ROWS) as given)",
+            signals,
         )
         .await?;
         let count = tx

@@ -63,6 +63,8 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         ready: true,
         wake_at: None,
         timeout_ms: None,
+        parent: None,
+        signals: 0,
     }
 }
 
@@ -81,6 +83,8 @@ pub(crate) fn append(run: &RunRecord, epoch: i64, from: i64, to: i64) -> Append 
         workspace_id: run.workspace_id.clone(),
         epoch,
         events: (from..=to).map(event).collect(),
+        took: Vec::new(),
+        children: Vec::new(),
         change: RunChange { state: RunState::Running, started_at: Some(later(1)), then: Then::GoOn },
     }
 }
@@ -91,5 +95,7 @@ pub(crate) fn ending() -> RunEnding {
         result: Some(json!("391")),
         error: None,
         usage: Usage { input_tokens: 7, output_tokens: 2, cost_usd: None, ..Usage::NONE },
+        tells: None,
+        cancels_children: false,
     }
 }

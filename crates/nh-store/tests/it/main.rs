@@ -13,6 +13,7 @@ mod keys;
 mod opening;
 mod runs;
 mod seals;
+mod signals;
 mod usage;
 mod users;
 mod workspaces;

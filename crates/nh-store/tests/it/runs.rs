@@ -9,10 +9,12 @@ use nh_types::{PageRequest, RunId, WorkspaceId};
 use serde_json::json;
 
 use crate::fixtures::{NOW, append, ending, event, insert, is_postgres, later, run, run_id, workspace};
+use crate::signals::signal;
 
 fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
     let event = EventRow { kind: "run.cancelled".to_owned(), ..event(0) };
-    CancelUnowned { workspace_id: workspace_id.clone(), run_id, at: later(5), event }
+    let tells = signal("end", "end");
+    CancelUnowned { workspace_id: workspace_id.clone(), run_id, at: later(5), event, tells }
 }
 
 async fn claim(store: &Store, node: &str, limit: u32) -> Vec<RunRecord> {

@@ -1,0 +1,26 @@
+-- Runs that wait: for a word from outside, or for a run of their own.
+
+-- The run that waits for this one, and the step of it that does.
+alter table runs add column parent_id TEXT;
+alter table runs add column parent_step TEXT;
+-- How many rows of run_signals are not taken.
+alter table runs add column signals BIGINT not null default 0;
+
+-- What was told to a run: kept until the run has it in its journal, and after
+-- that so that a repeat is known as one.
+create table run_signals (
+    run_id TEXT not null,
+    -- The sender's, or made here.
+    id TEXT not null,
+    name TEXT not null,
+    sent_by TEXT not null,
+    at BIGINT not null,
+    taken BIGINT not null default 0,
+    data TEXT not null,
+    primary key (run_id, id)
+);
+
+-- Lists show runs that nobody waits for, or those of one parent.
+drop index runs_newest;
+create index runs_newest on runs (workspace_id, id) where parent_id is null;
+create index runs_children on runs (parent_id, id) where parent_id is not null;
