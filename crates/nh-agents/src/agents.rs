@@ -6,6 +6,7 @@ use nh_types::agent::{AgentDefinition, AgentView, ChangeAgent, CreateAgent};
 use nh_types::{ApiError, ErrorCode};
 use serde_json::Value;
 
+use crate::target::Target;
 use crate::tools::Tools;
 
 const MAX_NAME_CHARS: usize = 128;
@@ -21,6 +22,7 @@ pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiErr
         model_id: new.model_id,
         system_prompt: new.system_prompt.unwrap_or_default(),
         tools: new.tools.unwrap_or_else(every_tool),
+        requires_approval: new.requires_approval.unwrap_or_default(),
         temperature: new.temperature,
         max_steps: max_steps(new.max_steps)?,
     };
@@ -43,6 +45,9 @@ pub fn change(
         model_id: change.model_id.unwrap_or_else(|| now.model_id.clone()),
         system_prompt: text(change.system_prompt, &now.system_prompt),
         tools: change.tools.map_or_else(|| now.tools.clone(), |tools| tools.unwrap_or_else(every_tool)),
+        requires_approval: change
+            .requires_approval
+            .map_or_else(|| now.requires_approval.clone(), Option::unwrap_or_default),
         temperature: change.temperature.unwrap_or(now.temperature),
         max_steps: change.max_steps.map_or(Ok(now.max_steps), max_steps)?,
     };
@@ -63,8 +68,16 @@ fn max_steps(given: Option<i64>) -> Result<u32, ApiError> {
 }
 
 pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
-    let AgentDefinition { name, description, model_id, system_prompt, tools, temperature, max_steps } =
-        record.definition;
+    let AgentDefinition {
+        name,
+        description,
+        model_id,
+        system_prompt,
+        tools,
+        requires_approval,
+        temperature,
+        max_steps,
+    } = record.definition;
     AgentView {
         id: record.id,
         name,
@@ -72,6 +85,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         model_id: model_id.unwrap_or_else(|| default_model.to_owned()),
         system_prompt,
         tools,
+        requires_approval,
         temperature,
         max_steps,
         memory: "off".to_owned(),
@@ -120,21 +134,27 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
         let given = agent.temperature.unwrap_or_default();
         return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2")));
     }
-    check_tools(&agent.tools, tools)?;
+    check_tools("tools", &agent.tools, tools)?;
+    check_tools("requires_approval", &agent.requires_approval, tools)?;
     Ok(agent)
 }
 
-fn check_tools(names: &[String], tools: &Tools) -> Result<(), ApiError> {
+/// That a run tool's target is there is checked where the store is at hand.
+fn check_tools(field: &str, names: &[String], tools: &Tools) -> Result<(), ApiError> {
     if names.len() > MAX_TOOLS {
-        let message = format!("`tools` names {} tools; at most {MAX_TOOLS} fit", names.len());
-        return Err(invalid("tools", message));
+        let message = format!("`{field}` names {} tools; at most {MAX_TOOLS} fit", names.len());
+        return Err(invalid(field, message));
     }
     for (index, name) in names.iter().enumerate() {
-        if name != AgentDefinition::EVERY_TOOL && tools.get(name).is_none() {
+        let is_known = name == AgentDefinition::EVERY_TOOL
+            || tools.get(name).is_some()
+            || Target::of_run(name).is_some();
+        if !is_known {
             return Err(invalid(
-                &format!("tools[{index}]"),
+                &format!("{field}[{index}]"),
                 format!(
-                    "there is no tool `{}`; the tools are {}; `*` stands for all that a run's scopes allow",
+                    "there is no tool `{}`; the tools are {}; `*` stands for all that a run's scopes allow, \
+                     and `agent:ID` or `workflow:ID` for a run of its own",
                     name.chars().take(80).collect::<String>(),
                     tools.names(),
                 ),

@@ -1,8 +1,12 @@
 //! What a run keeps of its target, pinned when it is submitted: a later change
-//! of the agent does not reach it.
+//! of an agent or a workflow does not reach it, nor what it begins.
 
-use nh_types::AgentId;
+use std::collections::BTreeMap;
+
 use nh_types::agent::AgentDefinition;
+use nh_types::run::RunType;
+use nh_types::workflow::WorkflowDefinition;
+use nh_types::{AgentId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,6 +15,7 @@ use serde_json::Value;
 pub enum Definition {
     Agent(PinnedAgent),
     Tool(PinnedTool),
+    Workflow(PinnedWorkflow),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +28,9 @@ pub struct PinnedAgent {
     /// The tools offered: the agent's, as far as they were available and the
     /// run's scopes allowed them.
     pub tools: Vec<String>,
+    /// The agents and workflows offered as tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<PinnedRun>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +40,58 @@ pub struct PinnedTool {
     /// Whether the run's result is the tool's structured value (it has an
     /// output schema) or its text.
     pub structured: bool,
+}
+
+/// A run that another may begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinnedRun {
+    /// What a model calls it.
+    pub tool: String,
+    pub run_type: RunType,
+    /// The agent's or the workflow's id.
+    pub target: String,
+    pub description: String,
+    pub input_schema: Value,
+    pub definition: Box<Definition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinnedWorkflow {
+    pub id: WorkflowId,
+    pub version: u32,
+    pub workflow: WorkflowDefinition,
+    /// What its steps use, by their ids; those that wait use nothing.
+    pub uses: BTreeMap<String, PinnedUse>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinnedUse {
+    Tool(PinnedTool),
+    Run(PinnedRun),
+}
+
+impl PinnedAgent {
+    /// The agent or workflow that the model calls by this name.
+    pub fn run_called(&self, tool: &str) -> Option<&PinnedRun> {
+        self.runs.iter().find(|run| run.tool == tool)
+    }
+
+    /// Whether a person is asked before this tool is called.
+    pub fn asks_before(&self, tool: &str) -> bool {
+        let run = self.run_called(tool).map(|run| format!("{}:{}", run.run_type, run.target));
+        self.agent
+            .requires_approval
+            .iter()
+            .any(|name| name == AgentDefinition::EVERY_TOOL || name == tool || Some(name) == run.as_ref())
+    }
+}
+
+impl PinnedTool {
+    /// What is left of a tool's output as a result.
+    pub fn result<'v>(&self, output: &'v Value) -> &'v Value {
+        &output[if self.structured { "value" } else { "text" }]
+    }
 }
 
 impl Definition {

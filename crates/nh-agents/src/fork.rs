@@ -10,13 +10,14 @@ use nh_types::{ApiError, ErrorCode, RunId, Scope};
 use serde_json::Value;
 
 use crate::agent::decide::MAX_STEPS_EXCEEDED;
-use crate::agents;
 use crate::definition::{Definition, PinnedAgent};
 use crate::hub::{HubError, RunCaller};
 use crate::start::{
-    self, bad_input, check_agent_input, check_metadata, check_range, pin_tool, require, shortened,
+    self, bad_input, check_agent_input, check_metadata, check_range, check_workflow_input, pin_tool, require,
+    shortened,
 };
 use crate::tools::Tools;
+use crate::{agents, pin};
 
 /// Steps that an error names.
 const MAX_STEPS_TOLD: usize = 20;
@@ -118,6 +119,14 @@ fn again(
             }
             Definition::Tool(pin_tool(tools, &caller, &pinned.name, &input)?)
         }
+        Definition::Workflow(pinned) => {
+            if let Some(field) = changes_of_an_agent(&changes) {
+                let message = format!("the run is of a workflow, which has no `{field}`; leave it out");
+                return Err(bad_input(field, message).into());
+            }
+            check_workflow_input(&pinned, &input)?;
+            Definition::Workflow(pinned)
+        }
     };
     Ok(NewRun {
         workspace_id: run.workspace_id,
@@ -154,7 +163,7 @@ fn changed(
     };
     let model_id = change.model_id.clone().flatten().unwrap_or(pinned.model_id);
     let agent = agents::change(&pinned.agent, change, tools)?;
-    let tools = start::offered(tools, &agent.tools, &caller.scopes);
+    let tools = pin::offered(tools, &agent.tools, &caller.scopes);
     Ok(PinnedAgent { agent, model_id, tools, ..pinned })
 }
 

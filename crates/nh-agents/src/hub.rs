@@ -7,12 +7,14 @@ use std::time::Duration;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, History, Submitted, Watch, read_journal};
 use nh_models::Models;
 use nh_store::runs;
-use nh_store::{Idempotency, Once, Store, StoreError, idempotency};
+use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
+use nh_types::agent::AgentDefinition;
 use nh_types::run::{ForkRun, RetryRun, RunView, StartRun};
 use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::RunProgram;
+use crate::target::Target;
 use crate::tools::Tools;
 use crate::{fork, start, view};
 
@@ -56,6 +58,8 @@ pub struct Hub {
     pub models: Models,
     pub tools: Tools,
     pub engine: Engine,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
 }
 
 impl Hub {
@@ -70,8 +74,9 @@ impl Hub {
     ) -> Result<Self, EngineError> {
         let program =
             Arc::new(RunProgram { models: models.clone(), tools: tools.clone(), clock: clock.clone() });
-        let engine = Engine::start(store.clone(), program, clock, ids, settings, stopping).await?;
-        Ok(Self { store, models, tools, engine })
+        let engine =
+            Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
+        Ok(Self { store, models, tools, engine, clock, ids })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.
@@ -98,6 +103,28 @@ impl Hub {
             RunRequest::Fork(of, body) => fork::forked(store, tools, caller, of, body).await?,
         };
         Ok(self.engine.submit(run, once).await?)
+    }
+
+    /// That what an agent names as runs of its own is there.
+    pub async fn check_agents_runs(
+        &self,
+        workspace_id: &WorkspaceId,
+        definition: &AgentDefinition,
+    ) -> Result<(), HubError> {
+        for (place, name) in definition.tools.iter().enumerate() {
+            let is_there = match Target::of_run(name) {
+                Some(Target::Agent(id)) => agents::current(&self.store, workspace_id, &id).await?.is_some(),
+                Some(Target::Workflow(id)) => {
+                    workflows::find(&self.store, workspace_id, &id).await?.is_some()
+                }
+                _ => true,
+            };
+            if !is_there {
+                let message = format!("there is no `{name}` in this workspace");
+                return Err(start::invalid(&format!("tools[{place}]"), message).into());
+            }
+        }
+        Ok(())
     }
 
     /// The whole run, with its tool calls; None when there is none such in the

@@ -7,16 +7,25 @@
 
 pub mod agent;
 pub mod agents;
+mod answers;
+pub mod approval;
 pub mod definition;
 mod fork;
 mod hub;
+mod pin;
 mod program;
+pub mod schema;
 pub mod search;
 mod settings;
 mod start;
+mod target;
 pub mod tools;
 pub mod view;
+pub mod workflow;
+pub mod workflows;
 
+pub use answers::StepDecision;
 pub use hub::{Hub, HubError, RunCaller, RunRequest};
 pub use settings::AgentsSettings;
 pub use start::MAX_WAIT_SECONDS;
+pub use target::Target;

@@ -1,20 +1,23 @@
-//! The engine's [`Program`]: what agent and tool runs do.
+//! The engine's [`Program`]: what runs do.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use nh_engine::program::Performing;
-use nh_engine::{Decision, Ending, History, Outcome, Performed, Program, Step, Work};
+use nh_engine::{ChildRun, Decision, Ending, History, Outcome, Performed, Program, Step, Work};
 use nh_models::{Caller, ModelError, Models};
 use nh_store::runs::RunRecord;
 use nh_types::SharedClock;
 use nh_types::model::Usage;
-use nh_types::run::RunError;
+use nh_types::run::{RunError, RunType};
 use serde_json::{Map, Value};
 
+use crate::agent::decide::{Calling, RequestedCall};
 use crate::agent::{self, MODEL_STEP, TOOL_STEP};
-use crate::definition::{Definition, PinnedAgent, PinnedTool};
+use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool};
 use crate::tools::{ToolError, Tools};
+use crate::workflow::work::WorkflowWork;
+use crate::{schema, start};
 
 /// Tries of one model call, and the longest pause between two that a provider
 /// may ask for.
@@ -36,6 +39,7 @@ impl Program for RunProgram {
         match Definition::read(&run.definition) {
             Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program: self.clone(), pinned }),
             Ok(Definition::Tool(pinned)) => Box::new(ToolWork { program: self.clone(), pinned }),
+            Ok(Definition::Workflow(pinned)) => Box::new(WorkflowWork::new(self.clone(), pinned)),
             Err(error) => Box::new(Unreadable(RunError::new(
                 "internal_error",
                 format!("This version of the hub cannot read what the run runs: {error}."),
@@ -52,8 +56,13 @@ struct AgentWork {
 
 impl Work for AgentWork {
     fn decide(&self, _: &RunRecord, history: &History) -> Decision {
-        let repeatable = |tool: &str| self.program.tools.get(tool).is_none_or(|tool| tool.spec().repeatable);
-        agent::decide::decide(&self.pinned, repeatable, history)
+        let tools = &self.program.tools;
+        let calling = |call: &RequestedCall| Calling {
+            repeatable: tools.get(&call.tool).is_none_or(|tool| tool.spec().repeatable),
+            // What would be refused anyway is no question to a person.
+            asks: self.pinned.asks_before(&call.tool) && self.is_acceptable(call),
+        };
+        agent::decide::decide(&self.pinned, calling, history)
     }
 
     fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
@@ -61,6 +70,23 @@ impl Work for AgentWork {
             MODEL_STEP => self.program.call_model(run, &self.pinned, history),
             _ => self.program.call_agents_tool(run, &self.pinned, step),
         }
+    }
+
+    fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
+        match self.pinned.run_called(&step.name) {
+            Some(run) => child_run(run, step, None),
+            None => Err(unknown_tool(&self.pinned, &step.name)),
+        }
+    }
+}
+
+impl AgentWork {
+    fn is_acceptable(&self, call: &RequestedCall) -> bool {
+        if let Some(run) = self.pinned.run_called(&call.tool) {
+            return check_input(run, &call.arguments).is_ok();
+        }
+        let is_offered = self.pinned.tools.contains(&call.tool);
+        is_offered && self.program.tools.validate(&call.tool, &call.arguments).is_ok()
     }
 }
 
@@ -94,6 +120,39 @@ impl Work for Unreadable {
     }
 }
 
+/// The run that a step begins; what its target does not take is told to who
+/// called it.
+pub(crate) fn child_run(run: &PinnedRun, step: &Step, timeout_ms: Option<i64>) -> Result<ChildRun, RunError> {
+    check_input(run, &step.arguments)?;
+    Ok(ChildRun {
+        target: run.target.clone(),
+        run_type: run.run_type,
+        input: step.arguments.clone(),
+        definition: run.definition.to_value(),
+        timeout_ms,
+    })
+}
+
+fn check_input(run: &PinnedRun, input: &Value) -> Result<(), RunError> {
+    let invalid = |told: String| {
+        let message = format!("The input of `{}` is not valid: {told}.", run.target);
+        RunError::new("invalid_arguments", message)
+    };
+    if run.run_type == RunType::Agent {
+        return start::check_agent_input(input).map_err(|error| invalid(error.message));
+    }
+    let validator = schema::compile(&run.input_schema).map_err(&invalid)?;
+    let faults = schema::faults(&validator, input);
+    if faults.is_empty() { Ok(()) } else { Err(invalid(schema::told("input", &faults))) }
+}
+
+fn unknown_tool(pinned: &PinnedAgent, name: &str) -> RunError {
+    let runs = pinned.runs.iter().map(|run| run.tool.as_str());
+    let offered: Vec<_> = pinned.tools.iter().map(String::as_str).chain(runs).collect();
+    let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+    RunError::new("unknown_tool", format!("There is no tool `{name}`. The tools are: {offered}."))
+}
+
 /// A tool run is one step, and its outcome is the run's.
 fn decide_tool_run(pinned: &PinnedTool, input: &Value, history: &History) -> Decision {
     let step = Step {
@@ -102,14 +161,12 @@ fn decide_tool_run(pinned: &PinnedTool, input: &Value, history: &History) -> Dec
         name: pinned.name.clone(),
         arguments: input.clone(),
         repeatable: pinned.repeatable,
+        wait: None,
     };
     match history.step(&step.id).and_then(|record| record.outcome()) {
         None => Decision::Perform(vec![step]),
         Some(Outcome::Failed(error)) => Decision::Finish(Ending::Failure(error.clone())),
-        Some(Outcome::Completed(output)) => {
-            let field = if pinned.structured { "value" } else { "text" };
-            Decision::Finish(Ending::Success(output[field].clone()))
-        }
+        Some(Outcome::Completed(output)) => Decision::Finish(Ending::Success(pinned.result(output).clone())),
     }
 }
 
@@ -145,11 +202,7 @@ impl RunProgram {
         } else if pinned.tools.contains(&step.name) {
             None
         } else {
-            let offered = if pinned.tools.is_empty() { "none".to_owned() } else { pinned.tools.join(", ") };
-            Some(RunError::new(
-                "unknown_tool",
-                format!("There is no tool `{}`. The tools are: {offered}.", step.name),
-            ))
+            Some(unknown_tool(pinned, &step.name))
         };
         match refusal {
             Some(error) => Box::pin(async move { Err(error) }),
@@ -157,7 +210,7 @@ impl RunProgram {
         }
     }
 
-    fn call_tool(&self, run: &RunRecord, step: &Step) -> Performing {
+    pub(crate) fn call_tool(&self, run: &RunRecord, step: &Step) -> Performing {
         let (tools, clock) = (self.tools.clone(), self.clock.clone());
         let (step, workspace_id, run_id) = (step.clone(), run.workspace_id.clone(), run.id);
         Box::pin(async move {

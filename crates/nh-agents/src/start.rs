@@ -4,14 +4,15 @@
 use std::ops::RangeInclusive;
 
 use nh_engine::NewRun;
-use nh_store::{Store, agents};
-use nh_types::agent::AgentDefinition;
+use nh_store::Store;
 use nh_types::run::{RunType, StartRun};
-use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet};
+use nh_types::{ApiError, ErrorCode, Scope};
 use serde_json::{Map, Value};
 
-use crate::definition::{Definition, PinnedAgent, PinnedTool};
+use crate::definition::{Definition, PinnedTool, PinnedWorkflow};
 use crate::hub::{HubError, RunCaller};
+use crate::pin::{self, Pinning};
+use crate::schema::{self, Fault};
 use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
@@ -31,20 +32,21 @@ pub(crate) async fn new_run(
     start: StartRun,
 ) -> Result<NewRun, HubError> {
     check_options(&start)?;
+    let pinning = Pinning { store, tools, default_model, caller };
     let (definition, input) = match start.run_type {
         RunType::Agent => {
             check_agent_input(&start.input)?;
-            let pinned = pin_agent(store, tools, default_model, caller, &start.target).await?;
-            (Definition::Agent(pinned), start.input)
+            (Definition::Agent(pinning.agent(&start.target).await?), start.input)
         }
         RunType::Tool => {
-            // Arguments left out are none: `{}`.
-            let input = if start.input.is_null() { Value::Object(Default::default()) } else { start.input };
+            let input = or_nothing(start.input);
             (Definition::Tool(pin_tool(tools, caller, &start.target, &input)?), input)
         }
         RunType::Workflow => {
-            let message = "`type` is `workflow`; this version runs `agent` and `tool`";
-            return Err(ApiError::new(ErrorCode::NotAvailable, message).param("type").into());
+            let input = or_nothing(start.input);
+            let pinned = pinning.workflow(&start.target).await?;
+            check_workflow_input(&pinned, &input)?;
+            (Definition::Workflow(pinned), input)
         }
     };
     Ok(NewRun {
@@ -61,6 +63,11 @@ pub(crate) async fn new_run(
         delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
         fork: None,
     })
+}
+
+/// Arguments left out are none: `{}`.
+fn or_nothing(input: Value) -> Value {
+    if input.is_null() { Value::Object(Map::new()) } else { input }
 }
 
 fn check_options(start: &StartRun) -> Result<(), ApiError> {
@@ -175,40 +182,7 @@ fn check_message(index: usize, message: &Value) -> Result<(), ApiError> {
     Err(wrong(&at, format!("`{at}` is {}; it must be text or a list of parts", kind_of(content))))
 }
 
-async fn pin_agent(
-    store: &Store,
-    tools: &Tools,
-    default_model: String,
-    caller: &RunCaller,
-    target: &str,
-) -> Result<PinnedAgent, HubError> {
-    let found = match target.parse::<AgentId>() {
-        Ok(id) => agents::current(store, &caller.workspace_id, &id).await?,
-        Err(_) => None,
-    };
-    let Some(record) = found else {
-        return Err(unknown_target(format!(
-            "there is no agent `{}` in this workspace; GET /v1/agents lists them",
-            shortened(target)
-        ))
-        .into());
-    };
-    Ok(PinnedAgent {
-        tools: offered(tools, &record.definition.tools, &caller.scopes),
-        model_id: record.definition.model_id.clone().unwrap_or(default_model),
-        id: record.id.clone(),
-        version: record.version,
-        agent: record.definition.clone(),
-    })
-}
-
-/// The tools that work, that the agent may use and that the scopes allow.
-pub(crate) fn offered(tools: &Tools, wanted: &[String], scopes: &ScopeSet) -> Vec<String> {
-    let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);
-    let offered = tools.offered_to(scopes).map(|spec| spec.name.clone());
-    offered.filter(|name| every || wanted.contains(name)).collect()
-}
-
+/// A tool that is to be run by itself, with arguments that fit.
 pub(crate) fn pin_tool(
     tools: &Tools,
     caller: &RunCaller,
@@ -216,33 +190,27 @@ pub(crate) fn pin_tool(
     arguments: &Value,
 ) -> Result<PinnedTool, ApiError> {
     require(caller, Scope::ToolsCall, "run a tool")?;
-    let Some(tool) = tools.get(target) else {
-        return Err(unknown_target(format!(
-            "there is no tool `{}`; the tools are {}",
-            shortened(target),
-            tools.names()
-        )));
-    };
-    let spec = tool.spec();
-    for scope in &spec.scopes {
-        require(caller, *scope, &format!("use the tool `{target}`"))?;
+    let pinned = pin::tool(tools, caller, target)?;
+    match tools.validate(target, arguments) {
+        Ok(()) => Ok(pinned),
+        Err(faults) => Err(unfit_input(target, &faults)),
     }
-    if let Some(reason) = &spec.unavailable {
-        let message = format!("the tool `{target}` is not available: {reason}");
-        return Err(ApiError::new(ErrorCode::ComponentUnavailable, message).param("target").retry_after(60));
-    }
-    if let Err(faults) = tools.validate(target, arguments) {
-        let told: Vec<_> =
-            faults.iter().map(|fault| format!("`{}`: {}", field(&fault.path), fault.message)).collect();
-        let message = format!("`input` does not fit the schema of `{target}`: {}", told.join("; "));
-        let at = faults.first().map_or_else(|| "input".to_owned(), |fault| field(&fault.path));
-        return Err(bad_input(&at, message));
-    }
-    Ok(PinnedTool {
-        name: spec.name.clone(),
-        repeatable: spec.repeatable,
-        structured: spec.output_schema.is_some(),
-    })
+}
+
+/// That the input is one that the workflow takes.
+pub(crate) fn check_workflow_input(workflow: &PinnedWorkflow, input: &Value) -> Result<(), ApiError> {
+    let Some(schema) = &workflow.workflow.input_schema else { return Ok(()) };
+    let unusable =
+        |error| invalid("target", format!("the workflow's `input_schema` cannot be used: {error}"));
+    let validator = schema::compile(schema).map_err(unusable)?;
+    let faults = schema::faults(&validator, input);
+    if faults.is_empty() { Ok(()) } else { Err(unfit_input(workflow.id.as_str(), &faults)) }
+}
+
+fn unfit_input(target: &str, faults: &[Fault]) -> ApiError {
+    let message = format!("`input` does not fit the schema of `{target}`: {}", schema::told("input", faults));
+    let at = faults.first().map_or_else(|| "input".to_owned(), |fault| schema::place("input", &fault.path));
+    bad_input(&at, message)
 }
 
 pub(crate) fn require(caller: &RunCaller, scope: Scope, purpose: &str) -> Result<(), ApiError> {
@@ -268,16 +236,8 @@ pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-fn unknown_target(message: String) -> ApiError {
+pub(crate) fn unknown_target(message: String) -> ApiError {
     ApiError::new(ErrorCode::UnknownTarget, message).param("target")
-}
-
-/// A place in a tool's arguments, written as fields are elsewhere.
-fn field(pointer: &str) -> String {
-    pointer.split('/').skip(1).fold("input".to_owned(), |path, step| match step.parse::<usize>() {
-        Ok(index) => format!("{path}[{index}]"),
-        Err(_) => format!("{path}.{}", step.replace("~1", "/").replace("~0", "~")),
-    })
 }
 
 /// Missing, or of a wrong type.
@@ -289,6 +249,6 @@ pub(crate) fn bad_input(param: &str, message: String) -> ApiError {
     ApiError::new(ErrorCode::InvalidInput, message).param(param)
 }
 
-fn invalid(param: &str, message: String) -> ApiError {
+pub(crate) fn invalid(param: &str, message: String) -> ApiError {
     ApiError::new(ErrorCode::InvalidValue, message).param(param)
 }

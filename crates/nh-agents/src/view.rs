@@ -1,9 +1,12 @@
 //! Runs as the API shows them, folded from the row and the journal.
 
-use nh_engine::{History, Outcome, StepRecord};
+use nh_engine::{History, Outcome, StepRecord, Wait, approval_of};
 use nh_store::runs::{EventRow, RunRecord};
 use nh_types::RunId;
-use nh_types::run::{AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView};
+use nh_types::run::{
+    AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView, WaitKind, WaitView,
+};
+use serde_json::Value;
 
 use crate::agent::TOOL_STEP;
 use crate::agent::messages::shown;
@@ -29,6 +32,8 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         // The row learns its usage at the end; the journal knows it all along.
         usage: history.usage().into(),
         forked_from: history.forked_from(),
+        parent_run_id: run.parent.as_ref().map(|parent| parent.run_id),
+        waiting_for: if run.state.is_terminal() { Vec::new() } else { waiting_for(history) },
         metadata: run.metadata.clone(),
         created_at: run.created_at,
         started_at: run.started_at,
@@ -45,6 +50,7 @@ pub fn summary(run: RunRecord) -> RunSummary {
         status: run.state.status().to_owned(),
         error: run.error,
         usage: run.usage.into(),
+        parent_run_id: run.parent.map(|parent| parent.run_id),
         metadata: run.metadata,
         created_at: run.created_at,
         started_at: run.started_at,
@@ -54,6 +60,36 @@ pub fn summary(run: RunRecord) -> RunSummary {
 
 pub fn journal_event(row: EventRow) -> JournalEvent {
     JournalEvent { seq: row.seq, kind: row.kind, at: row.at, data: row.data }
+}
+
+/// What has to happen before the run goes on.
+pub fn waiting_for(history: &History) -> Vec<WaitView> {
+    let doubtful = history.doubt().and_then(|doubt| history.step(doubt));
+    let doubtful = doubtful.map(|record| WaitView {
+        kind: WaitKind::Decision,
+        arguments: record.step.arguments.clone(),
+        ..wait(record)
+    });
+    doubtful.into_iter().chain(history.waiting().map(wait)).collect()
+}
+
+fn wait(record: &StepRecord) -> WaitView {
+    let step = &record.step;
+    let (kind, run_id) = match &step.wait {
+        Some(Wait::Signal { name, .. }) if *name == approval_of(&step.id) => (WaitKind::Approval, None),
+        Some(Wait::Signal { .. }) | None => (WaitKind::Signal, None),
+        Some(Wait::Sleep { .. } | Wait::SleepUntil { .. }) => (WaitKind::Timer, None),
+        Some(Wait::Run { run_id }) => (WaitKind::Run, *run_id),
+    };
+    WaitView {
+        step: step.id.clone(),
+        kind,
+        name: step.name.clone(),
+        arguments: if kind == WaitKind::Approval { step.arguments.clone() } else { Value::Null },
+        until: record.due(),
+        run_id,
+        since: record.started_at,
+    }
 }
 
 fn tool_call(record: &StepRecord, tools: &Tools) -> ToolCallView {

@@ -28,6 +28,16 @@ impl StepRecord {
     pub fn outcome(&self) -> Option<&Outcome> {
         self.finished.as_ref().map(|(_, outcome)| outcome)
     }
+
+    /// When it is over by itself, if it waits.
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.step.wait.as_ref()? {
+            Wait::Sleep { for_ms } => Some(self.started_at.plus_millis(*for_ms)),
+            Wait::SleepUntil { at } => Some(*at),
+            Wait::Signal { for_ms, .. } => for_ms.map(|ms| self.started_at.plus_millis(ms)),
+            Wait::Run { .. } => None,
+        }
+    }
 }
 
 /// A journal, folded: the steps in the order in which they were started.

@@ -63,22 +63,13 @@ pub(crate) fn over(history: &History, now: Timestamp) -> Option<Event> {
         if let Some(data) = wanted(record).and_then(|name| history.signal(&name)) {
             return Some(outcome(record, data));
         }
-        due(record).filter(|at| *at <= now).map(|_| timed_out(record))
+        record.due().filter(|at| *at <= now).map(|_| timed_out(record))
     })
 }
 
 /// When the next wait is over, whatever else comes.
 pub(crate) fn next_due(history: &History) -> Option<Timestamp> {
-    history.waiting().filter_map(due).min()
-}
-
-fn due(record: &StepRecord) -> Option<Timestamp> {
-    match record.step.wait.as_ref()? {
-        Wait::Sleep { for_ms } => Some(record.started_at.plus_millis(*for_ms)),
-        Wait::SleepUntil { at } => Some(*at),
-        Wait::Signal { for_ms, .. } => for_ms.map(|ms| record.started_at.plus_millis(ms)),
-        Wait::Run { .. } => None,
-    }
+    history.waiting().filter_map(StepRecord::due).min()
 }
 
 fn wanted(record: &StepRecord) -> Option<String> {

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::body_room::{Room, SMALL_BYTES, parsed_bytes};
 use crate::failure::Failure;
 use crate::idempotency::Once;
+use crate::yaml;
 
 /// Deeper nesting is refused before it is parsed.
 const MAX_DEPTH: usize = 64;
@@ -46,20 +47,26 @@ impl<T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<Arc<App>> for Json
 }
 
 /// The body of a request that creates something, with its `Idempotency-Key`.
-/// Where it `MAY_BE_EMPTY`, no body is an empty object.
-pub(crate) struct Creating<T, const MAY_BE_EMPTY: bool = false> {
+/// Where it `MAY_BE_EMPTY`, no body is an empty object; where it `MAY_BE_YAML`,
+/// that is read as the JSON that it stands for.
+pub(crate) struct Creating<T, const MAY_BE_EMPTY: bool = false, const MAY_BE_YAML: bool = false> {
     pub(crate) body: T,
     pub(crate) once: Option<Once>,
 }
 
-impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool> FromRequest<Arc<App>> for Creating<T, MAY_BE_EMPTY> {
+impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool, const MAY_BE_YAML: bool> FromRequest<Arc<App>>
+    for Creating<T, MAY_BE_EMPTY, MAY_BE_YAML>
+{
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = match MAY_BE_EMPTY && body.is_end_stream() {
-            true => Bytes::from_static(b"{}"),
-            false => read(app, &parts.headers, body, usize::MAX).await?,
+        let bytes = if MAY_BE_EMPTY && body.is_end_stream() {
+            Bytes::from_static(b"{}")
+        } else if MAY_BE_YAML && yaml::is_yaml(&parts.headers) {
+            yaml::to_json(&read_any(app, &parts.headers, body, yaml::MAX_BYTES).await?)?
+        } else {
+            read(app, &parts.headers, body, usize::MAX).await?
         };
         // What it makes goes into the store's queue, which has its own bound.
         let _room = app.body_room.take(parsed_bytes(&bytes))?;
@@ -68,9 +75,14 @@ impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool> FromRequest<Arc<App>> for Cr
     }
 }
 
+/// Such as `application/json`, without parameters; empty where there is none.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(given) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
-    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = media_type(headers);
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
@@ -81,6 +93,11 @@ async fn read(app: &App, headers: &HeaderMap, body: Body, max_bytes: usize) -> R
         let message = format!("the body's Content-Type must be application/json; it is {given}");
         return Err(Failure::new(ErrorCode::UnsupportedMediaType, message));
     }
+    read_any(app, headers, body, max_bytes).await
+}
+
+/// Whatever its type.
+async fn read_any(app: &App, headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Bytes, Failure> {
     let limit = app.settings.max_body_bytes.min(max_bytes);
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {

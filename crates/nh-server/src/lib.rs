@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 mod store_failure;
 mod sync_waits;
+mod yaml;
 
 pub use app::{App, AppSetup};
 pub use first_start::{FirstKey, FirstStart, FirstStartError, first_start};

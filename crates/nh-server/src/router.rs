@@ -13,7 +13,9 @@ use crate::app::App;
 use crate::document;
 use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
-use crate::routes::{agents, auth, chat, docs, health, keys, metrics, models, runs, tools};
+use crate::routes::{
+    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, tools, workflows,
+};
 
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(document::base())
@@ -34,6 +36,11 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::retry))
         .routes(routes!(runs::fork))
+        .routes(routes!(answers::signal))
+        .routes(routes!(answers::approve))
+        .routes(routes!(answers::deny))
+        .routes(routes!(workflows::list, workflows::create))
+        .routes(routes!(workflows::find, workflows::change, workflows::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

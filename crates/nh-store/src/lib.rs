@@ -19,6 +19,7 @@ mod rows;
 mod settings;
 mod sql;
 mod store;
+mod versioned;
 mod write;
 mod writer;
 
@@ -33,6 +34,7 @@ pub mod seals;
 pub mod sessions;
 pub mod usage;
 pub mod users;
+pub mod workflows;
 pub mod workspaces;
 
 pub use dialect::EngineKind;

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::id::AgentId;
+use crate::patch::{not_null, present};
 
 /// How an agent works. Each change makes a new version of it; a run keeps the
 /// version that it started with.
@@ -17,8 +18,12 @@ pub struct AgentDefinition {
     /// Absent: the hub's default model.
     pub model_id: Option<String>,
     pub system_prompt: String,
-    /// Names of tools. `["*"]` is every tool that the run's scopes allow.
+    /// Names of tools. `["*"]` is every built-in tool that the run's scopes
+    /// allow; `agent:ID` or `workflow:ID` is a run of its own.
     pub tools: Vec<String>,
+    /// The tools of which a person approves each call. `["*"]` is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires_approval: Vec<String>,
     /// 0 to 2; absent: the model's own default.
     pub temperature: Option<f64>,
     /// At most this many model calls in a run.
@@ -40,6 +45,7 @@ impl AgentDefinition {
                             check what they return, and answer the goal in plain words."
                 .to_owned(),
             tools: vec![Self::EVERY_TOOL.to_owned()],
+            requires_approval: Vec::new(),
             temperature: None,
             max_steps: Self::DEFAULT_MAX_STEPS,
         }
@@ -55,6 +61,7 @@ pub struct AgentView {
     pub model_id: String,
     pub system_prompt: String,
     pub tools: Vec<String>,
+    pub requires_approval: Vec<String>,
     pub temperature: Option<f64>,
     pub max_steps: u32,
     /// Always `off` in this version.
@@ -84,9 +91,15 @@ pub struct CreateAgent {
     pub model_id: Option<String>,
     #[serde(default)]
     pub system_prompt: Option<String>,
-    /// Absent: every tool that a run's scopes allow (`["*"]`).
+    /// Absent: every built-in tool that a run's scopes allow (`["*"]`).
+    /// `agent:ID` or `workflow:ID` makes a tool of another agent or a workflow:
+    /// a call of it is a run of its own.
     #[serde(default)]
     pub tools: Option<Vec<String>>,
+    /// The tools of which a person approves, denies or edits each call before
+    /// it is made; `["*"]` is all. Absent: none.
+    #[serde(default)]
+    pub requires_approval: Option<Vec<String>>,
     /// 0 to 2.
     #[serde(default)]
     pub temperature: Option<f64>,
@@ -127,6 +140,9 @@ pub struct ChangeAgent {
     #[schema(value_type = Option<Vec<String>>)]
     pub tools: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub requires_approval: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f64>)]
     pub temperature: Option<Option<f64>>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -138,22 +154,4 @@ pub struct ChangeAgent {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
-}
-
-/// Tells null (`Some(None)`) from absent (`None`).
-fn present<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: serde::Deserializer<'de>,
-{
-    Option::<T>::deserialize(deserializer).map(Some)
-}
-
-/// Where a field may be absent but not null.
-fn not_null<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: serde::Deserializer<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }

@@ -74,6 +74,12 @@ fn is_lower_tail(text: &str, prefix: &str, length: usize) -> bool {
         .is_some_and(|tail| tail.len() == length && tail.bytes().all(|byte| LOWER.contains(&byte)))
 }
 
+/// What a client may choose as an id.
+fn is_chosen(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+}
+
 text_id!(
     /// A workspace: `ws_` and 20 of `a-z0-9`.
     WorkspaceId,
@@ -91,11 +97,22 @@ text_id!(
     /// of letters, digits, `_`, `-` and `.`.
     AgentId,
     "an agent id (1 to 64 of letters, digits, `_`, `-` and `.`)",
-    |text| {
-        (1..=64).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
-    }
+    is_chosen
 );
+
+text_id!(
+    /// A workflow: `workflow_…` when the hub makes it; a client may choose 1 to
+    /// 64 of letters, digits, `_`, `-` and `.`.
+    WorkflowId,
+    "a workflow id (1 to 64 of letters, digits, `_`, `-` and `.`)",
+    is_chosen
+);
+
+impl WorkflowId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("workflow_{}", ids.text(LOWER, 16)))
+    }
+}
 
 impl WorkspaceId {
     pub fn generate(ids: &dyn Ids) -> Self {

@@ -130,12 +130,12 @@ impl fmt::Display for RunType {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"target": "agent_default", "type": "agent", "input": {"goal": "What is 17 * 23, and what time is it in Tokyo?"}, "async": true}))]
 pub struct StartRun {
-    /// An agent's id or a tool's name.
+    /// An agent's or a workflow's id, or a tool's name.
     pub target: String,
     #[serde(rename = "type")]
     pub run_type: RunType,
     /// Of an agent run `{"goal": "…"}` or `{"messages": […]}`; of a tool run
-    /// its arguments.
+    /// its arguments; of a workflow run what its `input_schema` says.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub input: Value,
@@ -223,6 +223,101 @@ pub struct ForkRun {
     pub metadata: Option<Map<String, Value>>,
 }
 
+/// `POST /v1/run/{runId}/signal`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "payment", "data": {"amount": 391}}))]
+pub struct SignalRun {
+    /// What a step waits for: 1 to 128 of a-z, A-Z, 0-9, `_`, `-` and `.`.
+    pub name: String,
+    /// What the step gives as its output: any JSON, at most 64 KiB.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub data: Value,
+    /// The sender's own, 1 to 128 of the same characters: a second signal with
+    /// it changes nothing. Absent: the hub makes one.
+    #[serde(default)]
+    pub id: Option<String>,
+}
+
+/// What becomes of a signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SentSignal {
+    pub run_id: RunId,
+    pub signal_id: String,
+    /// `accepted`, or `repeated` when one with this id came before.
+    pub status: String,
+}
+
+/// `POST /v1/run/{runId}/approve`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"comment": "looks right"}))]
+pub struct ApproveStep {
+    /// The step that waits, as `waitingFor` names it; absent: the only one.
+    pub step: Option<String>,
+    /// Of a tool call: make it with these arguments instead.
+    #[schema(value_type = Option<Object>)]
+    pub arguments: Option<Map<String, Value>>,
+    /// At most 4096 characters.
+    pub comment: Option<String>,
+}
+
+/// `POST /v1/run/{runId}/deny`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"comment": "not on a Friday"}))]
+pub struct DenyStep {
+    /// The step that waits, as `waitingFor` names it; absent: the only one.
+    pub step: Option<String>,
+    /// What the agent is told; at most 4096 characters.
+    pub comment: Option<String>,
+}
+
+/// What was decided of a step that waited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecidedStep {
+    pub run_id: RunId,
+    pub step: String,
+    pub approved: bool,
+}
+
+/// Something that a run waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitView {
+    pub step: String,
+    #[serde(rename = "for")]
+    pub kind: WaitKind,
+    /// Of an approval the tool, of a signal its name, of a run its target.
+    pub name: String,
+    /// Of an approval: what the tool would be called with, or what the workflow
+    /// shows.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schema(value_type = Option<Object>)]
+    pub arguments: Value,
+    /// When the wait ends by itself.
+    pub until: Option<Timestamp>,
+    /// The run that is waited for.
+    pub run_id: Option<RunId>,
+    pub since: Timestamp,
+}
+
+/// What kind of thing a step waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitKind {
+    /// `POST …/approve` or `…/deny`.
+    Approval,
+    /// The same, on a step of which nobody knows whether it took effect.
+    Decision,
+    Signal,
+    Timer,
+    Run,
+}
+
 /// What a 202 says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -292,6 +387,12 @@ pub struct RunView {
     /// The run whose beginning this one shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<RunId>,
+    /// The run that began this one and waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_run_id: Option<RunId>,
+    /// What it waits for now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<WaitView>,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,
@@ -338,6 +439,8 @@ pub struct RunSummary {
     pub status: String,
     pub error: Option<RunError>,
     pub usage: RunUsage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_run_id: Option<RunId>,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,

@@ -2,13 +2,16 @@
 //!
 //! A turn is one model call and the tool calls that it asked for. The calls of
 //! a turn run side by side; when all of them have an outcome, the next turn
-//! begins. An answer without tool calls ends the run.
+//! begins. A call of a tool that wants approval waits for a person first, and
+//! one of an agent or a workflow is a run of its own. An answer without tool
+//! calls ends the run.
 
-use nh_engine::{Decision, Ending, History, Outcome, Step, StepRecord};
+use nh_engine::{Decision, Ending, History, Outcome, Step, StepRecord, Wait};
 use nh_types::run::RunError;
 use serde_json::Value;
 
 use super::{MODEL_STEP, TOOL_STEP};
+use crate::approval::{self, Verdict};
 use crate::definition::PinnedAgent;
 
 /// The code of a run whose agent made all the model calls that it may.
@@ -24,9 +27,21 @@ pub struct RequestedCall {
     pub arguments: Value,
 }
 
-/// `repeatable` says of each tool whether a call in flight at a crash may be
-/// made again.
-pub fn decide(agent: &PinnedAgent, repeatable: impl Fn(&str) -> bool, history: &History) -> Decision {
+/// How a tool is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calling {
+    /// A call in flight at a crash may be made again.
+    pub repeatable: bool,
+    /// A person is asked first.
+    pub asks: bool,
+}
+
+/// `calling` says how each call is made.
+pub fn decide(
+    agent: &PinnedAgent,
+    calling: impl Fn(&RequestedCall) -> Calling,
+    history: &History,
+) -> Decision {
     let Some(last) = last_model_step(history) else { return Decision::Perform(vec![model_step(agent, 1)]) };
     let message = match last.outcome() {
         None => return Decision::Perform(vec![last.step.clone()]),
@@ -38,19 +53,15 @@ pub fn decide(agent: &PinnedAgent, repeatable: impl Fn(&str) -> bool, history: &
         return Decision::Finish(answer(message));
     }
     let turn = turns(history);
-    let steps: Vec<Step> = calls
-        .into_iter()
-        .enumerate()
-        .map(|(index, call)| Step {
-            id: tool_step_id(turn, index),
-            kind: TOOL_STEP.to_owned(),
-            repeatable: repeatable(&call.tool),
-            name: call.tool,
-            arguments: call.arguments,
-        })
-        .collect();
-    let done = |step: &Step| history.step(&step.id).is_some_and(|record| record.finished.is_some());
-    if !steps.iter().all(done) {
+    let mut open = false;
+    let mut steps = Vec::new();
+    for (index, call) in calls.into_iter().enumerate() {
+        let how = calling(&call);
+        let Some(step) = next_of_call(agent, turn, index, call, how, history) else { continue };
+        open |= history.step(&step.id).is_none_or(|record| record.finished.is_none());
+        steps.push(step);
+    }
+    if open {
         return Decision::Perform(steps);
     }
     if turn >= agent.agent.max_steps as usize {
@@ -60,6 +71,44 @@ pub fn decide(agent: &PinnedAgent, repeatable: impl Fn(&str) -> bool, history: &
         )));
     }
     Decision::Perform(vec![model_step(agent, turn + 1)])
+}
+
+/// The question to a person, or the call itself; None of a call that was
+/// denied.
+fn next_of_call(
+    agent: &PinnedAgent,
+    turn: usize,
+    index: usize,
+    call: RequestedCall,
+    how: Calling,
+    history: &History,
+) -> Option<Step> {
+    let mut arguments = call.arguments;
+    if how.asks {
+        let id = approval_step_id(turn, index);
+        match verdict(history, turn, index) {
+            None => return Some(approval::step(&id, &call.tool, arguments, None)),
+            Some(Verdict::Denied(_)) => return None,
+            Some(Verdict::Approved { arguments: edited }) => arguments = edited.unwrap_or(arguments),
+        }
+    }
+    Some(Step {
+        id: tool_step_id(turn, index),
+        kind: TOOL_STEP.to_owned(),
+        repeatable: how.repeatable,
+        wait: agent.run_called(&call.tool).map(|_| Wait::Run { run_id: None }),
+        name: call.tool,
+        arguments,
+    })
+}
+
+/// What a person said to call `index` (from 0) of turn `turn` (from 1).
+pub fn verdict(history: &History, turn: usize, index: usize) -> Option<Verdict> {
+    history.step(&approval_step_id(turn, index))?.outcome().map(Verdict::read)
+}
+
+fn approval_step_id(turn: usize, index: usize) -> String {
+    format!("approval:{turn}.{}", index + 1)
 }
 
 /// The id of the step that makes call `index` (from 0) of turn `turn` (from 1).
@@ -74,6 +123,7 @@ fn model_step(agent: &PinnedAgent, turn: usize) -> Step {
         name: agent.model_id.clone(),
         arguments: Value::Null,
         repeatable: true,
+        wait: None,
     }
 }
 

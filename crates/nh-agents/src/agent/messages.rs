@@ -7,8 +7,9 @@ use nh_engine::{History, Outcome};
 use serde_json::{Map, Value, json};
 
 use super::MODEL_STEP;
-use super::decide::{requested_calls, tool_step_id};
-use crate::definition::PinnedAgent;
+use super::decide::{requested_calls, tool_step_id, verdict};
+use crate::approval::Verdict;
+use crate::definition::{PinnedAgent, PinnedRun};
 use crate::tools::Tools;
 
 /// The body of the next model call.
@@ -16,7 +17,8 @@ pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &Hist
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(agent.model_id));
     body.insert("messages".to_owned(), Value::Array(messages(agent, input, history)));
-    let offered: Vec<Value> = agent.tools.iter().filter_map(|name| tools.function(name)).cloned().collect();
+    let offered = agent.tools.iter().filter_map(|name| tools.function(name)).cloned();
+    let offered: Vec<Value> = offered.chain(agent.runs.iter().map(run_function)).collect();
     if !offered.is_empty() {
         body.insert("tools".to_owned(), Value::Array(offered));
     }
@@ -24,6 +26,12 @@ pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &Hist
         body.insert("temperature".to_owned(), json!(temperature));
     }
     body
+}
+
+fn run_function(run: &PinnedRun) -> Value {
+    json!({"type": "function", "function": {
+        "name": run.tool, "description": run.description, "parameters": run.input_schema,
+    }})
 }
 
 fn messages(agent: &PinnedAgent, input: &Value, history: &History) -> Vec<Value> {
@@ -40,21 +48,40 @@ fn messages(agent: &PinnedAgent, input: &Value, history: &History) -> Vec<Value>
         let Some(Outcome::Completed(output)) = record.outcome() else { continue };
         messages.push(output["message"].clone());
         for (index, call) in requested_calls(&output["message"]).into_iter().enumerate() {
-            let outcome = history.step(&tool_step_id(turn + 1, index)).and_then(|record| record.outcome());
             messages.push(json!({
                 "role": "tool",
                 "tool_call_id": call.call_id,
-                "content": outcome.map(shown).unwrap_or_default(),
+                "content": came_of(history, turn + 1, index),
             }));
         }
     }
     messages
 }
 
-/// What the model sees of a tool call's outcome.
+/// What the model sees of a call: its outcome, and what a person made of it.
+fn came_of(history: &History, turn: usize, index: usize) -> String {
+    let verdict = verdict(history, turn, index);
+    if let Some(Verdict::Denied(error)) = verdict {
+        return shown(&Outcome::Failed(error));
+    }
+    let outcome = history.step(&tool_step_id(turn, index)).and_then(|record| record.outcome());
+    let shown = outcome.map(shown).unwrap_or_default();
+    match verdict {
+        Some(Verdict::Approved { arguments: Some(arguments) }) => {
+            format!("(A person had it called with {arguments} instead.)\n{shown}")
+        }
+        _ => shown,
+    }
+}
+
+/// What the model sees of the outcome of a tool, or of a run that is one.
 pub fn shown(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Completed(output) => output["text"].as_str().unwrap_or_default().to_owned(),
+        Outcome::Completed(Value::String(text)) => text.clone(),
+        Outcome::Completed(output) => match output["text"].as_str() {
+            Some(text) => text.to_owned(),
+            None => output.to_string(),
+        },
         Outcome::Failed(error) => format!("Error ({}): {}", error.code, error.message),
     }
 }

@@ -10,5 +10,5 @@ mod registry;
 mod tool;
 mod web_search;
 
-pub use registry::{BadTool, BuiltinSetup, Fault, Tools};
+pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};

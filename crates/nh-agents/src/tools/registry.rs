@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonschema::Validator;
-use jsonschema::error::{ValidationError, ValidationErrorKind};
 use nh_http::Outbound;
 use nh_types::ScopeSet;
 use nh_types::tool::ToolView;
@@ -14,12 +13,8 @@ use super::current_time::CurrentTime;
 use super::http_fetch::HttpFetch;
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use super::web_search::WebSearch;
+use crate::schema::{self, Fault};
 use crate::search::SearchSettings;
-
-/// Of the faults of one call, this many are told.
-const MAX_FAULTS: usize = 20;
-/// A fault quotes the offending value, which may be long.
-const MAX_FAULT_CHARS: usize = 300;
 
 /// Every tool, by name. Clones are cheap and the same registry.
 #[derive(Clone)]
@@ -43,14 +38,6 @@ pub struct BuiltinSetup<'a> {
     pub search: &'a SearchSettings,
     /// Looks an environment variable up.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
-}
-
-/// What is wrong with one argument.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// A JSON pointer into the arguments; empty for the whole.
-    pub path: String,
-    pub message: String,
 }
 
 /// A tool that cannot be registered.
@@ -83,9 +70,7 @@ impl Tools {
             if tool.spec().input_schema.get("type").and_then(Value::as_str) != Some("object") {
                 return Err(bad("its input schema is not of type object".to_owned()));
             }
-            let validator = jsonschema::draft202012::options()
-                .should_validate_formats(true)
-                .build(&tool.spec().input_schema)
+            let validator = schema::compile(&tool.spec().input_schema)
                 .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
             if entries
                 .insert(name.clone(), Entry { function: function(tool.spec()), tool, validator })
@@ -146,15 +131,7 @@ impl Tools {
         let Some(entry) = self.entries.get(name) else {
             return Err(vec![Fault { path: String::new(), message: self.unknown(name) }]);
         };
-        let faults: Vec<_> = entry
-            .validator
-            .iter_errors(arguments)
-            .take(MAX_FAULTS)
-            .map(|error| Fault {
-                path: pointer(&error),
-                message: error.to_string().chars().take(MAX_FAULT_CHARS).collect(),
-            })
-            .collect();
+        let faults = schema::faults(&entry.validator, arguments);
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -184,21 +161,6 @@ impl std::fmt::Debug for Tools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.entries.keys()).finish()
     }
-}
-
-/// Where the fault is: of a missing or unknown field that field, not the object
-/// around it.
-fn pointer(error: &ValidationError<'_>) -> String {
-    let field = match error.kind() {
-        ValidationErrorKind::Required { property } => property.as_str(),
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected.first().map(String::as_str),
-        _ => None,
-    };
-    let around = error.instance_path().as_str();
-    field.map_or_else(
-        || around.to_owned(),
-        |field| format!("{around}/{}", field.replace('~', "~0").replace('/', "~1")),
-    )
 }
 
 fn invalid_arguments(name: &str, faults: &[Fault]) -> ToolError {

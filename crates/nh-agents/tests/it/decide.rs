@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use nh_agents::agent::decide::decide;
+use nh_agents::agent::decide::{Calling, RequestedCall, decide};
 use nh_agents::agent::{MODEL_STEP, TOOL_STEP};
 use nh_agents::definition::PinnedAgent;
 use nh_engine::{Decision, Ending, Event, History, Step};
@@ -23,7 +23,12 @@ fn agent(max_steps: u32) -> PinnedAgent {
         agent: AgentDefinition { max_steps, ..AgentDefinition::default_agent() },
         model_id: "neuralhub/offline".to_owned(),
         tools: vec!["calculate".to_owned()],
+        runs: Vec::new(),
     }
+}
+
+fn calling(_: &RequestedCall) -> Calling {
+    Calling { repeatable: true, asks: false }
 }
 
 /// A journal under construction.
@@ -51,8 +56,8 @@ impl Journal {
 }
 
 fn decided(agent: &PinnedAgent, journal: &Journal) -> Decision {
-    let first = decide(agent, |_| true, &journal.history());
-    assert_eq!(first, decide(agent, |_| true, &journal.history()), "decide is a pure function");
+    let first = decide(agent, calling, &journal.history());
+    assert_eq!(first, decide(agent, calling, &journal.history()), "decide is a pure function");
     first
 }
 
@@ -98,7 +103,7 @@ fn a_goal_goes_through_the_model_the_tools_and_the_model_again() {
     journal.complete("tool:1.1", json!({"text": "2"}));
     assert!(new_steps(&decided(&agent, &journal), &journal).is_empty(), "a turn waits for all of its calls");
     let error = RunError::new("invalid_arguments", "mend it");
-    journal.push(&Event::StepFailed { step: "tool:1.2".into(), error });
+    journal.push(&Event::StepFailed { step: "tool:1.2".into(), error, usage: Usage::NONE });
     journal.complete("tool:1.3", json!({"text": "3"}));
 
     let next = new_steps(&decided(&agent, &journal), &journal);
@@ -116,7 +121,7 @@ fn a_model_that_fails_or_says_nothing_ends_the_run() {
     let mut silent = journal.clone();
 
     let error = RunError::new("upstream_error", "down");
-    journal.push(&Event::StepFailed { step: "model:1".into(), error: error.clone() });
+    journal.push(&Event::StepFailed { step: "model:1".into(), error: error.clone(), usage: Usage::NONE });
     assert_eq!(decided(&agent, &journal), Decision::Finish(Ending::Failure(error)));
 
     silent.complete("model:1", json!({"message": {"role": "assistant", "content": null}}));
@@ -163,7 +168,7 @@ proptest! {
                     journal.complete(&step.id, json!({"text": "ok"}));
                 } else {
                     let error = RunError::new("timeout", "slow");
-                    journal.push(&Event::StepFailed { step: step.id, error });
+                    journal.push(&Event::StepFailed { step: step.id, error, usage: Usage::NONE });
                 }
             }
         }

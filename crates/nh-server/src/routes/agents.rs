@@ -60,6 +60,7 @@ pub(crate) async fn create(
         None => AgentId::generate(app.ids.as_ref()),
     };
     let definition = nh_agents::agents::create(creating.body, &app.hub.tools)?;
+    app.hub.check_agents_runs(&auth.workspace_id, &definition).await?;
     let at = app.clock.now();
     let create = agents::Create { workspace_id: auth.workspace_id.clone(), id: id.clone(), definition, at };
     let once = creating.once.map(|once| once.record(&auth, at));
@@ -106,6 +107,7 @@ pub(crate) async fn change(
         if definition == now.definition {
             return Ok(shown(&app, now));
         }
+        app.hub.check_agents_runs(&auth.workspace_id, &definition).await?;
         let change = agents::Change {
             definition,
             workspace_id: now.workspace_id,

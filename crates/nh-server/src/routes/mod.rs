@@ -2,6 +2,7 @@
 //! function, and shapes the answer.
 
 pub(crate) mod agents;
+pub(crate) mod answers;
 pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod docs;
@@ -11,3 +12,4 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
 pub(crate) mod tools;
+pub(crate) mod workflows;

@@ -21,7 +21,7 @@ use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::run_stream;
 
-/// Run an agent or a tool.
+/// Run an agent, a tool or a workflow.
 ///
 /// With `async` the answer is 202 once the run is durably stored; without, the
 /// run is waited for, and the answer is the whole run, a failed one too. When
@@ -174,11 +174,13 @@ async fn journal(app: &App, run: &RunRecord, page: &PageRequest) -> Answer<Journ
     Ok(JournalPage { events, next_cursor })
 }
 
-/// List runs, newest first.
+/// List runs, newest first: those that were started, or with `parent_run_id`
+/// those that this run began itself.
 #[utoipa::path(get, path = "/v1/runs", tag = "Runs",
     params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000), ("cursor" = Option<String>, Query),
         ("state" = Option<nh_types::run::RunState>, Query), ("target" = Option<String>, Query),
         ("type" = Option<nh_types::run::RunType>, Query),
+        ("parent_run_id" = Option<String>, Query),
         ("created_after" = Option<String>, Query, format = DateTime),
         ("created_before" = Option<String>, Query, format = DateTime)),
     security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
@@ -193,6 +195,7 @@ pub(crate) async fn list(
         state: query.parsed("state")?,
         target: query.take("target")?,
         run_type: query.parsed("type")?,
+        parent: query.parsed("parent_run_id")?,
         created_after: query.time("created_after")?,
         created_before: query.time("created_before")?,
     };
@@ -226,7 +229,7 @@ pub(crate) async fn cancel(
     run.map(|run| (status, axum::Json(run))).ok_or_else(|| missing(&id))
 }
 
-fn caller(principal: &Principal) -> RunCaller {
+pub(super) fn caller(principal: &Principal) -> RunCaller {
     RunCaller {
         workspace_id: principal.workspace_id.clone(),
         scopes: principal.scopes.clone(),
@@ -235,7 +238,7 @@ fn caller(principal: &Principal) -> RunCaller {
 }
 
 /// What is no id names nothing.
-fn parse(id: &str) -> Answer<RunId> {
+pub(super) fn parse(id: &str) -> Answer<RunId> {
     id.parse().map_err(|_| missing(id))
 }
 

@@ -21,4 +21,6 @@ mod serve;
 mod sessions;
 mod tools;
 mod upstream;
+mod waits;
 mod walk;
+mod workflows;

@@ -63,7 +63,7 @@ async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
             "unknown_target",
             "target",
         ),
-        (json!({"type": "workflow"}), 422, "not_available", "type"),
+        (json!({"type": "workflow"}), 422, "unknown_target", "target"),
         (json!({"type": "robot"}), 422, "invalid_value", "type"),
         (json!({"input": {}}), 422, "invalid_input", "input.expression"),
         (json!({"input": {"expression": 5}}), 422, "invalid_input", "input.expression"),

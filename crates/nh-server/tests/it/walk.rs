@@ -57,7 +57,9 @@ impl Operation {
         if let Some(key) = key {
             call = call.key(key);
         }
-        if self.has_body() { call.json(json!({})).send().await } else { call.send().await }
+        // What is missing in a body is told before what is missing in the store.
+        let body = if path.ends_with("/signal") { json!({"name": "go"}) } else { json!({}) };
+        if self.has_body() { call.json(body).send().await } else { call.send().await }
     }
 }
 
@@ -68,6 +70,8 @@ fn filled(path: &str, ids: &Value) -> String {
         ids["key"].to_string()
     } else if path.starts_with("/v1/agents") {
         "agent_theirs".to_owned()
+    } else if path.starts_with("/v1/workflows") {
+        "workflow_theirs".to_owned()
     } else if path.starts_with("/v1/models") {
         "neuralhub/offline".to_owned()
     } else {
@@ -91,6 +95,9 @@ async fn theirs(app: &TestApp) -> Value {
         id = made.ok(201)["id"].clone();
     }
     app.post("/v1/agents", json!({"id": "agent_theirs", "name": "theirs"})).key(&key).send().await.ok(201);
+    let workflow =
+        json!({"id": "workflow_theirs", "name": "theirs", "steps": [{"id": "a", "uses": "approval"}]});
+    app.post("/v1/workflows", workflow).key(&key).send().await.ok(201);
     let body = json!({"target": "calculate", "type": "tool", "input": {"expression": "1+1"}});
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
     json!({"key": id, "run": run["runId"]})
