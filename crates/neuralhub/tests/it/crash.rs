@@ -92,15 +92,69 @@ impl Place {
 /// A key of the right form (its checksum is checked by the hub itself).
 const KEY: &str = "nh_CrashTestCrashTestCrashTestCrashTe2p1Ief";
 
+/// What is run.
+#[derive(Clone, Copy)]
+enum Job {
+    /// Turns of a model, with calls of tools.
+    Agent,
+    /// Steps side by side, a run of its own, a signal that came early, a sleep.
+    Workflow,
+}
+
 impl Client {
-    fn submit(&self) -> std::io::Result<String> {
-        let body = json!({
-            "target": "agent_default", "type": "agent", "async": true,
-            "input": {"goal": "Calculate 17 * 23, and calculate 2 ^ 10"},
-        });
+    fn submit(&self, job: Job) -> std::io::Result<String> {
+        let (target, run_type, input) = match job {
+            Job::Agent => {
+                ("agent_default", "agent", json!({"goal": "Calculate 17 * 23, and calculate 2 ^ 10"}))
+            }
+            Job::Workflow => {
+                self.make_workflows()?;
+                ("outer", "workflow", json!({"n": 5}))
+            }
+        };
+        let body = json!({"target": target, "type": run_type, "async": true, "input": input});
         let answer = self.post("/v1/run", &[("idempotency-key", "the-run")], &body)?;
         assert_eq!(answer.status, 202, "{}", answer.body);
-        Ok(answer.json()["runId"].as_str().unwrap().to_owned())
+        let run = answer.json()["runId"].as_str().unwrap().to_owned();
+        if matches!(job, Job::Workflow) {
+            let signal = json!({"name": "go", "id": "the-signal", "data": 7});
+            let answer = self.post(&format!("/v1/run/{run}/signal"), &[], &signal)?;
+            // A 409 comes when the run, which a first try signalled, has ended.
+            assert!([202, 409].contains(&answer.status), "{}", answer.body);
+        }
+        Ok(run)
+    }
+
+    fn make_workflows(&self) -> std::io::Result<()> {
+        let sum =
+            |id: &str, text: &str| json!({"id": id, "uses": "tool:calculate", "with": {"expression": text}});
+        let inner = json!({"id": "inner", "name": "Inner", "steps": [sum("square", "{{ input.n }} ^ 2")]});
+        let outer = json!({"id": "outer", "name": "Outer", "steps": [
+            sum("double", "{{ input.n }} * 2"),
+            {"id": "each", "uses": "tool:calculate", "for_each": [1, 2], "with": {"expression": "{{ item }} + 1"}},
+            {"id": "inner", "uses": "workflow:inner", "with": {"n": "{{ input.n }}"}},
+            {"id": "go", "uses": "signal", "with": {"name": "go"}},
+            {"id": "pause", "uses": "sleep", "with": {"seconds": 0.01}, "needs": ["double"]},
+            sum("total", "{{ steps.inner.output.square.result }} + {{ steps.double.output.result }} + {{ steps.go.output }}"),
+        ]});
+        for workflow in [inner, outer] {
+            let answer = self.post("/v1/workflows", &[], &workflow)?;
+            assert!([201, 409].contains(&answer.status), "{}", answer.body);
+        }
+        Ok(())
+    }
+
+    /// The run's journal, and those of the runs that it began.
+    fn journals(&self, run: &str) -> Vec<(String, Vec<Value>)> {
+        let children = self.get(&format!("/v1/runs?parent_run_id={run}"), &[]).unwrap().json();
+        let children = children["runs"].as_array().unwrap().iter();
+        let runs = children.map(|child| child["runId"].as_str().unwrap().to_owned()).chain([run.to_owned()]);
+        runs.map(|run| {
+            let journal = self.get(&format!("/v1/run/{run}/events"), &[]).unwrap().json();
+            let events = journal["events"].as_array().unwrap().clone();
+            (run, events)
+        })
+        .collect()
     }
 
     /// Follows the run's stream, which ends with the run or with the hub.
@@ -110,8 +164,8 @@ impl Client {
 }
 
 /// Whether the hub died on the way.
-fn run_until_crash(hub: &mut Hub) -> bool {
-    let followed = hub.client.submit().and_then(|run| hub.client.follow(&run).map(|()| run));
+fn run_until_crash(hub: &mut Hub, job: Job) -> bool {
+    let followed = hub.client.submit(job).and_then(|run| hub.client.follow(&run).map(|()| run));
     let ended = followed.and_then(|run| hub.client.get(&format!("/v1/run/{run}"), &[]));
     match ended {
         Ok(answer) => answer.json()["state"] != "SUCCESS",
@@ -128,20 +182,25 @@ fn run_until_crash(hub: &mut Hub) -> bool {
 struct Outcome {
     result: Value,
     tool_outputs: Vec<Value>,
+    /// With the runs that it began.
+    runs: usize,
 }
 
-fn finish(place: &Place, crashed_at: u64) -> Outcome {
+fn finish(place: &Place, job: Job, crashed_at: u64) -> Outcome {
     let before = performed(&place.passed());
     let hub = place.start(None).expect("a hub without a crash starts");
     // The same key: the run that was accepted, or the first that is.
-    let run = hub.client.submit().unwrap();
+    let run = hub.client.submit(job).unwrap();
     hub.client.follow(&run).unwrap();
     let view = hub.client.get(&format!("/v1/run/{run}"), &[]).unwrap().json();
     assert_eq!(view["state"], "SUCCESS", "crash point {crashed_at}: {view}");
-    let journal = hub.client.get(&format!("/v1/run/{run}/events"), &[]).unwrap().json();
-    check_journal(journal["events"].as_array().unwrap(), &before, &performed(&place.passed()), crashed_at);
+    let journals = hub.client.journals(&run);
+    check_journals(&journals, &before, &performed(&place.passed()), crashed_at);
     let outputs = view["events"].as_array().unwrap().iter().map(|event| event["output"].clone());
-    Outcome { result: view["result"].clone(), tool_outputs: outputs.collect() }
+    // Steps that are side by side begin in one order and may be told in another.
+    let mut tool_outputs: Vec<Value> = outputs.collect();
+    tool_outputs.sort_by_key(Value::to_string);
+    Outcome { result: view["result"].clone(), tool_outputs, runs: journals.len() }
 }
 
 /// How often each idempotency key was performed.
@@ -153,44 +212,44 @@ fn performed(passed: &[String]) -> BTreeMap<String, u64> {
     counts
 }
 
-fn check_journal(
-    events: &[Value],
+fn check_journals(
+    journals: &[(String, Vec<Value>)],
     before: &BTreeMap<String, u64>,
     after: &BTreeMap<String, u64>,
     crashed_at: u64,
 ) {
-    for (index, event) in events.iter().enumerate() {
-        assert_eq!(event["seq"], json!(index + 1), "crash point {crashed_at}: a gap in the journal");
+    let mut again = Vec::new();
+    for (run, events) in journals {
+        for (index, event) in events.iter().enumerate() {
+            assert_eq!(event["seq"], json!(index + 1), "crash point {crashed_at}: a gap in the journal");
+        }
+        let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).collect::<Vec<_>>();
+        let mut recorded: Vec<&str> =
+            of("step.completed").iter().map(|event| event["data"]["step"].as_str().unwrap()).collect();
+        let all = recorded.len();
+        recorded.sort_unstable();
+        recorded.dedup();
+        assert_eq!(recorded.len(), all, "crash point {crashed_at}: a step was recorded twice");
+        let resumed = of("run.resumed");
+        let steps = resumed.iter().flat_map(|event| event["data"]["again"].as_array().unwrap());
+        again.extend(steps.map(|step| format!("{run}:{}", step.as_str().unwrap())));
     }
-    let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).collect::<Vec<_>>();
-    let mut recorded: Vec<&str> =
-        of("step.completed").iter().map(|event| event["data"]["step"].as_str().unwrap()).collect();
-    let all = recorded.len();
-    recorded.sort_unstable();
-    recorded.dedup();
-    assert_eq!(recorded.len(), all, "crash point {crashed_at}: a step was recorded twice");
-    let again: Vec<&str> = of("run.resumed")
-        .iter()
-        .flat_map(|event| event["data"]["again"].as_array().unwrap())
-        .map(|step| step.as_str().unwrap())
-        .collect();
     for (key, times) in after {
         let earlier = before.get(key).copied().unwrap_or(0);
         assert!(*times <= 2, "crash point {crashed_at}: {key} was performed {times} times");
         if earlier == 1 && *times == 2 {
-            let step = key.split_once(':').unwrap().1;
-            assert!(again.contains(&step), "crash point {crashed_at}: {key} was recorded and done again");
+            assert!(again.contains(key), "crash point {crashed_at}: {key} was recorded and done again");
         }
     }
 }
 
-fn crash_everywhere(place: impl Fn() -> Place + Sync) {
+fn crash_everywhere(job: Job, place: impl Fn() -> Place + Sync) {
     let whole = place();
     let mut hub = whole.start(None).unwrap();
-    assert!(!run_until_crash(&mut hub));
+    assert!(!run_until_crash(&mut hub, job));
     drop(hub);
     assert!(!whole.passed().is_empty(), "the binary was built without the feature crash-points");
-    let expected = finish(&whole, 0);
+    let expected = finish(&whole, job, 0);
     assert!(expected.tool_outputs.len() >= 2, "{expected:?}");
 
     let (next, crashes) = (AtomicU64::new(1), AtomicU64::new(0));
@@ -202,14 +261,14 @@ fn crash_everywhere(place: impl Fn() -> Place + Sync) {
                     let place = place();
                     let crashed = match place.start(Some(point)) {
                         None => true,
-                        Some(mut hub) => run_until_crash(&mut hub),
+                        Some(mut hub) => run_until_crash(&mut hub, job),
                     };
                     if !crashed {
                         // The run ended before this point was reached.
                         return;
                     }
                     crashes.fetch_add(1, Ordering::SeqCst);
-                    assert_eq!(finish(&place, point), expected, "crash point {point}");
+                    assert_eq!(finish(&place, job, point), expected, "crash point {point}");
                     assert!(point < MOST_POINTS, "the run never ends");
                 }
             });
@@ -220,19 +279,37 @@ fn crash_everywhere(place: impl Fn() -> Place + Sync) {
     assert!(crashes >= 16, "only {crashes} crash points were met");
 }
 
-#[test]
-fn a_run_survives_a_crash_at_every_point_on_sqlite() {
-    crash_everywhere(|| Place { directory: temporary(), store: None });
+fn on_sqlite(job: Job) {
+    crash_everywhere(job, || Place { directory: temporary(), store: None });
 }
 
-#[test]
-fn a_run_survives_a_crash_at_every_point_on_postgres() {
+fn on_postgres(job: Job) {
     // Keeps the schemas' connections going; the hub is a process of its own.
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    crash_everywhere(|| Place {
+    crash_everywhere(job, || Place {
         directory: temporary(),
         store: Some(runtime.block_on(TestStore::postgres())),
     });
+}
+
+#[test]
+fn an_agents_run_survives_a_crash_at_every_point_on_sqlite() {
+    on_sqlite(Job::Agent);
+}
+
+#[test]
+fn an_agents_run_survives_a_crash_at_every_point_on_postgres() {
+    on_postgres(Job::Agent);
+}
+
+#[test]
+fn a_workflows_run_survives_a_crash_at_every_point_on_sqlite() {
+    on_sqlite(Job::Workflow);
+}
+
+#[test]
+fn a_workflows_run_survives_a_crash_at_every_point_on_postgres() {
+    on_postgres(Job::Workflow);
 }
 
 fn temporary() -> tempfile::TempDir {
