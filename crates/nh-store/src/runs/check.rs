@@ -1,6 +1,6 @@
 //! What must hold of every run's rows: it has ended, or somebody drives it, or
-//! it is ready, or a timer or an event will wake it; and its journal has no
-//! gaps.
+//! it is ready, or a timer or a signal will wake it, which has not come yet;
+//! and its journal has no gaps.
 
 use nh_types::RunId;
 use nh_types::run::RunState;
@@ -46,7 +46,7 @@ pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, S
     let after = after.map(|id| id.to_string()).unwrap_or_default();
     let rows = store
         .all(
-            "select id, state, owner, ready, wake_at, finished_at, last_seq, \
+            "select id, state, owner, ready, wake_at, finished_at, signals, last_seq, \
              (select count(*) from run_events where run_id = runs.id), \
              (select coalesce(max(seq), 0) from run_events where run_id = runs.id) \
              from runs where id > $1 order by id limit $2",
@@ -66,6 +66,7 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     let is_owned = columns.optional_text()?.is_some();
     let (is_ready, wakes) = (columns.flag()?, columns.optional_time()?.is_some());
     let has_ended = columns.optional_time()?.is_some();
+    let is_signalled = columns.int()? > 0;
     let (last_seq, events, last_event) = (columns.int()?, columns.int()?, columns.int()?);
     let goes_on = is_owned || is_ready || wakes;
     let fault = if state.is_terminal() != has_ended {
@@ -73,6 +74,8 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     } else if has_ended && goes_on {
         Some(RunFault::Undead)
     } else if !has_ended && !goes_on && state != RunState::Waiting {
+        Some(RunFault::Stranded)
+    } else if state == RunState::Waiting && is_signalled && !is_owned && !is_ready {
         Some(RunFault::Stranded)
     } else if events != last_seq || last_event != last_seq {
         Some(RunFault::JournalBroken)
@@ -100,7 +103,8 @@ impl Write for Repair {
             tx.execute_rows(
                 "update runs set ready = 1, wake_at = deadline_at \
                  where id in (select column1 from (values ROWS) as given) and finished_at is null \
-                 and owner is null and ready = 0 and wake_at is null and state in ('PENDING', 'RUNNING')",
+                 and owner is null and ready = 0 and (state in ('PENDING', 'RUNNING') and wake_at is null \
+                 or state = 'WAITING' and signals > 0)",
                 stranded,
             )
             .await?;
@@ -113,5 +117,45 @@ impl Write for Repair {
             .await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no write of this crate leaves behind.
+    struct Forget;
+
+    impl Write for Forget {
+        type Output = ();
+
+        async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+            tx.execute(
+                "insert into workspaces (id, name, created_at) values ('ws_00000000000000000000', 'w', 0)",
+                args![],
+            )
+            .await?;
+            tx.execute(
+                "insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, \
+                 epoch, cancel_requested, last_seq, signals, usage, metadata, input, definition) values \
+                 ('019b0000-0000-7000-8000-000000000000', 'ws_00000000000000000000', 't', 'tool', 'WAITING', '', \
+                 'key:1', 0, 1, 0, 0, 1, '{}', '{}', 'null', 'null')",
+                args![],
+            )
+            .await
+            .map(drop)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_sleeps_on_a_signal_is_found_and_woken() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open_sqlite(&directory.path().join("hub.db")).await.expect("a store");
+        store.write(Forget).await.expect("a write");
+        let found = check(&store, None).await.expect("a check").faults;
+        assert_eq!(found.iter().map(|(_, fault)| *fault).collect::<Vec<_>>(), [RunFault::Stranded]);
+        store.write(Repair(found.into_iter().map(|(id, _)| id).collect())).await.expect("a repair");
+        assert_eq!(check(&store, None).await.expect("a check").faults, []);
     }
 }
