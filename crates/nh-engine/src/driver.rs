@@ -276,8 +276,11 @@ impl Driver {
         let cancels_children = self.history.waiting().any(|record| record.step.begins_run());
         // What was begun and not stored need not be cancelled.
         self.children.clear();
-        self.save(state, Then::End(RunEnding { finished_at, result, error, usage, tells, cancels_children }))
-            .await?;
+        self.save(
+            state,
+            Then::End(Box::new(RunEnding { finished_at, result, error, usage, tells, cancels_children })),
+        )
+        .await?;
         if cancels_children {
             self.core.driven.cancel_children(self.run.id);
             self.core.wake_queue();

@@ -51,7 +51,7 @@ pub enum Then {
     /// signal waits for it.
     Sleep { wake_at: Option<Timestamp> },
     /// `state` is terminal.
-    End(RunEnding),
+    End(Box<RunEnding>),
 }
 
 #[derive(Clone, Debug)]

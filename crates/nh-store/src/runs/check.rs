@@ -69,13 +69,14 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     let is_signalled = columns.int()? > 0;
     let (last_seq, events, last_event) = (columns.int()?, columns.int()?, columns.int()?);
     let goes_on = is_owned || is_ready || wakes;
+    // Of a run that waits for a signal: none has come.
+    let waits = state == RunState::Waiting && !is_signalled;
+    let sleeps_on = state == RunState::Waiting && is_signalled && !is_owned && !is_ready;
     let fault = if state.is_terminal() != has_ended {
         Some(RunFault::HalfEnded)
     } else if has_ended && goes_on {
         Some(RunFault::Undead)
-    } else if !has_ended && !goes_on && state != RunState::Waiting {
-        Some(RunFault::Stranded)
-    } else if state == RunState::Waiting && is_signalled && !is_owned && !is_ready {
+    } else if sleeps_on || (!has_ended && !goes_on && !waits) {
         Some(RunFault::Stranded)
     } else if events != last_seq || last_event != last_seq {
         Some(RunFault::JournalBroken)

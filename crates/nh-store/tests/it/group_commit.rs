@@ -196,7 +196,8 @@ async fn a_test_store_can_be_dropped_in_the_middle_of_a_write() {
     let ws = workspace(store.store(), "acme").await;
     let (writer, begun) = (store.store().clone(), Arc::new(Notify::new()));
     let endless = Endless(insert(run(&ws, 1)), begun.clone());
-    tokio::spawn(async move { writer.write(endless).await });
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move { writer.write(endless).await });
     begun.notified().await;
     drop(store);
 }

@@ -48,7 +48,7 @@ each_engine! {
         let mut last = append(&claimed[0], 1, 4, 4);
         last.change.state = RunState::Success;
         last.change.started_at = None;
-        last.change.then = Then::End(ending());
+        last.change.then = Then::End(Box::new(ending()));
         assert_eq!(store.store().write(last.clone()).await.expect("append"), Appended::Done);
 
         let found = runs::find(store.store(), &ws, run_id(1)).await.expect("read").expect("there");
@@ -79,7 +79,7 @@ each_engine! {
         let before = runs::find(store.store(), &ws, run_id(1)).await.expect("read");
         let mut late = append(&zombie, zombie.epoch, 3, 3);
         late.change.state = RunState::Failed;
-        late.change.then = Then::End(ending());
+        late.change.then = Then::End(Box::new(ending()));
         assert_eq!(store.store().write(late).await.expect("append"), Appended::Fenced);
         assert_eq!(runs::find(store.store(), &ws, run_id(1)).await.expect("read"), before);
         assert_eq!(store.store().write(append(&owner, 2, 3, 3)).await.expect("append"), Appended::Done);
@@ -368,7 +368,7 @@ each_engine! {
         last.change.state = RunState::Failed;
         let error = RunError::new("timeout", "The run took longer than 5 s.");
         last.change.then =
-            Then::End(runs::RunEnding { result: None, error: Some(error.clone()), ..ending() });
+            Then::End(Box::new(runs::RunEnding { result: None, error: Some(error.clone()), ..ending() }));
         store.store().write(last).await.expect("append");
         let page = runs::list(store.store(), &ws, &RunFilter::default(), &PageRequest::default()).await;
         assert_eq!(page.expect("list").items[0].error, Some(error));

@@ -134,7 +134,7 @@ each_engine! {
         assert_eq!(store.store().write(claim()).await.expect("a claim").runs.len(), 2);
         let tells = Some((parent.id, signal("end", "end")));
         let ended = Append {
-            change: change(RunState::Success, Then::End(RunEnding { tells, ..ending() })),
+            change: change(RunState::Success, Then::End(Box::new(RunEnding { tells, ..ending() }))),
             events: vec![event(2)],
             ..append(&child(2), 1, 2, 2)
         };
@@ -145,7 +145,7 @@ each_engine! {
         // The end of the parent reaches the child that goes on.
         assert_eq!(store.store().write(claim()).await.expect("a claim").runs.len(), 1);
         let failed = RunEnding { cancels_children: true, ..ending() };
-        let end = Append { change: change(RunState::Failed, Then::End(failed)), ..append(&parent, 2, 3, 3) };
+        let end = Append { change: change(RunState::Failed, Then::End(Box::new(failed))), ..append(&parent, 2, 3, 3) };
         store.store().write(end).await.expect("append");
         let left = find(&store, &ws, run_id(3)).await;
         assert!(left.cancel_requested);
