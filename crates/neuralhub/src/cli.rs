@@ -20,12 +20,14 @@ pub struct Cli {
 pub enum Command {
     /// Start the hub
     Serve(commands::serve::Serve),
-    /// Run an agent, and follow it until it is done
+    /// Run an agent, a workflow or a tool, and follow it until it is done
     Run(commands::run::Run),
-    /// List runs, show one, cancel one
+    /// List runs, show, cancel, approve, deny, signal, retry or fork one
     Runs(commands::runs::Runs),
     /// List agents, show, create or delete one
     Agents(commands::agents::Agents),
+    /// List workflows, show, create, change or delete one
+    Workflows(commands::workflows::Workflows),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
     /// List the models of the hub
@@ -102,6 +104,7 @@ impl Cli {
             Command::Run(command) => command.perform().await,
             Command::Runs(command) => command.perform().await,
             Command::Agents(command) => command.perform().await,
+            Command::Workflows(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::exit::Failure;
 
@@ -65,6 +66,11 @@ pub fn table<const N: usize>(
 /// outputs come from other people and from models.
 pub fn printable(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t')).collect()
+}
+
+/// JSON that was typed.
+pub fn parsed(what: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{what} must be JSON: {error}")))
 }
 
 /// The first `length` characters on one line.

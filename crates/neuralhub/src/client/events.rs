@@ -82,7 +82,7 @@ impl<'a> Follow<'a> {
 impl Client {
     /// The frames of a streamed answer to a POST.
     pub async fn stream(&self, path: &str, body: &Value) -> Result<Frames, Failure> {
-        let response = self.send(Method::POST, path, Some(body), &[]).await?;
+        let response = self.send(Method::POST, path, Some(body.into()), &[]).await?;
         Ok(Box::pin(frames(response.body, SseLimits::default())))
     }
 }

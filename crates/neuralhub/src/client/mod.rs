@@ -33,6 +33,18 @@ const LIMITS: Limits = Limits {
 const NO_KEY: &str = "no API key: pass --key, set NEURALHUB_API_KEY, or name with --data-dir where \
                       the hub on this machine keeps its data (it holds `first-key`)";
 
+/// What a request carries.
+pub struct Body {
+    pub content_type: &'static str,
+    pub bytes: Bytes,
+}
+
+impl From<&Value> for Body {
+    fn from(value: &Value) -> Self {
+        Self { content_type: "application/json", bytes: Bytes::from(value.to_string()) }
+    }
+}
+
 #[derive(Clone)]
 pub struct Client {
     http: Outbound,
@@ -68,7 +80,17 @@ impl Client {
     }
 
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, Failure> {
-        read(self.send(Method::POST, path, Some(body), &[]).await?).await
+        self.upload(Method::POST, path, body.into()).await
+    }
+
+    /// Sends a body as it is.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<T, Failure> {
+        read(self.send(method, path, Some(body), &[]).await?).await
     }
 
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
@@ -86,7 +108,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Body>,
         headers: &[(header::HeaderName, &str)],
     ) -> Result<Response, Failure> {
         if self.key.is_none() {
@@ -100,7 +122,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<Body>,
         headers: &[(header::HeaderName, &str)],
     ) -> Result<Response, Failure> {
         let base = self.base.as_str().trim_end_matches('/');
@@ -112,9 +134,9 @@ impl Client {
             request = request.header(name, *value);
         }
         let bytes = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(body.to_string())
+            Some(Body { content_type, bytes }) => {
+                request = request.header(header::CONTENT_TYPE, content_type);
+                bytes
             }
             None => Bytes::new(),
         };

@@ -1,6 +1,7 @@
 //! One file per command: what it takes, and what it does.
 
 pub mod agents;
+pub mod answers;
 pub mod chat;
 pub mod check;
 pub mod config;
@@ -11,4 +12,5 @@ pub mod run;
 pub mod runs;
 pub mod serve;
 pub mod users;
+pub mod workflows;
 pub mod workspaces;

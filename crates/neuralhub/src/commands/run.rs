@@ -1,15 +1,16 @@
-//! `neuralhub run AGENT "goal"`.
+//! `neuralhub run TARGET INPUT`.
 
 use std::collections::HashMap;
 
 use clap::Args;
 use nh_types::RunId;
-use nh_types::run::{JournalEvent, RunState, RunView};
+use nh_types::run::{JournalEvent, RunState, RunType, RunView};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::ClientArgs;
 use crate::client::{Client, Follow, segment};
+use crate::commands::answers;
 use crate::exit::Failure;
 use crate::output::{self, Waiting};
 
@@ -18,10 +19,10 @@ const SHOWN_CHARS: usize = 200;
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The agent's id, such as agent_default
-    agent: String,
-    /// What it should do
-    goal: String,
+    /// An agent's id, such as agent_default; or workflow:ID, agent:ID or tool:NAME
+    target: String,
+    /// What an agent should do; of a workflow or a tool its input, as JSON
+    input: String,
     /// The run fails when it takes longer, in seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
@@ -45,8 +46,14 @@ struct Started {
 impl Run {
     pub async fn perform(self) -> Result<(), Failure> {
         let client = Client::new(&self.client)?;
-        let mut body =
-            json!({"target": self.agent, "type": "agent", "input": {"goal": self.goal}, "async": true});
+        let (run_type, target) = kind_of(&self.target);
+        let input = match run_type {
+            RunType::Agent => json!({"goal": self.input}),
+            RunType::Tool | RunType::Workflow => {
+                output::parsed(&format!("the input of a {run_type}"), &self.input)?
+            }
+        };
+        let mut body = json!({"target": target, "type": run_type, "input": input, "async": true});
         let options = [
             ("timeout_seconds", self.timeout.map(i64::from)),
             ("delay_seconds", self.delay.map(i64::from)),
@@ -59,6 +66,12 @@ impl Run {
         }
         begin(&client, "/v1/run", &body, self.client.output.json).await
     }
+}
+
+/// `workflow:ID`, `agent:ID` or `tool:NAME`; anything else is an agent's id.
+fn kind_of(target: &str) -> (RunType, &str) {
+    let known = target.split_once(':').and_then(|(kind, id)| Some((kind.parse().ok()?, id)));
+    known.unwrap_or((RunType::Agent, target))
 }
 
 /// Posts what makes a run, which is `async`, and follows it to its end.
@@ -78,7 +91,7 @@ pub(super) async fn begin(client: &Client, path: &str, body: &Value, as_json: bo
 /// Tells what the run does, on stderr, until it is done. Ctrl-C leaves it
 /// running: the hub owns it.
 async fn follow(client: &Client, run_id: RunId, quiet: bool) -> Result<(), Failure> {
-    let mut teller = Teller { waiting: Waiting::start("thinking"), tools: HashMap::new() };
+    let mut teller = Teller { run_id, waiting: Waiting::start("working"), tools: HashMap::new() };
     let mut events = Follow::new(client, run_id);
     loop {
         let event = tokio::select! {
@@ -100,6 +113,7 @@ async fn follow(client: &Client, run_id: RunId, quiet: bool) -> Result<(), Failu
 
 /// Turns the journal into lines for a person.
 struct Teller {
+    run_id: RunId,
     waiting: Waiting,
     /// Which tool each step under way uses: several run side by side.
     tools: HashMap<String, String>,
@@ -116,26 +130,64 @@ impl Teller {
                 self.waiting.say(format!("using {name}"));
                 self.line(&format!("→ {name} {}", data["arguments"]));
             }
-            "step.started" => self.waiting.say("thinking"),
+            "step.started" => self.begins(step, &data),
             "step.completed" => {
-                if let (Some(name), Some(text)) = (self.tools.remove(step), data["output"]["text"].as_str()) {
+                let output = &data["output"];
+                if let (Some(name), Some(text)) =
+                    (self.tools.remove(step), output["text"].as_str().or(output.as_str()))
+                {
                     self.line(&format!("← {name}: {text}"));
                 }
             }
             "step.failed" => {
-                let name = self.tools.remove(step).unwrap_or_else(|| "the model".to_owned());
+                let name = self.tools.remove(step).unwrap_or_else(|| subject(step));
                 let text = data["error"]["message"].as_str().unwrap_or_default();
                 self.line(&format!("✗ {name}: {text}"));
             }
             "run.resumed" => self.line("the hub was restarted; the run goes on"),
-            "run.waiting" => self.line("the run waits for a decision"),
+            "run.waiting" => {
+                self.line(&format!("? nobody knows whether {step} took effect: do it again?"));
+                self.ask(step);
+            }
             _ => {}
         }
+    }
+
+    /// What is no tool call: a model's turn, or a wait.
+    fn begins(&mut self, step: &str, data: &Value) {
+        let name = data["name"].as_str().unwrap_or_default();
+        match data["kind"].as_str().unwrap_or_default() {
+            "model" => self.waiting.say("thinking"),
+            "approval" => {
+                self.waiting.say("waiting for approval");
+                self.line(&format!("? {name} {}", data["arguments"]));
+                self.ask(step);
+            }
+            "run" => {
+                self.tools.insert(step.to_owned(), name.to_owned());
+                self.waiting.say(format!("running {name}"));
+                self.line(&format!("→ {name} {}", data["arguments"]));
+            }
+            _ => {
+                self.waiting.say(format!("waiting for {name}"));
+                self.line(&format!("… {step}: waiting for {name}"));
+            }
+        }
+    }
+
+    fn ask(&self, step: &str) {
+        let command = answers::command(&self.run_id, step);
+        self.waiting.note(format!("  to approve it: {command} (or `deny` in place of `approve`)"));
     }
 
     fn line(&self, text: &str) {
         self.waiting.note(output::short(text, SHOWN_CHARS));
     }
+}
+
+/// What a step that is no call is called: `model:2` is a turn of the model.
+fn subject(step: &str) -> String {
+    if step.starts_with("model:") { "the model".to_owned() } else { step.to_owned() }
 }
 
 fn finish(run: &RunView) -> Result<(), Failure> {

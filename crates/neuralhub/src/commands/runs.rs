@@ -2,12 +2,12 @@
 
 use clap::{Args, Subcommand};
 use nh_types::RunId;
-use nh_types::run::{RunList, RunState, RunView};
+use nh_types::run::{RunList, RunState, RunView, WaitKind, WaitView};
 use serde_json::{Value, json};
 
 use crate::cli::ClientArgs;
 use crate::client::{Client, segment};
-use crate::commands::run;
+use crate::commands::{answers, run};
 use crate::exit::Failure;
 use crate::output;
 
@@ -28,6 +28,12 @@ enum RunsCommand {
     Show(One),
     /// Cancel a run
     Cancel(One),
+    /// Approve a step that waits for it
+    Approve(answers::Approve),
+    /// Deny a step that waits for approval
+    Deny(answers::Deny),
+    /// Send a run a signal
+    Signal(answers::Signal),
     /// Run what failed or was cancelled again, from there on
     Retry(One),
     /// Run again from a step on, with another model, prompt, goal or tool set
@@ -39,9 +45,12 @@ struct List {
     /// Only runs in this state, such as RUNNING or FAILED
     #[arg(long)]
     state: Option<RunState>,
-    /// Only runs of this agent or tool
+    /// Only runs of this agent, workflow or tool
     #[arg(long)]
     target: Option<String>,
+    /// The runs that this run began [default: runs that nobody waits for]
+    #[arg(long, value_name = "RUN")]
+    parent: Option<RunId>,
     /// At most so many, 1 to 1000
     #[arg(long, default_value_t = 20)]
     limit: u32,
@@ -85,6 +94,9 @@ impl Runs {
             Some(RunsCommand::List(list)) => list.perform().await,
             Some(RunsCommand::Show(one)) => one.show().await,
             Some(RunsCommand::Cancel(one)) => one.cancel().await,
+            Some(RunsCommand::Approve(approve)) => approve.perform().await,
+            Some(RunsCommand::Deny(deny)) => deny.perform().await,
+            Some(RunsCommand::Signal(signal)) => signal.perform().await,
             Some(RunsCommand::Retry(one)) => one.begin("retry", json!({})).await,
             Some(RunsCommand::Fork(fork)) => fork.perform().await,
         }
@@ -100,6 +112,9 @@ impl List {
         }
         if let Some(target) = &self.target {
             path.push_str(&format!("&target={}", segment(target)));
+        }
+        if let Some(parent) = self.parent {
+            path.push_str(&format!("&parent_run_id={parent}"));
         }
         if self.client.output.json {
             return output::json(&client.get::<Value>(&path).await?);
@@ -139,6 +154,7 @@ impl One {
                 (None, None) => output::line("… not done yet")?,
             }
         }
+        run.waiting_for.iter().try_for_each(|wait| output::line(waits(&run.run_id, wait)))?;
         match (&run.result, &run.error) {
             (Some(Value::String(text)), _) => output::line(format!("result  {}", output::printable(text))),
             (Some(value), _) => output::line(format!("result  {value}")),
@@ -178,6 +194,32 @@ impl Fork {
         ];
         let given = changes.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
         self.run.begin("fork", Value::Object(given.collect())).await
+    }
+}
+
+/// What a run waits for, and what ends it.
+fn waits(run_id: &RunId, wait: &WaitView) -> String {
+    let (step, name) = (output::printable(&wait.step), output::printable(&wait.name));
+    let name = if name == step { String::new() } else { format!(" {name}") };
+    let until = wait.until.map(|at| format!(", until {at}")).unwrap_or_default();
+    let end = match (wait.kind, wait.run_id) {
+        (WaitKind::Approval | WaitKind::Decision, _) => format!(": {}", answers::command(run_id, &step)),
+        (WaitKind::Signal, _) => {
+            format!(": neuralhub runs signal {run_id} {}", output::printable(&wait.name))
+        }
+        (WaitKind::Run, Some(child)) => format!(": neuralhub runs show {child}"),
+        (WaitKind::Run, None) | (WaitKind::Timer, _) => String::new(),
+    };
+    format!("waits   {step}: for {}{name}{until}{end}", word(wait.kind))
+}
+
+fn word(kind: WaitKind) -> &'static str {
+    match kind {
+        WaitKind::Approval => "approval",
+        WaitKind::Decision => "decision",
+        WaitKind::Signal => "signal",
+        WaitKind::Timer => "timer",
+        WaitKind::Run => "run",
     }
 }
 

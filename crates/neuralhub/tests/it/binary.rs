@@ -1,6 +1,6 @@
 //! `neuralhub` as a person and a script meet it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
@@ -163,6 +163,46 @@ fn agents_are_made_and_deleted() {
     assert!(listed.contains("Researcher") && listed.contains("agent_default"), "{listed}");
     assert!(hub.client(&["agents", "delete", "r"]).status.success());
     assert_eq!(hub.client(&["agents", "show", "r"]).status.code(), Some(4));
+}
+
+#[test]
+fn workflows_are_made_run_and_deleted() {
+    let hub = TestHub::start();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/report.yaml");
+    let made = hub.client(&["workflows", "create", example]);
+    assert_eq!(text(&made.stdout), "report\n", "{}", text(&made.stderr));
+    assert!(text(&hub.client(&["workflows"]).stdout).contains("Report"));
+    std::fs::write(hub.folder.path().join("change.json"), r#"{"name": "Reports"}"#).expect("written");
+    assert_eq!(text(&hub.client(&["workflows", "change", "report", "change.json"]).stdout), "report\n");
+    assert_eq!(hub.json(&["workflows", "show", "report"])["version"], 2);
+    let old = text(&hub.client(&["workflows", "show", "report", "--at", "1"]).stdout);
+    assert!(old.contains("Report\n") && old.contains("tool:current_time"), "{old}");
+
+    let mut running = command(hub.folder.path())
+        .args(["run", "workflow:report", r#"{"numbers": [3, 4]}"#])
+        .env("NEURALHUB_URL", &hub.url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut told = BufReader::new(running.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let asked = told.find(|line| line.contains("to approve it: ")).expect("it asks");
+    let words = asked.split_whitespace().skip_while(|word| *word != "runs").skip(2);
+    let [id, "release", ..] = words.collect::<Vec<_>>()[..] else { panic!("{asked}") };
+    let shown = text(&hub.client(&["runs", "show", id]).stdout);
+    assert!(shown.contains(&format!("neuralhub runs approve {id} release")), "{shown}");
+    assert_eq!(hub.client(&["runs", "approve", id, "nothing"]).status.code(), Some(4));
+    assert_eq!(text(&hub.client(&["runs", "approve", id]).stdout), "release is approved\n");
+    let done = running.wait_with_output().expect("ends");
+    let result: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!((done.status.code(), &result["total"]), (Some(0), &json!("7")));
+    let children = hub.json(&["runs", "list", "--parent", id]);
+    assert_eq!(children["runs"][0]["target"], "agent_default");
+
+    assert_eq!(hub.client(&["run", "workflow:report", "no JSON"]).status.code(), Some(2));
+    assert_eq!(hub.client(&["workflows", "create", "absent.yaml"]).status.code(), Some(2));
+    assert!(hub.client(&["workflows", "delete", "report"]).status.success());
+    assert_eq!(hub.client(&["workflows", "show", "report"]).status.code(), Some(4));
 }
 
 #[test]

@@ -107,6 +107,7 @@ const VOLATILE: &[&str] = &[
     "createdAt",
     "startedAt",
     "finishedAt",
+    "since",
     "at",
     "created",
     "next_cursor",
@@ -164,6 +165,7 @@ pages! {
     the_readme_is_right "README.md";
     the_page_on_runs_is_right "docs/runs.md";
     the_page_on_agents_is_right "docs/agents.md";
+    the_page_on_workflows_is_right "docs/workflows.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";
