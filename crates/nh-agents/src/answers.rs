@@ -138,12 +138,14 @@ fn pick(run: &RunRecord, history: &History, step: Option<&str>) -> Result<WaitVi
         None => (!open.is_empty()).then_some(0),
     };
     place.map(|place| open.swap_remove(place)).ok_or_else(|| {
-        let waits = if told.is_empty() { "none does".to_owned() } else { format!("these do: {told}") };
-        let which = step.map_or_else(
-            || "no step".to_owned(),
-            |step| format!("no step `{}`", step.chars().take(80).collect::<String>()),
-        );
-        let message = format!("{which} of the run waits for a decision; {waits}");
+        let message = match step {
+            _ if told.is_empty() => "the run waits for no decision".to_owned(),
+            None => format!("the run waits for a decision on {told}"),
+            Some(step) => {
+                let step: String = step.chars().take(80).collect();
+                format!("the step `{step}` waits for no decision; these do: {told}")
+            }
+        };
         ApiError::new(ErrorCode::Conflict, message).param("step")
     })
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use nh_store::{Store, agents, workflows};
 use nh_types::agent::AgentDefinition;
-use nh_types::{AgentId, ApiError, ErrorCode, ScopeSet, WorkflowId};
+use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet, WorkflowId};
 use serde_json::{Value, json};
 
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse, PinnedWorkflow};
@@ -77,7 +77,12 @@ impl Pinning<'_> {
             for step in &record.definition.steps {
                 let Some(target) = Target::parse(&step.uses) else { continue };
                 let used = match &target {
-                    Target::Tool(name) => PinnedUse::Tool(tool(self.tools, self.caller, name)?),
+                    // Its arguments are whatever the workflow's maker wrote, as
+                    // those of a tool run are its caller's.
+                    Target::Tool(name) => {
+                        require(self.caller, Scope::ToolsCall, "run a workflow with tool steps")?;
+                        PinnedUse::Tool(tool(self.tools, self.caller, name)?)
+                    }
                     _ => PinnedUse::Run(self.run(&target, around.clone()).await?),
                 };
                 uses.insert(step.id.clone(), used);

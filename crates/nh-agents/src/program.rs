@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::agent::decide::{Calling, RequestedCall};
 use crate::agent::{self, MODEL_STEP, TOOL_STEP};
-use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool};
+use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::tools::{ToolError, Tools};
 use crate::workflow::work::WorkflowWork;
 use crate::{schema, start};
@@ -171,6 +171,13 @@ fn decide_tool_run(pinned: &PinnedTool, input: &Value, history: &History) -> Dec
 }
 
 impl RunProgram {
+    pub(crate) fn accepts(&self, used: &PinnedUse, arguments: &Value) -> bool {
+        match used {
+            PinnedUse::Tool(tool) => self.tools.validate(&tool.name, arguments).is_ok(),
+            PinnedUse::Run(run) => check_input(run, arguments).is_ok(),
+        }
+    }
+
     fn call_model(&self, run: &RunRecord, pinned: &PinnedAgent, history: &History) -> Performing {
         let body = agent::messages::request(pinned, &self.tools, &run.input, history);
         let models = self.models.clone();

@@ -18,7 +18,8 @@ pub(crate) fn is_yaml(headers: &HeaderMap) -> bool {
 
 pub(crate) fn to_json(bytes: &[u8]) -> Result<Bytes, ApiError> {
     let invalid = |error: String| {
-        let error: String = error.lines().next().unwrap_or_default().chars().take(400).collect();
+        let error = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let error: String = error.chars().take(400).collect();
         ApiError::new(ErrorCode::InvalidRequest, format!("the body is not valid YAML: {error}"))
     };
     let value: Value = serde_saphyr::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;

@@ -34,6 +34,9 @@ const MAX_BACKOFF_MS: i64 = 3600 * 1000;
 const NOT_TRIED_AGAIN: [&str; 4] =
     [approval::DENIED, "expression_failed", "invalid_arguments", "unknown_tool"];
 
+/// Whether what a step uses takes these arguments.
+pub type Accepts<'a> = dyn Fn(&PinnedUse, &Value) -> bool + 'a;
+
 /// Where a step stands.
 enum Stand {
     Open(Vec<Step>),
@@ -41,7 +44,14 @@ enum Stand {
     Failed(RunError),
 }
 
-pub fn decide(plan: &Plan, uses: &BTreeMap<String, PinnedUse>, input: &Value, history: &History) -> Decision {
+/// `accepts` says whether a tool would take these arguments.
+pub fn decide(
+    plan: &Plan,
+    uses: &BTreeMap<String, PinnedUse>,
+    accepts: &Accepts<'_>,
+    input: &Value,
+    history: &History,
+) -> Decision {
     let records = history.steps().iter().map(|record| (record.step.id.as_str(), record)).collect();
     let mut scope = Scope::new(input);
     let mut settled = vec![false; plan.steps.len()];
@@ -50,7 +60,7 @@ pub fn decide(plan: &Plan, uses: &BTreeMap<String, PinnedUse>, input: &Value, hi
         if !step.needs.iter().all(|need| settled[*need]) {
             continue;
         }
-        let round = Round { step, used: uses.get(&step.id), records: &records, scope: &scope };
+        let round = Round { step, used: uses.get(&step.id), accepts, records: &records, scope: &scope };
         match round.stand() {
             Stand::Open(steps) => {
                 open.extend(steps);
@@ -143,6 +153,7 @@ struct Round<'a> {
     step: &'a PlannedStep,
     /// None of a step that waits.
     used: Option<&'a PinnedUse>,
+    accepts: &'a Accepts<'a>,
     records: &'a HashMap<&'a str, &'a StepRecord>,
     scope: &'a Scope<'a>,
 }
@@ -250,6 +261,10 @@ impl Round<'_> {
     fn gate(&self, id: &str, item: Option<Item<'_>>) -> Result<Option<Value>, Stand> {
         let Some(record) = self.records.get(id) else {
             let shown = self.arguments(item).map_err(Stand::Failed)?;
+            // What would be refused anyway is no question to a person.
+            if self.used.is_some_and(|used| !(self.accepts)(used, &shown)) {
+                return Ok(None);
+            }
             let name = match &self.step.uses {
                 Uses::Target(target) => target.to_string(),
                 _ => self.step.id.clone(),

@@ -203,7 +203,11 @@ fn uses(step: &WorkflowStep, at: &str) -> Result<Uses, Fault> {
             });
         }
     };
-    let out_of_place = [("retry", step.retry.is_some()), ("requires_approval", step.requires_approval)];
+    let out_of_place = [
+        ("retry", step.retry.is_some()),
+        ("requires_approval", step.requires_approval),
+        ("timeout_seconds", step.timeout_seconds.is_some() && waits == Uses::Sleep),
+    ];
     match out_of_place.into_iter().find(|(_, given)| *given) {
         Some((field, _)) => {
             Err(Fault::new(format!("{at}.{field}"), format!("a step that uses `{}` has none", step.uses)))

@@ -4,6 +4,7 @@ use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Step, Work};
 use nh_store::runs::RunRecord;
 use nh_types::run::RunError;
+use serde_json::Value;
 
 use super::decide::decide;
 use super::plan::{Fault, Plan};
@@ -31,7 +32,10 @@ impl WorkflowWork {
 impl Work for WorkflowWork {
     fn decide(&self, run: &RunRecord, history: &History) -> Decision {
         match &self.plan {
-            Ok(plan) => decide(plan, &self.pinned.uses, &run.input, history),
+            Ok(plan) => {
+                let accepts = |used: &PinnedUse, arguments: &Value| self.program.accepts(used, arguments);
+                decide(plan, &self.pinned.uses, &accepts, &run.input, history)
+            }
             Err(Fault { place, message }) => {
                 let message =
                     format!("This version of the hub cannot read the workflow: `{place}`: {message}.");

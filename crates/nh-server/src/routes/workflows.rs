@@ -92,7 +92,8 @@ pub(crate) async fn find(
         Some(version) => workflows::find_version(store, workspace_id, &workflow_id, version).await?,
         None => workflows::find(store, workspace_id, &workflow_id).await?,
     };
-    found.map(|record| Json(view(record))).ok_or_else(|| missing(&id))
+    let missing = || version.map_or_else(|| missing(&id), |version| no_version(&id, version));
+    found.map(|record| Json(view(record))).ok_or_else(missing)
 }
 
 /// Change a workflow: what is absent stays, null puts back what a new workflow
@@ -154,6 +155,14 @@ fn parse(id: &str) -> Answer<WorkflowId> {
 
 fn missing(id: &str) -> Failure {
     Failure::not_found("workflow", id)
+}
+
+fn no_version(id: &str, version: u32) -> Failure {
+    let id: String = id.chars().take(80).collect();
+    Failure::new(
+        ErrorCode::NotFound,
+        format!("there is no version {version} of a workflow `{id}` in this workspace"),
+    )
 }
 
 fn taken(id: &WorkflowId) -> ApiError {

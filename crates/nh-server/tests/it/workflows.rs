@@ -109,6 +109,10 @@ async fn what_cannot_work_is_refused_and_named() {
         (of(json!([step("a", json!({"retry": {"max_attempts": 0}}))])), "steps[0].retry.max_attempts"),
         (of(json!([step("a", json!({"timeout_seconds": 0}))])), "steps[0].timeout_seconds"),
         (of(json!([{"id": "a", "uses": "sleep"}])), "steps[0].with"),
+        (
+            of(json!([{"id": "a", "uses": "sleep", "with": {"seconds": 1}, "timeout_seconds": 1}])),
+            "steps[0].timeout_seconds",
+        ),
         (of(json!([{"id": "a", "uses": "sleep", "with": {"hours": 1}}])), "steps[0].with.hours"),
         (
             of(json!([{"id": "a", "uses": "approval", "requires_approval": true}])),
@@ -260,6 +264,25 @@ async fn workflows_begin_workflows_and_agents_and_keep_their_version() {
     let itself = json!({"steps": [{"id": "in", "uses": "workflow:inner", "with": {"n": 1}}]});
     let reply = app.call(Method::PATCH, "/v1/workflows/inner").json(itself).send().await;
     assert_eq!(reply.error(422).1.as_deref(), Some("steps[0].uses"));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_what_would_be_refused() {
+    let app = TestApp::new().await;
+    let steps = json!([{"id": "sum", "uses": "tool:calculate", "requires_approval": true,
+        "with": {"expression": "{{ input.n }}"}}]);
+    let run = ran(&app, steps, json!({"n": 1})).await;
+    assert_eq!(run["error"]["code"], json!("invalid_arguments"), "{run}");
+}
+
+#[tokio::test]
+async fn a_workflow_is_no_way_around_a_scope() {
+    let app = TestApp::new().await;
+    created(&app, json!({"id": "w", "name": "W", "steps": [calculate("a", "1")]})).await;
+    let key = app.key_with("run:write").await;
+    let body = json!({"target": "w", "type": "workflow"});
+    let reply = app.post("/v1/run", body).key(&key).send().await;
+    assert_eq!(reply.error(403), ("missing_scope".to_owned(), Some("tools:call".to_owned())));
 }
 
 #[tokio::test]
