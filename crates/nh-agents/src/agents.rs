@@ -6,6 +6,7 @@ use nh_types::agent::{AgentDefinition, AgentView, ChangeAgent, CreateAgent};
 use nh_types::{ApiError, ErrorCode};
 use serde_json::Value;
 
+use crate::limits::check_limits;
 use crate::target::Target;
 use crate::tools::Tools;
 
@@ -25,6 +26,7 @@ pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiErr
         requires_approval: new.requires_approval.unwrap_or_default(),
         temperature: new.temperature,
         max_steps: max_steps(new.max_steps)?,
+        limits: new.limits.unwrap_or_default(),
     };
     check(definition, tools)
 }
@@ -50,6 +52,7 @@ pub fn change(
             .map_or_else(|| now.requires_approval.clone(), Option::unwrap_or_default),
         temperature: change.temperature.unwrap_or(now.temperature),
         max_steps: change.max_steps.map_or(Ok(now.max_steps), max_steps)?,
+        limits: change.limits.map_or(now.limits, Option::unwrap_or_default),
     };
     check(definition, tools)
 }
@@ -77,6 +80,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         requires_approval,
         temperature,
         max_steps,
+        limits,
     } = record.definition;
     AgentView {
         id: record.id,
@@ -88,6 +92,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         requires_approval,
         temperature,
         max_steps,
+        limits,
         memory: "off".to_owned(),
         output_schema: None,
         created_at: record.created_at,
@@ -134,6 +139,7 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
         let given = agent.temperature.unwrap_or_default();
         return Err(invalid("temperature", format!("`temperature` is {given}; it must be from 0 to 2")));
     }
+    check_limits("limits", &agent.limits)?;
     check_tools("tools", &agent.tools, tools)?;
     check_tools("requires_approval", &agent.requires_approval, tools)?;
     Ok(agent)

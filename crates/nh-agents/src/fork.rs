@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::agent::decide::MAX_STEPS_EXCEEDED;
 use crate::definition::{Definition, PinnedAgent};
 use crate::hub::{HubError, RunCaller};
+use crate::spending::Spending;
 use crate::start::{
     self, bad_input, check_agent_input, check_metadata, check_range, check_workflow_input, pin_tool, require,
     shortened,
@@ -107,6 +108,7 @@ fn again(
         let message = format!("this version of the hub cannot read what the run ran: {error}");
         ApiError::new(ErrorCode::Conflict, message).param("runId")
     })?;
+    let spending = Spending::new(Spending::read(&run.definition).own, &caller);
     let timeout_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(run.timeout_ms);
     let metadata = changes.metadata.clone().unwrap_or(run.metadata);
     let input = changes.input.clone().unwrap_or(run.input);
@@ -128,12 +130,14 @@ fn again(
             Definition::Workflow(pinned)
         }
     };
+    let mut pinned = definition.to_value();
+    spending.put_into(&mut pinned);
     Ok(NewRun {
         workspace_id: run.workspace_id,
         target: run.target,
         run_type: run.run_type,
         input,
-        definition: definition.to_value(),
+        definition: pinned,
         scopes: caller.scopes,
         created_by: caller.created_by,
         metadata,

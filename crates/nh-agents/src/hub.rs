@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, History, Submitted, Watch, read_journal};
-use nh_models::Models;
+use nh_models::{Ledger, Models};
 use nh_store::runs;
 use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
 use nh_types::agent::AgentDefinition;
+use nh_types::key::KeyLimits;
 use nh_types::run::{ForkRun, RetryRun, RunView, StartRun};
-use nh_types::{ApiError, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use nh_types::{ApiError, KeyId, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::RunProgram;
+use crate::spending::Spending;
 use crate::target::Target;
 use crate::tools::Tools;
 use crate::{fork, start, view};
@@ -41,6 +43,15 @@ pub struct RunCaller {
     pub scopes: ScopeSet,
     /// `key:42` or `session:user_…`.
     pub created_by: String,
+    /// What the key is held to.
+    pub limits: KeyLimits,
+}
+
+impl RunCaller {
+    /// The key, if it is one.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        self.created_by.strip_prefix("key:")?.parse().ok()
+    }
 }
 
 /// How a run comes about.
@@ -58,6 +69,7 @@ pub struct Hub {
     pub models: Models,
     pub tools: Tools,
     pub engine: Engine,
+    pub ledger: Ledger,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
 }
@@ -72,11 +84,16 @@ impl Hub {
         settings: &EngineSettings,
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let program =
-            Arc::new(RunProgram { models: models.clone(), tools: tools.clone(), clock: clock.clone() });
+        let ledger = Ledger::new(store.clone(), clock.clone());
+        let program = Arc::new(RunProgram {
+            models: models.clone(),
+            tools: tools.clone(),
+            clock: clock.clone(),
+            ledger: ledger.clone(),
+        });
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
-        Ok(Self { store, models, tools, engine, clock, ids })
+        Ok(Self { store, models, tools, engine, ledger, clock, ids })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.
@@ -102,6 +119,9 @@ impl Hub {
             RunRequest::Retry(of, body) => fork::retried(store, tools, caller, of, body).await?,
             RunRequest::Fork(of, body) => fork::forked(store, tools, caller, of, body).await?,
         };
+        if let Some(account) = Spending::read(&run.definition).key_account(self.clock.now()) {
+            self.ledger.check_left(&run.workspace_id, &account).await.map_err(ApiError::from)?;
+        }
         Ok(self.engine.submit(run, once).await?)
     }
 

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Outcome, Performed, Program, Step, Work};
-use nh_models::{Caller, ModelError, Models};
+use nh_models::{Caller, Ledger, ModelError, Models};
 use nh_store::runs::RunRecord;
-use nh_types::SharedClock;
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunType};
+use nh_types::{RunId, SharedClock};
 use serde_json::{Map, Value};
 
 use crate::agent::decide::{Calling, RequestedCall};
 use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
+use crate::spending::{RunCharges, Spending};
 use crate::tools::{ToolError, Tools};
 use crate::workflow::work::WorkflowWork;
 use crate::{schema, start};
@@ -32,14 +33,16 @@ pub(crate) struct RunProgram {
     pub(crate) models: Models,
     pub(crate) tools: Tools,
     pub(crate) clock: SharedClock,
+    pub(crate) ledger: Ledger,
 }
 
 impl Program for RunProgram {
     fn open(&self, run: &RunRecord) -> Box<dyn Work> {
+        let (program, charges) = (self.clone(), RunCharges::of(run, &self.ledger));
         match Definition::read(&run.definition) {
-            Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program: self.clone(), pinned }),
-            Ok(Definition::Tool(pinned)) => Box::new(ToolWork { program: self.clone(), pinned }),
-            Ok(Definition::Workflow(pinned)) => Box::new(WorkflowWork::new(self.clone(), pinned)),
+            Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program, charges, pinned }),
+            Ok(Definition::Tool(pinned)) => Box::new(ToolWork { program, charges, pinned }),
+            Ok(Definition::Workflow(pinned)) => Box::new(WorkflowWork::new(program, charges, pinned)),
             Err(error) => Box::new(Unreadable(RunError::new(
                 "internal_error",
                 format!("This version of the hub cannot read what the run runs: {error}."),
@@ -51,6 +54,7 @@ impl Program for RunProgram {
 /// An agent's turns.
 struct AgentWork {
     program: RunProgram,
+    charges: RunCharges,
     pinned: PinnedAgent,
 }
 
@@ -67,14 +71,14 @@ impl Work for AgentWork {
 
     fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
         match step.kind.as_str() {
-            MODEL_STEP => self.program.call_model(run, &self.pinned, history),
-            _ => self.program.call_agents_tool(run, &self.pinned, step),
+            MODEL_STEP => self.program.call_model(run, &self.charges, &self.pinned, history, step),
+            _ => self.program.call_agents_tool(run, &self.charges, &self.pinned, step),
         }
     }
 
-    fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
+    fn child(&self, run: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
         match self.pinned.run_called(&step.name) {
-            Some(run) => child_run(run, step, None),
+            Some(called) => child_run(called, step, None, run.id, self.charges.spending()),
             None => Err(unknown_tool(&self.pinned, &step.name)),
         }
     }
@@ -93,6 +97,7 @@ impl AgentWork {
 /// One call of one tool.
 struct ToolWork {
     program: RunProgram,
+    charges: RunCharges,
     pinned: PinnedTool,
 }
 
@@ -102,7 +107,7 @@ impl Work for ToolWork {
     }
 
     fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
-        self.program.call_tool(run, step)
+        self.program.call_tool(run, &self.charges, step)
     }
 }
 
@@ -120,16 +125,25 @@ impl Work for Unreadable {
     }
 }
 
-/// The run that a step begins; what its target does not take is told to who
-/// called it.
-pub(crate) fn child_run(run: &PinnedRun, step: &Step, timeout_ms: Option<i64>) -> Result<ChildRun, RunError> {
+/// The run that a step of `parent` begins; what its target does not take is told
+/// to who called it.
+pub(crate) fn child_run(
+    run: &PinnedRun,
+    step: &Step,
+    timeout_ms: Option<i64>,
+    parent: RunId,
+    spending: &Spending,
+) -> Result<ChildRun, RunError> {
     check_input(run, &step.arguments)?;
+    let own = start::agents_limits(&run.definition);
+    let mut definition = run.definition.to_value();
+    spending.within(parent, own.budget()).put_into(&mut definition);
     Ok(ChildRun {
         target: run.target.clone(),
         run_type: run.run_type,
         input: step.arguments.clone(),
-        definition: run.definition.to_value(),
-        timeout_ms,
+        definition,
+        timeout_ms: timeout_ms.into_iter().chain(own.timeout_seconds.map(|seconds| seconds * 1000)).min(),
     })
 }
 
@@ -178,13 +192,21 @@ impl RunProgram {
         }
     }
 
-    fn call_model(&self, run: &RunRecord, pinned: &PinnedAgent, history: &History) -> Performing {
+    fn call_model(
+        &self,
+        run: &RunRecord,
+        charges: &RunCharges,
+        pinned: &PinnedAgent,
+        history: &History,
+        step: &Step,
+    ) -> Performing {
         let body = agent::messages::request(pinned, &self.tools, &run.input, history);
         let models = self.models.clone();
         let caller = Caller {
             workspace_id: run.workspace_id.clone(),
             key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
             run_id: Some(run.id),
+            charge: charges.model_call(run, step.idempotency_key(run.id), self.clock.now()),
         };
         Box::pin(async move {
             let mut completion = complete(&models, &caller, body).await.map_err(model_error)?;
@@ -197,7 +219,13 @@ impl RunProgram {
         })
     }
 
-    fn call_agents_tool(&self, run: &RunRecord, pinned: &PinnedAgent, step: &Step) -> Performing {
+    fn call_agents_tool(
+        &self,
+        run: &RunRecord,
+        charges: &RunCharges,
+        pinned: &PinnedAgent,
+        step: &Step,
+    ) -> Performing {
         let index = step.id.rsplit_once('.').and_then(|(_, index)| index.parse::<usize>().ok());
         let refusal = if index.is_some_and(|index| index > MAX_CALLS_PER_TURN) {
             Some(RunError::new(
@@ -213,12 +241,13 @@ impl RunProgram {
         };
         match refusal {
             Some(error) => Box::pin(async move { Err(error) }),
-            None => self.call_tool(run, step),
+            None => self.call_tool(run, charges, step),
         }
     }
 
-    pub(crate) fn call_tool(&self, run: &RunRecord, step: &Step) -> Performing {
+    pub(crate) fn call_tool(&self, run: &RunRecord, charges: &RunCharges, step: &Step) -> Performing {
         let (tools, clock) = (self.tools.clone(), self.clock.clone());
+        let charge = charges.step(run, step.idempotency_key(run.id), clock.now());
         let (step, workspace_id, run_id) = (step.clone(), run.workspace_id.clone(), run.id);
         Box::pin(async move {
             let key = step.idempotency_key(run_id);
@@ -229,7 +258,15 @@ impl RunProgram {
                 idempotency_key: &key,
                 clock: clock.as_ref(),
             };
-            let output = tools.call(&step.name, call).await.map_err(tool_error)?;
+            let reservation = match &charge {
+                Some(charge) => Some(charge.reserve_step().await.map_err(model_error)?),
+                None => None,
+            };
+            let output = tools.call(&step.name, call).await;
+            if let Some(reservation) = reservation {
+                reservation.settle_step().await.map_err(model_error)?;
+            }
+            let output = output.map_err(tool_error)?;
             let output = Value::from_iter([("text", Value::from(output.text)), ("value", output.value)]);
             Ok(Performed { output, usage: Usage::NONE })
         })

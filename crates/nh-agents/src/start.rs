@@ -5,14 +5,17 @@ use std::ops::RangeInclusive;
 
 use nh_engine::NewRun;
 use nh_store::Store;
+use nh_types::budget::RunLimits;
 use nh_types::run::{RunType, StartRun};
 use nh_types::{ApiError, ErrorCode, Scope};
 use serde_json::{Map, Value};
 
 use crate::definition::{Definition, PinnedTool, PinnedWorkflow};
 use crate::hub::{HubError, RunCaller};
+use crate::limits::check_budget;
 use crate::pin::{self, Pinning};
 use crate::schema::{self, Fault};
+use crate::spending::Spending;
 use crate::tools::Tools;
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
@@ -49,20 +52,33 @@ pub(crate) async fn new_run(
             (Definition::Workflow(pinned), input)
         }
     };
+    let own = agents_limits(&definition);
+    let budget = start.budget.unwrap_or_default().with(own.budget());
+    let timeouts = [start.timeout_seconds, own.timeout_seconds, caller.limits.runs.timeout_seconds];
+    let mut pinned = definition.to_value();
+    Spending::new(budget, caller).put_into(&mut pinned);
     Ok(NewRun {
         workspace_id: caller.workspace_id.clone(),
         target: start.target,
         run_type: start.run_type,
         input,
-        definition: definition.to_value(),
+        definition: pinned,
         scopes: caller.scopes.clone(),
         created_by: caller.created_by.clone(),
         metadata: start.metadata.unwrap_or_default(),
-        timeout_ms: start.timeout_seconds.map(|seconds| seconds * 1000),
+        timeout_ms: timeouts.into_iter().flatten().min().map(|seconds| seconds * 1000),
         priority: start.priority.unwrap_or(0),
         delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
         fork: None,
     })
+}
+
+/// What each run of the agent is held to, if it is one.
+pub(crate) fn agents_limits(definition: &Definition) -> RunLimits {
+    match definition {
+        Definition::Agent(pinned) => pinned.agent.limits,
+        Definition::Tool(_) | Definition::Workflow(_) => RunLimits::default(),
+    }
 }
 
 /// Arguments left out are none: `{}`.
@@ -71,11 +87,7 @@ fn or_nothing(input: Value) -> Value {
 }
 
 fn check_options(start: &StartRun) -> Result<(), ApiError> {
-    let later = [
-        ("thread_id", start.thread_id.is_some()),
-        ("budget", start.budget.is_some()),
-        ("webhook_url", start.webhook_url.is_some()),
-    ];
+    let later = [("thread_id", start.thread_id.is_some()), ("webhook_url", start.webhook_url.is_some())];
     if let Some((field, _)) = later.into_iter().find(|(_, given)| *given) {
         let message = format!("`{field}` is not available in this version; leave it out");
         return Err(ApiError::new(ErrorCode::NotAvailable, message).param(field));
@@ -83,6 +95,9 @@ fn check_options(start: &StartRun) -> Result<(), ApiError> {
     check_range("wait_seconds", start.wait_seconds, 1..=MAX_WAIT_SECONDS)?;
     check_range("timeout_seconds", start.timeout_seconds, 1..=MAX_TIMEOUT_SECONDS)?;
     check_range("delay_seconds", start.delay_seconds, 0..=MAX_DELAY_SECONDS)?;
+    if let Some(budget) = &start.budget {
+        check_budget("budget", budget)?;
+    }
     check_range("priority", start.priority, -MAX_PRIORITY..=MAX_PRIORITY)?;
     check_metadata(start.metadata.as_ref())
 }

@@ -1,16 +1,19 @@
 //! Runs as the API shows them, folded from the row and the journal.
 
-use nh_engine::{History, Outcome, StepRecord, Wait, approval_of};
+use nh_engine::{History, Outcome, StepRecord, StepsTaken, Wait, approval_of};
 use nh_store::runs::{EventRow, RunRecord};
 use nh_types::RunId;
 use nh_types::run::{
-    AcceptedRun, JournalEvent, RunState, RunSummary, RunView, ToolCallView, WaitKind, WaitView,
+    AcceptedRun, JournalEvent, ModelUse, RunState, RunSummary, RunType, RunUsageView, RunView, ToolCallView,
+    ToolUse, WaitKind, WaitView,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::agent::TOOL_STEP;
 use crate::agent::messages::shown;
+use crate::agent::{MODEL_STEP, TOOL_STEP};
+use crate::spending::Spending;
 use crate::tools::Tools;
+use crate::workflow::decide::RUN_STEP;
 
 /// What a 202 says: a run just stored is pending, whatever became of it since.
 pub fn accepted(run_id: RunId) -> AcceptedRun {
@@ -30,7 +33,9 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         error: run.error.clone(),
         events: calls.map(|record| tool_call(record, tools)).collect(),
         // The row learns its usage at the end; the journal knows it all along.
-        usage: history.usage().into(),
+        usage: usage(history),
+        budget: Some(Spending::read(&run.definition).own).filter(|budget| !budget.is_empty()),
+        partial_result: partial_result(run, history),
         forked_from: history.forked_from(),
         parent_run_id: run.parent.as_ref().map(|parent| parent.run_id),
         waiting_for: if run.state.is_terminal() { Vec::new() } else { waiting_for(history) },
@@ -39,6 +44,57 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         started_at: run.started_at,
         finished_at: run.finished_at,
     }
+}
+
+fn usage(history: &History) -> RunUsageView {
+    let taken = history.steps_taken();
+    let of_kind = |kind: &'static str| taken.iter().filter(move |steps| steps.kind == kind);
+    let seconds = |steps: &StepsTaken| steps.ms as f64 / 1000.0;
+    RunUsageView {
+        total: history.usage().into(),
+        compute_seconds: of_kind(TOOL_STEP).map(|steps| steps.ms).sum::<i64>() as f64 / 1000.0,
+        by_model: of_kind(MODEL_STEP)
+            .map(|steps| ModelUse {
+                model: steps.name.clone(),
+                calls: steps.count,
+                usage: steps.usage.into(),
+                seconds: seconds(steps),
+            })
+            .collect(),
+        by_tool: of_kind(TOOL_STEP)
+            .map(|steps| ToolUse { tool: steps.name.clone(), calls: steps.count, seconds: seconds(steps) })
+            .collect(),
+    }
+}
+
+/// What there was when a run came to no result.
+fn partial_result(run: &RunRecord, history: &History) -> Option<Value> {
+    if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
+        return None;
+    }
+    let completed = history.steps().iter().filter_map(|record| match record.outcome()? {
+        Outcome::Completed(output) => Some((record, output)),
+        Outcome::Failed(_) => None,
+    });
+    match run.run_type {
+        RunType::Tool => None,
+        RunType::Agent => completed
+            .filter(|(record, _)| record.step.kind == MODEL_STEP)
+            .filter_map(|(_, output)| output["message"]["content"].as_str())
+            .rfind(|text| !text.trim().is_empty())
+            .map(Value::from),
+        RunType::Workflow => {
+            let outputs = completed.filter(|(record, _)| matches!(&*record.step.kind, TOOL_STEP | RUN_STEP));
+            let outputs = outputs.map(|(record, output)| (record.step.id.clone(), came_out(output).clone()));
+            Some(Value::Object(outputs.collect())).filter(|outputs| outputs != &Value::Object(Map::new()))
+        }
+    }
+}
+
+/// A tool's structured value or its text; of a run, its result.
+fn came_out(output: &Value) -> &Value {
+    let parts = [&output["value"], &output["text"]];
+    parts.into_iter().find(|part| !part.is_null()).unwrap_or(output)
 }
 
 pub fn summary(run: RunRecord) -> RunSummary {

@@ -208,7 +208,7 @@ impl Driver {
             let id = step.id.clone();
             self.record(Event::StepStarted(step));
             if let Some(error) = failed {
-                self.record(Event::StepFailed { step: id, error, usage: Usage::NONE });
+                self.record(Event::StepFailed { step: id, error, usage: Usage::NONE, within: Vec::new() });
             }
         }
     }
@@ -240,8 +240,10 @@ impl Driver {
 
     fn take(&mut self, (step, done): StepDone) {
         self.record(match done {
-            Ok(Performed { output, usage }) => Event::StepCompleted { step, output, usage },
-            Err(error) => Event::StepFailed { step, error, usage: Usage::NONE },
+            Ok(Performed { output, usage }) => {
+                Event::StepCompleted { step, output, usage, within: Vec::new() }
+            }
+            Err(error) => Event::StepFailed { step, error, usage: Usage::NONE, within: Vec::new() },
         });
     }
 
@@ -272,7 +274,7 @@ impl Driver {
         self.run.state = state;
         let (result, error) = (self.run.result.clone(), self.run.error.clone());
         let parent = self.run.parent.as_ref().map(|parent| parent.run_id);
-        let tells = parent.map(|parent| (parent, waits::child_ended(&self.run, finished_at)));
+        let tells = parent.map(|parent| (parent, waits::child_ended(&self.run, &self.history, finished_at)));
         let cancels_children = self.history.waiting().any(|record| record.step.begins_run());
         // What was begun and not stored need not be cancelled.
         self.children.clear();

@@ -1,9 +1,12 @@
 //! A run's journal, folded: what a program decides by.
 
+use std::collections::BTreeMap;
+
 use nh_store::runs::EventRow;
 use nh_types::model::Usage;
 use nh_types::run::RunError;
 use nh_types::{JsonText, RunId, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::journal::{Event, Step, UnreadableEvent, Wait, approval_of};
@@ -22,6 +25,21 @@ pub struct StepRecord {
     pub seq: i64,
     pub started_at: Timestamp,
     pub finished: Option<(Timestamp, Outcome)>,
+    pub usage: Usage,
+    /// What the steps of the run that it began took.
+    pub within: Vec<StepsTaken>,
+}
+
+/// What all steps of a run of one kind and name took that gave something, those
+/// of runs within it included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepsTaken {
+    pub kind: String,
+    pub name: String,
+    pub count: u64,
+    pub usage: Usage,
+    /// From their starts to their ends.
+    pub ms: i64,
 }
 
 impl StepRecord {
@@ -48,6 +66,8 @@ pub struct History {
     last_seq: i64,
     resumes_in_a_row: u32,
     forked_from: Option<RunId>,
+    /// Of `steps`, the first that was not taken over from another run.
+    first_own: usize,
     /// Signals that no step has taken, in the order in which they came: their
     /// names and what they said.
     signals: Vec<(String, JsonText)>,
@@ -64,6 +84,7 @@ impl Default for History {
             last_seq: 0,
             resumes_in_a_row: 0,
             forked_from: None,
+            first_own: 0,
             signals: Vec::new(),
             doubt: None,
         }
@@ -83,15 +104,20 @@ impl History {
         self.last_seq = seq;
         match event {
             Event::StepStarted(step) => {
-                self.steps.push(StepRecord { step: step.clone(), seq, started_at: at, finished: None });
+                self.steps.push(StepRecord {
+                    step: step.clone(),
+                    seq,
+                    started_at: at,
+                    finished: None,
+                    usage: Usage::NONE,
+                    within: Vec::new(),
+                });
             }
-            Event::StepCompleted { step, output, usage } => {
-                self.usage = self.usage.plus(*usage);
-                self.finish(step, at, Outcome::Completed(output.clone()));
+            Event::StepCompleted { step, output, usage, within } => {
+                self.finish(step, at, Outcome::Completed(output.clone()), (*usage, within));
             }
-            Event::StepFailed { step, error, usage } => {
-                self.usage = self.usage.plus(*usage);
-                self.finish(step, at, Outcome::Failed(error.clone()));
+            Event::StepFailed { step, error, usage, within } => {
+                self.finish(step, at, Outcome::Failed(error.clone()), (*usage, within));
             }
             Event::SignalReceived { name, data, .. } => self.signals.push((name.clone(), data.clone())),
             Event::Resumed { again } => {
@@ -102,13 +128,16 @@ impl History {
                 self.forked_from = Some(*from);
                 // The other run paid for what stands before.
                 self.usage = Usage::NONE;
+                self.first_own = self.steps.len();
             }
             Event::Waiting { step, .. } => self.doubt = Some(step.clone()),
             Event::Created { .. } | Event::Succeeded { .. } | Event::Failed { .. } | Event::Cancelled {} => {}
         }
     }
 
-    fn finish(&mut self, id: &str, at: Timestamp, outcome: Outcome) {
+    fn finish(&mut self, id: &str, at: Timestamp, outcome: Outcome, took: (Usage, &[StepsTaken])) {
+        let (usage, within) = took;
+        self.usage = self.usage.plus(usage);
         self.resumes_in_a_row = 0;
         self.settle_doubt(id);
         let record = self.steps.iter_mut().rev().find(|record| record.step.id == id);
@@ -118,6 +147,7 @@ impl History {
             taken.map(|place| self.signals.remove(place));
         }
         record.finished = Some((at, outcome));
+        (record.usage, record.within) = (usage, within.to_vec());
     }
 
     /// A decision on a step holds once.
@@ -173,6 +203,34 @@ impl History {
         self.usage
     }
 
+    /// The same by the kind and name of the steps.
+    pub fn steps_taken(&self) -> Vec<StepsTaken> {
+        let mut taken: BTreeMap<(&str, &str), StepsTaken> = BTreeMap::new();
+        let mut add = |kind, name, count: u64, usage: Usage, ms: i64| {
+            let sum = taken.entry((kind, name)).or_insert_with(|| StepsTaken {
+                kind: String::from(kind),
+                name: String::from(name),
+                count: 0,
+                usage: Usage::NONE,
+                ms: 0,
+            });
+            sum.count += count;
+            sum.usage = sum.usage.plus(usage);
+            sum.ms = sum.ms.saturating_add(ms);
+        };
+        for record in self.steps.iter().skip(self.first_own) {
+            let Some((ended_at, outcome)) = &record.finished else { continue };
+            for StepsTaken { kind, name, count, usage, ms } in &record.within {
+                add(kind, name, *count, *usage, *ms);
+            }
+            if record.step.wait.is_none() && matches!(outcome, Outcome::Completed(_)) {
+                let ms = ended_at.millis_since(record.started_at).max(0);
+                add(&record.step.kind, &record.step.name, 1, record.usage, ms);
+            }
+        }
+        taken.into_values().collect()
+    }
+
     pub fn last_seq(&self) -> i64 {
         self.last_seq
     }
@@ -222,8 +280,13 @@ mod tests {
         let rows = [
             Event::StepStarted(step("tool:1")).to_row(1, at),
             Event::StepStarted(step("tool:2")).to_row(2, at),
-            Event::StepCompleted { step: "tool:1".into(), output: json!(2), usage: Usage::NONE }
-                .to_row(3, at),
+            Event::StepCompleted {
+                step: "tool:1".into(),
+                output: json!(2),
+                usage: Usage::NONE,
+                within: Vec::new(),
+            }
+            .to_row(3, at),
         ];
         let history = History::read(&rows).expect("readable");
         let open: Vec<_> = history.in_flight().map(|record| record.step.id.as_str()).collect();

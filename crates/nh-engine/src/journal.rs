@@ -10,6 +10,8 @@ use nh_types::{JsonText, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::history::StepsTaken;
+
 /// Journal rows read at once.
 const JOURNAL_PAGE: u32 = 1000;
 
@@ -100,13 +102,22 @@ pub enum Event {
     #[serde(rename = "step.started")]
     StepStarted(Step),
     #[serde(rename = "step.completed")]
-    StepCompleted { step: String, output: Value, usage: Usage },
+    StepCompleted {
+        step: String,
+        output: Value,
+        usage: Usage,
+        /// Of a step that began a run: what that one's steps took.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        within: Vec<StepsTaken>,
+    },
     #[serde(rename = "step.failed")]
     StepFailed {
         step: String,
         error: RunError,
         #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
         usage: Usage,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        within: Vec<StepsTaken>,
     },
     /// A word to the run that no step waited for yet.
     #[serde(rename = "signal.received")]
@@ -221,7 +232,12 @@ mod tests {
             (Event::Created { target: "agent_default".into(), run_type: "agent".into() }, "run.created"),
             (Event::StepStarted(step("tool:1")), "step.started"),
             (
-                Event::StepCompleted { step: "tool:1".into(), output: json!("2"), usage: Usage::NONE },
+                Event::StepCompleted {
+                    step: "tool:1".into(),
+                    output: json!("2"),
+                    usage: Usage::NONE,
+                    within: Vec::new(),
+                },
                 "step.completed",
             ),
             (
@@ -229,6 +245,7 @@ mod tests {
                     step: "tool:1".into(),
                     error: RunError::new("timeout", "slow"),
                     usage: Usage::NONE,
+                    within: Vec::new(),
                 },
                 "step.failed",
             ),

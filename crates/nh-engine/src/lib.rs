@@ -32,7 +32,7 @@ mod watch;
 
 pub use engine::{Engine, EngineError, NewRun, Submitted};
 pub use fork::{Fork, ForkError};
-pub use history::{History, Outcome, StepRecord};
+pub use history::{History, Outcome, StepRecord, StepsTaken};
 pub use journal::{Event, Step, Wait, approval_of, read_journal};
 pub use program::{ChildRun, Decision, Ending, Performed, Program, Work};
 pub use settings::EngineSettings;

@@ -8,7 +8,7 @@ use nh_types::{JsonText, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::history::{History, StepRecord};
+use crate::history::{History, StepRecord, StepsTaken};
 use crate::journal::{Event, Wait, approval_of};
 
 /// What a run that ended tells the one that waits for it.
@@ -18,6 +18,8 @@ struct ChildEnd {
     result: Option<Value>,
     error: Option<RunError>,
     usage: Usage,
+    #[serde(default)]
+    within: Vec<StepsTaken>,
 }
 
 /// The name of the signal that a run's end is, and its id: it comes once.
@@ -26,9 +28,14 @@ fn end_of(run_id: RunId) -> String {
 }
 
 /// What is said to the run that waits for this one, which has ended.
-pub(crate) fn child_ended(run: &RunRecord, at: Timestamp) -> SignalRow {
-    let end =
-        ChildEnd { state: run.state, result: run.result.clone(), error: run.error.clone(), usage: run.usage };
+pub(crate) fn child_ended(run: &RunRecord, history: &History, at: Timestamp) -> SignalRow {
+    let end = ChildEnd {
+        state: run.state,
+        result: run.result.clone(),
+        error: run.error.clone(),
+        usage: run.usage,
+        within: history.steps_taken(),
+    };
     let data = serde_json::to_value(&end).unwrap_or_default().into();
     let name = end_of(run.id);
     SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data }
@@ -36,7 +43,13 @@ pub(crate) fn child_ended(run: &RunRecord, at: Timestamp) -> SignalRow {
 
 /// The same for one that is cancelled before anything came of it.
 pub(crate) fn child_cancelled(run_id: RunId, at: Timestamp) -> SignalRow {
-    let end = ChildEnd { state: RunState::Cancelled, result: None, error: None, usage: Usage::NONE };
+    let end = ChildEnd {
+        state: RunState::Cancelled,
+        result: None,
+        error: None,
+        usage: Usage::NONE,
+        within: Vec::new(),
+    };
     let data = serde_json::to_value(&end).unwrap_or_default().into();
     let name = end_of(run_id);
     SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data }
@@ -85,9 +98,14 @@ fn timed_out(record: &StepRecord) -> Event {
     match &record.step.wait {
         Some(Wait::Signal { name, .. }) => {
             let message = format!("Nothing came for `{name}` in time.");
-            Event::StepFailed { step, error: RunError::new("timeout", message), usage: Usage::NONE }
+            Event::StepFailed {
+                step,
+                error: RunError::new("timeout", message),
+                usage: Usage::NONE,
+                within: Vec::new(),
+            }
         }
-        _ => Event::StepCompleted { step, output: Value::Null, usage: Usage::NONE },
+        _ => Event::StepCompleted { step, output: Value::Null, usage: Usage::NONE, within: Vec::new() },
     }
 }
 
@@ -96,19 +114,24 @@ fn outcome(record: &StepRecord, data: &JsonText) -> Event {
     let step = record.step.id.clone();
     if !matches!(record.step.wait, Some(Wait::Run { .. })) {
         let output = data.read().unwrap_or_default();
-        return Event::StepCompleted { step, output, usage: Usage::NONE };
+        return Event::StepCompleted { step, output, usage: Usage::NONE, within: Vec::new() };
     }
     match data.read::<ChildEnd>() {
-        Ok(ChildEnd { state: RunState::Success, result, usage, .. }) => {
-            Event::StepCompleted { step, output: result.unwrap_or_default(), usage }
+        Ok(ChildEnd { state: RunState::Success, result, usage, within, .. }) => {
+            Event::StepCompleted { step, output: result.unwrap_or_default(), usage, within }
         }
-        Ok(ChildEnd { error, usage, .. }) => {
+        Ok(ChildEnd { error, usage, within, .. }) => {
             let cancelled = || RunError::new("cancelled", "The run that this step began was cancelled.");
-            Event::StepFailed { step, error: error.unwrap_or_else(cancelled), usage }
+            Event::StepFailed { step, error: error.unwrap_or_else(cancelled), usage, within }
         }
         Err(error) => {
             let message = format!("The end of the run that this step began is unreadable: {error}.");
-            Event::StepFailed { step, error: RunError::new("internal_error", message), usage: Usage::NONE }
+            Event::StepFailed {
+                step,
+                error: RunError::new("internal_error", message),
+                usage: Usage::NONE,
+                within: Vec::new(),
+            }
         }
     }
 }
@@ -122,5 +145,10 @@ pub(crate) fn decision(history: &History, step: &str) -> Option<bool> {
 
 pub(crate) fn denied(step: String) -> Event {
     let message = "The hub stopped while this step was under way, and it was decided not to do it again.";
-    Event::StepFailed { step, error: RunError::new("outcome_unknown", message), usage: Usage::NONE }
+    Event::StepFailed {
+        step,
+        error: RunError::new("outcome_unknown", message),
+        usage: Usage::NONE,
+        within: Vec::new(),
+    }
 }

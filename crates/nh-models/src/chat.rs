@@ -5,9 +5,10 @@ use nh_types::SharedIds;
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::Model;
+use crate::ledger::{self, Called};
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
-use crate::usage::{Meter, Metered, prompt_tokens};
+use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
 const ID_LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -63,7 +64,7 @@ pub(crate) async fn ask(
     caller: &Caller,
     mut body: Map<String, Value>,
 ) -> Result<Completion, ModelError> {
-    let meter = begin(hub, provider, model, caller, &body).await?;
+    let meter = begin(hub, provider, model, caller, &mut body).await?;
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     body.remove("stream");
     body.remove("stream_options");
@@ -88,17 +89,24 @@ pub(crate) async fn begin(
     provider: &Provider,
     model: &Model,
     caller: &Caller,
-    body: &Map<String, Value>,
+    body: &mut Map<String, Value>,
 ) -> Result<Meter, ModelError> {
+    let prompt_tokens = prompt_tokens(body);
     let call = Metered {
         caller,
         provider: provider.name(),
         model: &model.view.id,
         kind: UsageKind::Chat,
         price: model.price,
-        prompt_tokens: prompt_tokens(body),
+        prompt_tokens,
     };
-    Meter::begin(&hub.usage, &hub.clock, call).await
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    if let Some(charge) = &caller.charge {
+        let called =
+            Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };
+        ledger::reserve_chat(charge, &mut meter, called, body, provider.answer_limit()).await?;
+    }
+    Ok(meter)
 }
 
 /// `usage` where the provider gave none: OpenAI's shape, and a word that it is

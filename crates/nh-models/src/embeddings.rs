@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::catalogue::Model;
 use crate::chat::{exchange, put_if_absent};
+use crate::ledger::{self, Called};
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
-use crate::usage::{Meter, Metered, prompt_tokens};
+use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, ModelError};
 
 /// How the numbers are written.
@@ -58,15 +59,21 @@ pub(crate) async fn ask(
     mut body: Map<String, Value>,
     encoding: Encoding,
 ) -> Result<Value, ModelError> {
+    let prompt_tokens = prompt_tokens(&body);
     let call = Metered {
         caller,
         provider: provider.name(),
         model: &model.view.id,
         kind: UsageKind::Embeddings,
         price: model.price,
-        prompt_tokens: prompt_tokens(&body),
+        prompt_tokens,
     };
-    let meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    if let Some(charge) = &caller.charge {
+        let called =
+            Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };
+        ledger::reserve_prompt(charge, &mut meter, called).await?;
+    }
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     let (mut meter, mut answer) = exchange(provider, Operation::Embeddings, body, "data", meter).await?;
     if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {

@@ -29,6 +29,9 @@ pub enum ModelError {
     /// The provider did not answer in time.
     #[error("the provider `{provider}` did not answer in time: {message}")]
     TimedOut { provider: String, message: String },
+    /// What the call may cost does not fit what it is charged to.
+    #[error("{message}")]
+    BudgetExceeded { message: String },
     /// Usage cannot be recorded fast enough, so no further call is begun.
     #[error("too many model calls wait to be accounted for; try again shortly")]
     Overloaded,
@@ -38,9 +41,11 @@ impl ModelError {
     /// Whether the same request may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::Invalid { .. } | Self::Rejected { .. } | Self::Refused { .. } => {
-                false
-            }
+            Self::NotFound { .. }
+            | Self::Invalid { .. }
+            | Self::Rejected { .. }
+            | Self::Refused { .. }
+            | Self::BudgetExceeded { .. } => false,
             Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
         }
     }
@@ -76,6 +81,7 @@ impl From<ModelError> for ApiError {
             }
             ModelError::Failed { .. } => ApiError::new(ErrorCode::UpstreamError, message),
             ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
+            ModelError::BudgetExceeded { .. } => ApiError::new(ErrorCode::BudgetExceeded, message),
             ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),
         }
     }

@@ -12,6 +12,7 @@ mod catalogue;
 mod chat;
 mod embeddings;
 mod error;
+mod ledger;
 mod models;
 pub mod offline;
 mod provider;
@@ -20,6 +21,7 @@ mod stream;
 mod usage;
 
 pub use error::ModelError;
+pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use models::{Caller, Completion, Models, ModelsSetup};
 pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, SettingsFault};
 pub use stream::ChatStream;

@@ -11,6 +11,7 @@ use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
 use crate::catalogue::Model;
+use crate::ledger::Charge;
 use crate::provider::Provider;
 use crate::{
     ChatStream, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline, stream,
@@ -26,13 +27,15 @@ const SHOWN_AGE_MS: i64 = 300_000;
 const FIRST_MODEL: &str = "default";
 
 /// On whose account a call goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Caller {
     pub workspace_id: WorkspaceId,
     /// The API key of the request, where there is one.
     pub key_id: Option<KeyId>,
     /// The run that makes the call, where there is one.
     pub run_id: Option<RunId>,
+    /// What the call is charged to, where that is bounded.
+    pub charge: Option<Charge>,
 }
 
 /// A whole chat answer.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use nh_types::key::KeyLimits;
 use nh_types::{KeyId, Page, PageRequest, ScopeSet, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
 use crate::credentials::raise_epoch;
 use crate::rows::Rows;
-use crate::sql::{Row, args};
+use crate::sql::{Row, args, to_json};
 use crate::{Store, StoreError, Tx, Write};
 
 /// What [`record`] reads.
@@ -16,13 +17,13 @@ macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
             "select workspace_id, id, name, prefix, hash, scopes, created_at, expires_at, rate_limit, \
-             last_used_at, revoked_at from api_keys ",
+             last_used_at, revoked_at, budget_usd, run_limits from api_keys ",
             $rest
         )
     };
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KeyRecord {
     pub workspace_id: WorkspaceId,
     /// Counted per workspace from 1.
@@ -39,6 +40,7 @@ pub struct KeyRecord {
     pub rate_limit: Option<u32>,
     pub last_used_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    pub limits: KeyLimits,
 }
 
 fn record(row: &Row) -> Result<KeyRecord, StoreError> {
@@ -55,6 +57,10 @@ fn record(row: &Row) -> Result<KeyRecord, StoreError> {
         rate_limit: columns.optional_number()?,
         last_used_at: columns.optional_time()?,
         revoked_at: columns.optional_time()?,
+        limits: KeyLimits {
+            budget_usd: columns.optional_real()?,
+            runs: columns.optional_json()?.unwrap_or_default(),
+        },
     })
 }
 
@@ -108,6 +114,7 @@ pub struct Create {
     pub expires_at: Option<Timestamp>,
     /// Requests a minute.
     pub rate_limit: Option<u32>,
+    pub limits: KeyLimits,
 }
 
 impl Write for Create {
@@ -128,6 +135,7 @@ impl Write for Create {
             rate_limit: key.rate_limit,
             last_used_at: None,
             revoked_at: None,
+            limits: key.limits,
         };
         insert(tx, &record).await?;
         Ok(record)
@@ -150,8 +158,8 @@ async fn next_id(tx: &mut Tx, workspace_id: &WorkspaceId) -> Result<KeyId, Store
 
 async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<(), StoreError> {
     tx.execute(
-        "insert into api_keys (workspace_id, id, name, prefix, hash, scopes, created_at, expires_at, rate_limit) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into api_keys (workspace_id, id, name, prefix, hash, scopes, created_at, expires_at, rate_limit, \
+         budget_usd, run_limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         args![
             &key.workspace_id,
             key.id,
@@ -162,6 +170,8 @@ async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<(), StoreError> {
             key.created_at,
             key.expires_at,
             key.rate_limit,
+            key.limits.budget_usd,
+            (!key.limits.runs.is_empty()).then(|| to_json(&key.limits.runs)).transpose()?,
         ],
     )
     .await
@@ -230,6 +240,7 @@ impl Write for InstallBootstrap {
                     created_at: self.at,
                     expires_at: None,
                     rate_limit: None,
+                    limits: KeyLimits::default(),
                 };
                 key.apply(tx).await?;
                 Ok(Bootstrap::Installed)

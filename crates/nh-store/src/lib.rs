@@ -27,6 +27,7 @@ pub mod agents;
 pub mod credentials;
 pub mod idempotency;
 pub mod keys;
+pub mod ledger;
 pub mod nodes;
 pub mod runs;
 pub mod schemas;

@@ -8,6 +8,7 @@ use nh_types::{KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+use crate::ledger::Settle;
 use crate::rows::Rows;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
@@ -61,16 +62,23 @@ pub struct UsageRow {
     pub estimated: bool,
 }
 
-/// One statement for many calls; rows of several workspaces may be mixed.
-#[derive(Clone, Debug)]
-pub struct RecordMany(pub Vec<UsageRow>);
+/// One statement for many calls, and what some of them had reserved. Calls of
+/// several workspaces may be mixed.
+#[derive(Clone, Debug, Default)]
+pub struct RecordMany {
+    pub calls: Vec<UsageRow>,
+    pub settled: Vec<Settle>,
+}
 
 impl Write for RecordMany {
     type Output = ();
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        for settle in &self.settled {
+            settle.apply(tx).await?;
+        }
         let mut rows = Rows::new(13);
-        for row in &self.0 {
+        for row in &self.calls {
             rows.push(args![
                 &row.workspace_id,
                 row.at,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::budget::RunLimits;
 use crate::clock::Timestamp;
 use crate::id::AgentId;
 use crate::patch::{not_null, present};
@@ -28,6 +29,9 @@ pub struct AgentDefinition {
     pub temperature: Option<f64>,
     /// At most this many model calls in a run.
     pub max_steps: u32,
+    /// What each of its runs is held to.
+    #[serde(default, skip_serializing_if = "RunLimits::is_empty")]
+    pub limits: RunLimits,
 }
 
 impl AgentDefinition {
@@ -48,6 +52,7 @@ impl AgentDefinition {
             requires_approval: Vec::new(),
             temperature: None,
             max_steps: Self::DEFAULT_MAX_STEPS,
+            limits: RunLimits::default(),
         }
     }
 }
@@ -64,6 +69,7 @@ pub struct AgentView {
     pub requires_approval: Vec<String>,
     pub temperature: Option<f64>,
     pub max_steps: u32,
+    pub limits: RunLimits,
     /// Always `off` in this version.
     pub memory: String,
     /// Always null in this version.
@@ -108,6 +114,9 @@ pub struct CreateAgent {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 200)]
     pub max_steps: Option<i64>,
+    /// What each of its runs is held to, beside its own bounds. Absent: nothing.
+    #[serde(default)]
+    pub limits: Option<RunLimits>,
     /// Only `off` in this version.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -148,6 +157,9 @@ pub struct ChangeAgent {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 200)]
     pub max_steps: Option<Option<i64>>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RunLimits>)]
+    pub limits: Option<Option<RunLimits>>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub memory: Option<Value>,

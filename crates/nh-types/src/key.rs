@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::budget::RunLimits;
 use crate::clock::Timestamp;
 use crate::id::KeyId;
 use crate::scope::Scope;
@@ -25,10 +26,23 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub rate_limit: Option<i64>,
-    /// US dollars a calendar month. Not available yet.
+    /// US dollars a calendar month (UTC) for model calls, those of its runs
+    /// included: more than 0, at most 1,000,000.
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
-    pub budget_usd: Option<serde_json::Value>,
+    #[schema(minimum = 0.0, maximum = 1_000_000.0)]
+    pub budget_usd: Option<f64>,
+    /// What each run of the key is held to.
+    #[serde(default)]
+    pub limits: Option<RunLimits>,
+}
+
+/// What a key is held to, as the store keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeyLimits {
+    /// A calendar month, in UTC.
+    pub budget_usd: Option<f64>,
+    /// Each of its runs.
+    pub runs: RunLimits,
 }
 
 /// The answer that creates a key: the only one that ever holds it.
@@ -45,6 +59,9 @@ pub struct CreatedKey {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub rate_limit: Option<u32>,
+    pub budget_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "RunLimits::is_empty")]
+    pub limits: RunLimits,
 }
 
 /// A key, masked.
@@ -59,6 +76,12 @@ pub struct KeyView {
     pub last_used_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     pub rate_limit: Option<u32>,
+    pub budget_usd: Option<f64>,
+    /// Of `budget_usd`, in this calendar month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "RunLimits::is_empty")]
+    pub limits: RunLimits,
 }
 
 /// `GET /v1/keys`.

@@ -7,6 +7,7 @@
 //! may do what.
 
 pub mod agent;
+pub mod budget;
 pub mod clock;
 pub mod crash;
 pub mod error;

@@ -1,5 +1,6 @@
 //! `/v1/run`: what goes in and out.
 
+mod usage;
 mod waits;
 
 use std::fmt;
@@ -10,10 +11,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::JsonText;
+use crate::budget::Budget;
 use crate::clock::Timestamp;
 use crate::id::RunId;
-use crate::model::Usage;
 
+pub use usage::{ModelUse, RunUsage, RunUsageView, ToolUse};
 pub use waits::{ApproveStep, DecidedStep, DenyStep, SentSignal, SignalRun, WaitKind, WaitView};
 
 /// What a run runs.
@@ -173,10 +175,10 @@ pub struct StartRun {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub delay_seconds: Option<i64>,
-    /// Not available yet.
+    /// What it may take at most, the runs within it included; then it ends as
+    /// FAILED, code `budget_exceeded`.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
-    pub budget: Option<Value>,
+    pub budget: Option<Budget>,
     /// Not available yet.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -250,28 +252,6 @@ impl RunError {
     }
 }
 
-/// What a run used, all its model calls together. A run's fields are written
-/// in camelCase where the journal's are in snake_case.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RunUsage {
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    /// The part of `inputTokens` that the provider read from its cache.
-    pub cached_tokens: u64,
-    /// The part of `outputTokens` spent on reasoning.
-    pub reasoning_tokens: u64,
-    /// US dollars; null when the price of some call is not known.
-    pub cost_usd: Option<f64>,
-}
-
-impl From<Usage> for RunUsage {
-    fn from(usage: Usage) -> Self {
-        let Usage { input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd } = usage;
-        Self { input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd }
-    }
-}
-
 /// A run as the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -292,7 +272,15 @@ pub struct RunView {
     /// The tool calls, in order.
     pub events: Vec<ToolCallView>,
     /// Of a fork, what it used itself.
-    pub usage: RunUsage,
+    pub usage: RunUsageView,
+    /// What it may take at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Of a run that FAILED or was CANCELLED, what there was until then: an
+    /// agent's last words, the outputs of a workflow's steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub partial_result: Option<Value>,
     /// The run whose beginning this one shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<RunId>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use nh_server::auth::api_key::ApiKey;
 use nh_store::keys;
-use nh_types::key::{CreatedKey, KeyList};
+use nh_types::key::{CreatedKey, KeyLimits, KeyList};
 use nh_types::{Clock, KeyId, Scope, ScopeSet, SystemClock, SystemIds};
 use serde_json::{Value, json};
 
@@ -128,6 +128,7 @@ impl Create {
             created_at: SystemClock.now(),
             expires_at: None,
             rate_limit: None,
+            limits: KeyLimits::default(),
         };
         let record = store.write(create).await.map_err(anyhow::Error::new)?;
         Ok(CreatedKey {
@@ -139,6 +140,8 @@ impl Create {
             created_at: record.created_at,
             expires_at: None,
             rate_limit: None,
+            budget_usd: record.limits.budget_usd,
+            limits: record.limits.runs,
         })
     }
 }

@@ -20,6 +20,7 @@ use super::plan::{Plan, PlannedStep, Uses};
 use crate::agent::TOOL_STEP;
 use crate::approval::{self, Verdict};
 use crate::definition::PinnedUse;
+use crate::spending::BUDGET_EXCEEDED;
 use crate::target::Target;
 
 pub const RUN_STEP: &str = "run";
@@ -31,8 +32,8 @@ const MAX_SLEEP_SECONDS: f64 = 30.0 * 24.0 * 3600.0;
 const MAX_BACKOFF_MS: i64 = 3600 * 1000;
 
 /// What would fail again in the same way.
-const NOT_TRIED_AGAIN: [&str; 4] =
-    [approval::DENIED, "expression_failed", "invalid_arguments", "unknown_tool"];
+const NOT_TRIED_AGAIN: [&str; 5] =
+    [approval::DENIED, BUDGET_EXCEEDED, "expression_failed", "invalid_arguments", "unknown_tool"];
 
 /// Whether what a step uses takes these arguments.
 pub type Accepts<'a> = dyn Fn(&PinnedUse, &Value) -> bool + 'a;
@@ -67,7 +68,7 @@ pub fn decide(
                 continue;
             }
             Stand::Settled { output, error } => scope.settle(&step.id, output, error),
-            Stand::Failed(error) if step.on_error == OnError::Continue => {
+            Stand::Failed(error) if step.on_error == OnError::Continue && !round.is_beyond(&error) => {
                 scope.settle(&step.id, Value::Null, Some(error));
             }
             Stand::Failed(RunError { code, message }) => {
@@ -180,6 +181,12 @@ impl Round<'_> {
             }
             Err(error) => Stand::Failed(expression_failed("for_each", &error)),
         }
+    }
+
+    /// Whether it is the run's own budget that is spent: nothing goes on then. A
+    /// run that the step began may have had one of its own.
+    fn is_beyond(&self, error: &RunError) -> bool {
+        error.code == BUDGET_EXCEEDED && matches!(self.used, Some(PinnedUse::Tool(_)))
     }
 
     fn has_begun(&self) -> bool {

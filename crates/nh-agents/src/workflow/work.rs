@@ -10,18 +10,20 @@ use super::decide::decide;
 use super::plan::{Fault, Plan};
 use crate::definition::{PinnedUse, PinnedWorkflow};
 use crate::program::{RunProgram, child_run};
+use crate::spending::RunCharges;
 
 /// The steps of a workflow.
 pub(crate) struct WorkflowWork {
     program: RunProgram,
+    charges: RunCharges,
     pinned: PinnedWorkflow,
     plan: Result<Plan, Fault>,
 }
 
 impl WorkflowWork {
-    pub(crate) fn new(program: RunProgram, pinned: PinnedWorkflow) -> Self {
+    pub(crate) fn new(program: RunProgram, charges: RunCharges, pinned: PinnedWorkflow) -> Self {
         let plan = Plan::read(&pinned.workflow);
-        Self { program, pinned, plan }
+        Self { program, charges, pinned, plan }
     }
 
     fn timeout_ms(&self, step: &Step) -> Option<i64> {
@@ -45,7 +47,7 @@ impl Work for WorkflowWork {
     }
 
     fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
-        let call = self.program.call_tool(run, step);
+        let call = self.program.call_tool(run, &self.charges, step);
         let Some(ms) = self.timeout_ms(step) else { return call };
         let late =
             RunError::new("timeout", format!("It took longer than its `timeout_seconds`, {}.", ms / 1000));
@@ -53,13 +55,13 @@ impl Work for WorkflowWork {
         Box::pin(async move { tokio::time::timeout(limit, call).await.unwrap_or(Err(late)) })
     }
 
-    fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
+    fn child(&self, run: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
         let planned = self.plan.as_ref().ok().and_then(|plan| plan.step_of(&step.id));
         let used = planned.and_then(|planned| self.pinned.uses.get(&planned.id));
-        let Some(PinnedUse::Run(run)) = used else {
+        let Some(PinnedUse::Run(called)) = used else {
             let message = format!("The step `{}` begins no run.", step.id);
             return Err(RunError::new("internal_error", message));
         };
-        child_run(run, step, self.timeout_ms(step))
+        child_run(called, step, self.timeout_ms(step), run.id, self.charges.spending())
     }
 }

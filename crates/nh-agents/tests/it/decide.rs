@@ -47,7 +47,12 @@ impl Journal {
     }
 
     fn complete(&mut self, step: &str, output: Value) {
-        self.push(&Event::StepCompleted { step: step.to_owned(), output, usage: Usage::NONE });
+        self.push(&Event::StepCompleted {
+            step: step.to_owned(),
+            output,
+            usage: Usage::NONE,
+            within: Vec::new(),
+        });
     }
 
     fn history(&self) -> History {
@@ -103,7 +108,12 @@ fn a_goal_goes_through_the_model_the_tools_and_the_model_again() {
     journal.complete("tool:1.1", json!({"text": "2"}));
     assert!(new_steps(&decided(&agent, &journal), &journal).is_empty(), "a turn waits for all of its calls");
     let error = RunError::new("invalid_arguments", "mend it");
-    journal.push(&Event::StepFailed { step: "tool:1.2".into(), error, usage: Usage::NONE });
+    journal.push(&Event::StepFailed {
+        step: "tool:1.2".into(),
+        error,
+        usage: Usage::NONE,
+        within: Vec::new(),
+    });
     journal.complete("tool:1.3", json!({"text": "3"}));
 
     let next = new_steps(&decided(&agent, &journal), &journal);
@@ -121,7 +131,12 @@ fn a_model_that_fails_or_says_nothing_ends_the_run() {
     let mut silent = journal.clone();
 
     let error = RunError::new("upstream_error", "down");
-    journal.push(&Event::StepFailed { step: "model:1".into(), error: error.clone(), usage: Usage::NONE });
+    journal.push(&Event::StepFailed {
+        step: "model:1".into(),
+        error: error.clone(),
+        usage: Usage::NONE,
+        within: Vec::new(),
+    });
     assert_eq!(decided(&agent, &journal), Decision::Finish(Ending::Failure(error)));
 
     silent.complete("model:1", json!({"message": {"role": "assistant", "content": null}}));
@@ -168,7 +183,7 @@ proptest! {
                     journal.complete(&step.id, json!({"text": "ok"}));
                 } else {
                     let error = RunError::new("timeout", "slow");
-                    journal.push(&Event::StepFailed { step: step.id, error, usage: Usage::NONE });
+                    journal.push(&Event::StepFailed { step: step.id, error, usage: Usage::NONE, within: Vec::new() });
                 }
             }
         }

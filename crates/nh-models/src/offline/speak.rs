@@ -11,6 +11,7 @@ use super::conversation::Conversation;
 use super::plan::{PlannedCall, Reply, reply};
 use crate::catalogue::Price;
 use crate::chat::{call_id, completion_id, finish_reason};
+use crate::ledger;
 use crate::models::Inner;
 use crate::stream::wants_usage;
 use crate::usage::{Meter, Metered, prompt_tokens};
@@ -155,5 +156,10 @@ async fn account(
         .map(|(_, value)| value.as_str().map_or_else(|| value.to_string().len(), str::len))
         .sum();
     meter.add_output_bytes(size);
+    if let Some(charge) = &caller.charge {
+        // It is already written, so its cost is known.
+        let (usage, _) = meter.usage();
+        ledger::reserve_exactly(charge, &mut meter, &usage).await?;
+    }
     Ok(meter.settle())
 }

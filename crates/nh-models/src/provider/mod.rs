@@ -277,6 +277,15 @@ impl Provider {
         }
     }
 
+    /// The field that bounds an answer's tokens: OpenAI's own models that reason
+    /// take only the newer one, and many imitators know only the older.
+    pub(crate) fn answer_limit(&self) -> &'static str {
+        match self.settings.kind {
+            ProviderKind::Openai if self.settings.is_at_public_address() => "max_completion_tokens",
+            _ => "max_tokens",
+        }
+    }
+
     /// Whether a turn with tool calls may end with `stop`, which is then
     /// mended to `tool_calls`. OpenAI itself says `stop` on purpose when one
     /// function was forced.

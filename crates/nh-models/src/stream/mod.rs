@@ -71,7 +71,7 @@ pub(crate) async fn ask(
     caller: &Caller,
     mut body: Map<String, Value>,
 ) -> Result<ChatStream, ModelError> {
-    let meter = chat::begin(hub, &provider, model, caller, &body).await?;
+    let meter = chat::begin(hub, &provider, model, caller, &mut body).await?;
     let header = Header {
         id: chat::completion_id(&hub.ids),
         created: hub.clock.now().as_millis() / 1_000,

@@ -24,6 +24,12 @@ pub(crate) fn prompt_tokens(body: &Map<String, Value>) -> u64 {
     tokens_of_bytes(size.bytes) + size.attachments * TOKENS_PER_ATTACHMENT
 }
 
+/// What a guess is taken for at most: a token of two bytes, as base64, code and
+/// scripts other than Latin come close to.
+pub(crate) fn at_most(tokens: u64) -> u64 {
+    tokens.saturating_mul(2)
+}
+
 #[derive(Default)]
 struct Size {
     bytes: u64,

@@ -1,5 +1,6 @@
 //! Follows one call from its start to its row in the ledger.
 
+use nh_store::ledger::Bid;
 use nh_store::usage::{UsageKind, UsageRow};
 use nh_types::SharedClock;
 use nh_types::model::Usage;
@@ -8,6 +9,7 @@ use super::estimate::tokens_of_bytes;
 use super::sink::Place;
 use super::{Reported, UsageSink};
 use crate::catalogue::Price;
+use crate::ledger::{Charge, Reservation};
 use crate::{Caller, ModelError};
 
 /// Counts what one call uses. Dropped without an end (the client went away, or
@@ -25,6 +27,7 @@ pub(crate) struct Meter {
     prompt_tokens: u64,
     output_bytes: u64,
     reported: Option<Reported>,
+    reservation: Option<Reservation>,
 }
 
 /// What a meter is made for.
@@ -55,7 +58,19 @@ impl Meter {
             prompt_tokens: call.prompt_tokens,
             output_bytes: 0,
             reported: None,
+            reservation: None,
         })
+    }
+
+    /// Reserves what the call may cost. How many units it was granted.
+    pub(crate) async fn reserve(&mut self, charge: &Charge, bid: Bid) -> Result<i64, ModelError> {
+        match charge.reserve(bid).await {
+            Ok(reservation) => Ok(self.reservation.insert(reservation).units),
+            Err(error) => {
+                self.place = None;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn add_output_bytes(&mut self, bytes: usize) {
@@ -96,13 +111,16 @@ impl Meter {
 
     /// The call was refused or never reached the provider: it cost nothing.
     pub(crate) fn waive(mut self) {
-        self.place = None;
+        if let Some((place, reservation)) = self.place.take().zip(self.reservation.take()) {
+            place.record(None, Some(reservation.settlement(None)));
+        }
     }
 
     fn record(&mut self) -> Usage {
         let (usage, estimated) = self.usage();
         if let Some(place) = self.place.take() {
-            place.record(UsageRow {
+            let settlement = self.reservation.take().map(|reservation| reservation.settlement(Some(&usage)));
+            let row = UsageRow {
                 workspace_id: self.caller.workspace_id.clone(),
                 at: self.clock.now(),
                 key_id: self.caller.key_id,
@@ -112,7 +130,8 @@ impl Meter {
                 kind: self.kind,
                 usage,
                 estimated,
-            });
+            };
+            place.record(Some(row), settlement);
         }
         usage
     }

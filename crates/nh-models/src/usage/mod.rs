@@ -7,7 +7,7 @@ mod meter;
 mod reported;
 mod sink;
 
-pub(crate) use estimate::prompt_tokens;
+pub(crate) use estimate::{at_most, prompt_tokens};
 pub(crate) use meter::{Meter, Metered};
 pub(crate) use reported::Reported;
 pub use sink::{UsageSink, UsageWriter};

@@ -7,6 +7,7 @@ use nh_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ModelError;
+use crate::ledger::Settlement;
 
 /// Rows in one transaction.
 const MAX_BATCH_ROWS: usize = 512;
@@ -17,8 +18,16 @@ const MAX_ATTEMPTS: u32 = 8;
 const FIRST_RETRY_MS: u64 = 50;
 
 enum Entry {
-    Row(Box<UsageRow>),
+    Call(Box<Call>),
     Flush(oneshot::Sender<()>),
+}
+
+/// What became of a call: it was made, or something was reserved for it, or
+/// both.
+#[derive(Clone)]
+struct Call {
+    row: Option<UsageRow>,
+    settlement: Option<Settlement>,
 }
 
 /// Takes what each model call used. A call takes its place before it begins,
@@ -72,8 +81,8 @@ impl UsageSink {
 }
 
 impl Place {
-    pub(crate) fn record(self, row: UsageRow) {
-        self.0.send(Entry::Row(Box::new(row)));
+    pub(crate) fn record(self, row: Option<UsageRow>, settlement: Option<Settlement>) {
+        self.0.send(Entry::Call(Box::new(Call { row, settlement })));
     }
 }
 
@@ -82,16 +91,16 @@ impl UsageWriter {
     pub async fn run(mut self, store: Store) {
         let mut entries = Vec::with_capacity(MAX_BATCH_ROWS);
         while self.entries.recv_many(&mut entries, MAX_BATCH_ROWS).await > 0 {
-            let mut rows = Vec::with_capacity(entries.len());
+            let mut calls = Vec::with_capacity(entries.len());
             let mut waiting = Vec::new();
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Row(row) => rows.push(*row),
+                    Entry::Call(call) => calls.push(*call),
                     Entry::Flush(sender) => waiting.push(sender),
                 }
             }
-            if !rows.is_empty() {
-                write(&store, rows).await;
+            if !calls.is_empty() {
+                write(&store, calls).await;
             }
             for sender in waiting {
                 let _nobody_waits = sender.send(());
@@ -104,7 +113,10 @@ impl UsageWriter {
     pub async fn next_row(&mut self) -> Option<UsageRow> {
         loop {
             match self.entries.recv().await? {
-                Entry::Row(row) => return Some(*row),
+                Entry::Call(call) => match call.row {
+                    Some(row) => return Some(row),
+                    None => continue,
+                },
                 Entry::Flush(sender) => {
                     let _nobody_waits = sender.send(());
                 }
@@ -117,20 +129,29 @@ impl UsageWriter {
 /// readable in the log. A store that broke off may have kept the batch all the
 /// same, so a retry can bill it twice: that is rarer, and easier to see, than
 /// what would be lost without.
-async fn write(store: &Store, rows: Vec<UsageRow>) {
+async fn write(store: &Store, calls: Vec<Call>) {
+    let settlements: Vec<Settlement> = calls.iter().filter_map(|call| call.settlement.clone()).collect();
+    let record = RecordMany {
+        calls: calls.into_iter().filter_map(|call| call.row).collect(),
+        settled: settlements.iter().map(|settlement| settlement.settle.clone()).collect(),
+    };
     let mut delay_ms = FIRST_RETRY_MS;
     for attempt in 1..=MAX_ATTEMPTS {
-        let Err(error) = store.write(RecordMany(rows.clone())).await else { return };
+        let Err(error) = store.write(record.clone()).await else {
+            settlements.iter().for_each(Settlement::done);
+            return;
+        };
         let may_pass = matches!(error, StoreError::Unavailable(_) | StoreError::Overloaded { .. });
         if !may_pass || attempt == MAX_ATTEMPTS {
-            tracing::error!(%error, rows = rows.len(), "usage could not be written; its rows follow");
+            let rows = record.calls.len();
+            tracing::error!(%error, rows, "usage could not be written; its rows follow");
             break;
         }
         tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         delay_ms *= 2;
     }
-    for row in rows {
+    for row in record.calls {
         tracing::error!(?row, "usage lost");
     }
 }

@@ -35,7 +35,12 @@ pub(crate) fn hub(providers: Vec<ResolvedProvider>) -> Hub {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller { workspace_id: "ws_0123456789abcdefghij".parse().expect("an id"), key_id: Some(42), run_id: None }
+    Caller {
+        workspace_id: "ws_0123456789abcdefghij".parse().expect("an id"),
+        key_id: Some(42),
+        run_id: None,
+        charge: None,
+    }
 }
 
 pub(crate) fn object(value: Value) -> Map<String, Value> {

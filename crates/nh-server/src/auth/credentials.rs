@@ -14,6 +14,7 @@ use nh_store::keys::{self, KeyRecord};
 use nh_store::sessions::{self, SessionRecord};
 use nh_store::users::Role;
 use nh_store::{StoreError, credentials};
+use nh_types::key::KeyLimits;
 use nh_types::{ErrorCode, KeyId, Scope, ScopeSet, Timestamp, WorkspaceId};
 
 use super::api_key::ApiKey;
@@ -226,7 +227,10 @@ fn key_principal(record: KeyRecord) -> Principal {
             id: record.id,
             hash: record.hash,
             rate_limit: record.rate_limit,
-            is_limited: record.expires_at.is_some() || record.rate_limit.is_some(),
+            is_limited: record.expires_at.is_some()
+                || record.rate_limit.is_some()
+                || record.limits != KeyLimits::default(),
+            limits: record.limits,
         },
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use nh_store::users::Role;
+use nh_types::key::KeyLimits;
 use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet, UserId, WorkspaceId};
 
 pub(crate) use browser::{SESSION_IDLE_MS, SESSION_LIFE_MS, SessionToken, check_origin, session_cookie};
@@ -28,15 +29,17 @@ use crate::failure::Failure;
 use crate::json::changes_state;
 
 /// What the caller proved to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Credential {
     Key {
         id: KeyId,
         hash: [u8; 32],
         /// Requests a minute.
         rate_limit: Option<u32>,
-        /// With an expiry or a rate limit: such a key creates no keys.
+        /// With an expiry, a rate limit or a budget: such a key creates no
+        /// keys.
         is_limited: bool,
+        limits: KeyLimits,
     },
     Session {
         token_hash: [u8; 32],
@@ -46,7 +49,7 @@ pub(crate) enum Credential {
 }
 
 /// A caller whose credential was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Principal {
     pub(crate) workspace_id: WorkspaceId,
     pub(crate) scopes: ScopeSet,
@@ -66,6 +69,14 @@ impl Principal {
         match &self.credential {
             Credential::Key { id, .. } => Some(*id),
             Credential::Session { .. } => None,
+        }
+    }
+
+    /// What its model calls and its runs are held to.
+    pub(crate) fn limits(&self) -> KeyLimits {
+        match &self.credential {
+            Credential::Key { limits, .. } => *limits,
+            Credential::Session { .. } => KeyLimits::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -11,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
-use nh_models::Caller;
+use nh_models::{Account, Caller, Charge};
 use nh_types::{ApiError, ErrorCode};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -20,6 +21,10 @@ use crate::app::App;
 use crate::auth::{Auth, ChatWrite, Principal};
 use crate::failure::Answer;
 use crate::json::Json;
+
+/// How long a call waits for others of its key that hold what is left of its
+/// budget.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// OpenAI's chat completion request. Fields that the hub does not know are
 /// passed to the provider unchanged.
@@ -64,7 +69,7 @@ pub(crate) async fn complete(
     State(app): State<Arc<App>>,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
-    let caller = caller(&auth);
+    let caller = caller(&app, &auth);
     if !wants_stream(&body)? {
         return Ok(axum::Json(app.hub.models.chat(&caller, Cow::Owned(body)).await?.body).into_response());
     }
@@ -84,7 +89,7 @@ pub(crate) async fn embed(
     State(app): State<Arc<App>>,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<axum::Json<Value>> {
-    Ok(axum::Json(app.hub.models.embeddings(&caller(&auth), body).await?))
+    Ok(axum::Json(app.hub.models.embeddings(&caller(&app, &auth), body).await?))
 }
 
 /// Server-sent events, past caches and buffering proxies.
@@ -97,8 +102,20 @@ pub(crate) fn event_stream(body: Body) -> Response {
     response
 }
 
-fn caller(principal: &Principal) -> Caller {
-    Caller { workspace_id: principal.workspace_id.clone(), key_id: principal.key_id(), run_id: None }
+fn caller(app: &App, principal: &Principal) -> Caller {
+    let account = principal.key_id().zip(principal.limits().budget_usd);
+    Caller {
+        workspace_id: principal.workspace_id.clone(),
+        key_id: principal.key_id(),
+        run_id: None,
+        charge: account.map(|(id, usd)| Charge {
+            ledger: app.hub.ledger.clone(),
+            workspace_id: principal.workspace_id.clone(),
+            id: format!("call:{}", app.ids.uuid_v7(app.clock.now())),
+            accounts: vec![Account::of_key(id, usd, app.clock.now())],
+            patience: PATIENCE,
+        }),
+    }
 }
 
 fn wants_stream(body: &Map<String, Value>) -> Result<bool, ApiError> {

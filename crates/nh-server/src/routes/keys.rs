@@ -5,9 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use nh_agents::{check_limits, check_usd};
+use nh_models::Account;
 use nh_store::Once;
 use nh_store::keys::{self, KeyRecord};
-use nh_types::key::{CreateKey, CreatedKey, KeyList, KeyView};
+use nh_types::key::{CreateKey, CreatedKey, KeyLimits, KeyList, KeyView};
 use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet};
 
 use crate::app::App;
@@ -35,7 +37,11 @@ pub(crate) async fn list(
     query.finish()?;
     let found = keys::list(&app.hub.store, &auth.workspace_id, app.clock.now(), &page).await?;
     let next_cursor = found.next.as_deref().map(seal_cursor);
-    Ok(Json(KeyList { keys: found.items.into_iter().map(view).collect(), next_cursor }))
+    let mut keys = Vec::with_capacity(found.items.len());
+    for record in found.items {
+        keys.push(view(&app, record).await?);
+    }
+    Ok(Json(KeyList { keys, next_cursor }))
 }
 
 /// Create a key. Its raw form is in this answer and nowhere else.
@@ -62,6 +68,10 @@ pub(crate) async fn create(
         created_at: now,
         expires_at: creating.body.expires_at,
         rate_limit,
+        limits: KeyLimits {
+            budget_usd: creating.body.budget_usd,
+            runs: creating.body.limits.unwrap_or_default(),
+        },
     };
     let once = creating.once.map(|once| once.record(&auth, now));
     match app.hub.store.write_once(once, create).await? {
@@ -103,9 +113,11 @@ fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Resu
         let message = format!("`expires_at` is {end}; it must be in the future, and now it is {now}");
         return Err(invalid("expires_at", message));
     }
-    if body.budget_usd.is_some() {
-        let message = "`budget_usd` is not available in this version; leave it out";
-        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("budget_usd"));
+    if let Some(usd) = body.budget_usd {
+        check_usd("budget_usd", usd)?;
+    }
+    if let Some(limits) = &body.limits {
+        check_limits("limits", limits)?;
     }
     check_scopes(caller, &body.scopes)
 }
@@ -156,11 +168,18 @@ fn created(key: &ApiKey, record: KeyRecord) -> CreatedKey {
         created_at: record.created_at,
         expires_at: record.expires_at,
         rate_limit: record.rate_limit,
+        budget_usd: record.limits.budget_usd,
+        limits: record.limits.runs,
     }
 }
 
-fn view(record: KeyRecord) -> KeyView {
-    KeyView {
+async fn view(app: &App, record: KeyRecord) -> Answer<KeyView> {
+    let account = record.limits.budget_usd.map(|usd| Account::of_key(record.id, usd, app.clock.now()));
+    let spent_usd = match account {
+        Some(account) => Some(app.hub.ledger.spent_usd(&record.workspace_id, &account.name).await?),
+        None => None,
+    };
+    Ok(KeyView {
         id: record.id,
         name: record.name,
         prefix: record.prefix,
@@ -169,5 +188,8 @@ fn view(record: KeyRecord) -> KeyView {
         last_used_at: record.last_used_at,
         expires_at: record.expires_at,
         rate_limit: record.rate_limit,
-    }
+        budget_usd: record.limits.budget_usd,
+        spent_usd,
+        limits: record.limits.runs,
+    })
 }

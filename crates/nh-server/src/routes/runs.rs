@@ -234,6 +234,7 @@ pub(super) fn caller(principal: &Principal) -> RunCaller {
         workspace_id: principal.workspace_id.clone(),
         scopes: principal.scopes.clone(),
         created_by: principal.created_by(),
+        limits: principal.limits(),
     }
 }
 

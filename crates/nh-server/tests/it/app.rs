@@ -186,6 +186,7 @@ async fn key(
         created_at: clock.now(),
         expires_at: None,
         rate_limit: None,
+        limits: nh_types::key::KeyLimits::default(),
     };
     store.write(create).await.expect("key");
     key.expose().to_owned()

@@ -53,8 +53,19 @@ async fn every_fault_in_a_new_key_is_named() {
             "invalid_request",
             "expires_at",
         ),
-        (json!({"name": "n", "scopes": ["run:read"], "budget_usd": 5}), 422, "not_available", "budget_usd"),
-        (json!({"name": "n", "scopes": ["run:read"], "budget_usd": "5"}), 422, "not_available", "budget_usd"),
+        (json!({"name": "n", "scopes": ["run:read"], "budget_usd": -5}), 422, "invalid_value", "budget_usd"),
+        (
+            json!({"name": "n", "scopes": ["run:read"], "budget_usd": "5"}),
+            400,
+            "invalid_request",
+            "budget_usd",
+        ),
+        (
+            json!({"name": "n", "scopes": ["run:read"], "limits": {"timeout_seconds": 0}}),
+            422,
+            "invalid_value",
+            "limits.timeout_seconds",
+        ),
     ];
     for (body, status, code, param) in cases {
         let reply = app.post("/v1/keys", body.clone()).send().await;
@@ -80,7 +91,12 @@ async fn a_key_never_makes_one_that_may_do_more() {
 #[tokio::test]
 async fn a_limited_key_makes_no_keys() {
     let app = TestApp::new().await;
-    for limit in [json!({"rate_limit": 100}), json!({"expires_at": "2026-03-01T00:00:00Z"})] {
+    for limit in [
+        json!({"rate_limit": 100}),
+        json!({"expires_at": "2026-03-01T00:00:00Z"}),
+        json!({"budget_usd": 5}),
+        json!({"limits": {"max_steps": 5}}),
+    ] {
         let mut body = json!({"name": "n", "scopes": ["*"]});
         body.as_object_mut().expect("object").extend(limit.as_object().expect("object").clone());
         let key = app.post("/v1/keys", body).send().await.ok(201)["key"].as_str().expect("key").to_owned();

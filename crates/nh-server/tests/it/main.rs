@@ -7,6 +7,7 @@
 mod agent_runs;
 mod agents;
 mod app;
+mod budgets;
 mod chat;
 mod credentials;
 mod edge;

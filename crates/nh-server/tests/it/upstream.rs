@@ -33,7 +33,11 @@ async fn served(router: Router) -> TestApp {
 
 /// A hub whose only provider is at `base_url`.
 pub(crate) async fn app_on(base_url: String) -> TestApp {
-    let model: ModelSettings = serde_json::from_value(json!({"id": "m"})).expect("settings");
+    app_serving(base_url, serde_json::from_value(json!({"id": "m"})).expect("settings")).await
+}
+
+/// The same, with what the configuration says of the model.
+pub(crate) async fn app_serving(base_url: String, model: ModelSettings) -> TestApp {
     let provider = ResolvedProvider {
         name: "local".to_owned(),
         kind: ProviderKind::Openai,

@@ -29,7 +29,7 @@ impl Write for RemoveFinished {
         // No run ends before it is made, and ids are in the order of creation:
         // so what is younger need not be looked at.
         let sql = format!(
-            "select id from runs where id > $4 and id < $1 and finished_at < $2 \
+            "select id, workspace_id from runs where id > $4 and id < $1 and finished_at < $2 \
              order by id limit $3 {}",
             tx.engine().skip_locked()
         );
@@ -40,8 +40,11 @@ impl Write for RemoveFinished {
             .await?;
         let last = picked.last().map(|row| Columns::of(row).parse()).transpose()?;
         let (mut journals, mut signals, mut runs) = (Rows::new(1), Rows::new(1), Rows::new(1));
+        let mut accounts = Rows::new(2);
         for row in &picked {
-            let id = Columns::of(row).text()?;
+            let mut columns = Columns::of(row);
+            let (id, workspace_id) = (columns.text()?, columns.text()?);
+            accounts.push(args![workspace_id, format!("run:{id}")]);
             journals.push(args![&id]);
             signals.push(args![&id]);
             runs.push(args![id]);
@@ -54,6 +57,11 @@ impl Write for RemoveFinished {
         tx.execute_rows(
             "delete from run_signals where run_id in (select column1 from (values ROWS) as given)",
             signals,
+        )
+        .await?;
+        tx.execute_rows(
+            "delete from budget_accounts where (workspace_id, account) in (select * from (values ROWS) as given)",
+            accounts,
         )
         .await?;
         let count = tx

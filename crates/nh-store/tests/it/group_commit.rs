@@ -3,6 +3,7 @@ use std::sync::Arc;
 use nh_store::runs::{self, Appended, Insert};
 use nh_store::{StoreError, Tx, Write, keys, workspaces};
 use nh_testkit::{TestStore, each_engine};
+use nh_types::key::KeyLimits;
 use nh_types::{PageRequest, ScopeSet, WorkspaceId};
 use tokio::sync::Notify;
 
@@ -30,6 +31,7 @@ fn key(workspace_id: &WorkspaceId, number: u8) -> keys::Create {
         created_at: NOW,
         expires_at: None,
         rate_limit: None,
+        limits: KeyLimits::default(),
     }
 }
 

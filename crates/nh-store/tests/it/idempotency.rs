@@ -1,6 +1,7 @@
 use nh_store::idempotency::{LIFE_MS, Purge};
 use nh_store::{Idempotency, Once, StoreError, keys, runs};
 use nh_testkit::{TestStore, each_engine};
+use nh_types::key::KeyLimits;
 use nh_types::{PageRequest, ScopeSet, Timestamp, WorkspaceId};
 
 use crate::fixtures::{NOW, insert, later, run, run_id, workspace};
@@ -19,6 +20,7 @@ fn key(workspace_id: &WorkspaceId, hash: u8) -> keys::Create {
         created_at: NOW,
         expires_at: None,
         rate_limit: None,
+        limits: KeyLimits::default(),
     }
 }
 

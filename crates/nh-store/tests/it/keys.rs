@@ -1,6 +1,7 @@
 use nh_store::keys::{self, Bootstrap, InstallBootstrap, Revoke, Touch};
 use nh_store::{StoreError, credentials};
 use nh_testkit::{TestStore, each_engine};
+use nh_types::key::KeyLimits;
 use nh_types::{PageRequest, Scope, WorkspaceId};
 
 use crate::fixtures::{NOW, later, workspace};
@@ -15,6 +16,7 @@ fn key(workspace_id: &WorkspaceId, hash: u8) -> keys::Create {
         created_at: NOW,
         expires_at: Some(later(1000)),
         rate_limit: Some(60),
+        limits: KeyLimits::default(),
     }
 }
 

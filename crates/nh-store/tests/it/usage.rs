@@ -31,8 +31,8 @@ each_engine! {
             call(&mine, later(-1), "a", Some(9.0)),
             call(&theirs, later(1), "a", Some(9.0)),
         ];
-        store.store().write(RecordMany(calls)).await.expect("record");
-        store.store().write(RecordMany(Vec::new())).await.expect("nothing to record");
+        store.store().write(RecordMany { calls, settled: Vec::new() }).await.expect("record");
+        store.store().write(RecordMany::default()).await.expect("nothing to record");
         let totals = usage::totals(store.store(), &mine, later(0)).await.expect("totals");
         let [a, b] = totals.as_slice() else { panic!("{totals:?}") };
         assert_eq!((a.model.as_str(), a.calls, a.estimated_calls, a.usage.cost_usd), ("a", 2, 0, Some(0.75)));
@@ -44,7 +44,7 @@ each_engine! {
         let ws = workspace(store.store(), "acme").await;
         let mut absurd = call(&ws, later(0), "a", None);
         absurd.usage.input_tokens = u64::MAX;
-        store.store().write(RecordMany(vec![absurd; 700])).await.expect("record");
+        store.store().write(RecordMany { calls: vec![absurd; 700], settled: Vec::new() }).await.expect("record");
         let totals = usage::totals(store.store(), &ws, later(0)).await.expect("totals");
         assert_eq!(totals[0].calls, 700);
     }

@@ -1,0 +1,319 @@
+//! The ledger: what accounts (of runs, of keys) have spent, and what calls
+//! under way may cost at most.
+//!
+//! A call reserves what it may cost before it is made and settles what it cost
+//! after it, so calls side by side, on many nodes too, cannot spend more
+//! together than their accounts allow. Limits come with the call; an account
+//! is only a sum.
+
+use nh_types::{RunId, Timestamp, WorkspaceId};
+
+use crate::columns::Columns;
+use crate::sql::args;
+use crate::{Store, StoreError, Tx, Write};
+
+/// A reservation that was never settled is removed so long after it expired.
+const KEEP_EXPIRED_MS: i64 = 24 * 3600 * 1000;
+
+/// The name of the account of a run, and of those within it.
+pub fn run_account(run_id: RunId) -> String {
+    format!("run:{run_id}")
+}
+
+/// What a call takes. Sums saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// 10^-12 US dollars: the price of a token in dollars per million tokens is
+    /// a whole number of them down to the sixth decimal place.
+    pub picodollars: i64,
+    /// In and out.
+    pub tokens: i64,
+    /// Model calls and tool calls.
+    pub steps: i64,
+}
+
+/// What an account may have spent at most; None has no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub picodollars: Option<i64>,
+    pub tokens: Option<i64>,
+    pub steps: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    Cost,
+    Tokens,
+    Steps,
+}
+
+impl Dimension {
+    pub const EVERY: [Dimension; 3] = [Self::Cost, Self::Tokens, Self::Steps];
+}
+
+impl Amount {
+    pub const ONE_STEP: Amount = Amount { picodollars: 0, tokens: 0, steps: 1 };
+
+    pub fn of(&self, dimension: Dimension) -> i64 {
+        match dimension {
+            Dimension::Cost => self.picodollars,
+            Dimension::Tokens => self.tokens,
+            Dimension::Steps => self.steps,
+        }
+    }
+
+    pub fn plus(self, other: Amount) -> Amount {
+        Amount {
+            picodollars: self.picodollars.saturating_add(other.picodollars),
+            tokens: self.tokens.saturating_add(other.tokens),
+            steps: self.steps.saturating_add(other.steps),
+        }
+    }
+
+    fn times(self, count: i64) -> Amount {
+        Amount {
+            picodollars: self.picodollars.saturating_mul(count),
+            tokens: self.tokens.saturating_mul(count),
+            steps: self.steps.saturating_mul(count),
+        }
+    }
+}
+
+impl Limits {
+    pub fn of(&self, dimension: Dimension) -> Option<i64> {
+        match dimension {
+            Dimension::Cost => self.picodollars,
+            Dimension::Tokens => self.tokens,
+            Dimension::Steps => self.steps,
+        }
+    }
+}
+
+/// What a call may cost: `fixed`, and `per_unit` for each of as many units
+/// (tokens of its answer) as it is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bid {
+    pub fixed: Amount,
+    pub per_unit: Amount,
+    /// With fewer units the call is not worth making.
+    pub least_units: i64,
+    pub most_units: i64,
+}
+
+/// Where an account stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    pub spent: Amount,
+    /// By other calls under way.
+    pub reserved: Amount,
+}
+
+/// Why a bid does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub account: String,
+    pub dimension: Dimension,
+    pub limit: i64,
+    pub spent: i64,
+    /// What the least of the call takes.
+    pub wanted: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The call may be made, with so many units.
+    Units(i64),
+    /// It may fit once calls under way are settled.
+    Busy(Shortage),
+    /// It cannot fit.
+    Refused(Shortage),
+}
+
+/// How many units of a bid fit every account. What is spent leaves fewer than
+/// the most: then, and only when no other call is under way, the bid gets what
+/// is left.
+pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
+    let mut units = bid.most_units;
+    let mut busy = None;
+    for (account, limits, balance) in accounts {
+        for dimension in Dimension::EVERY {
+            let Some(limit) = limits.of(dimension) else { continue };
+            let (spent, reserved) = (balance.spent.of(dimension), balance.reserved.of(dimension));
+            let within = |units: i64, taken: i64| {
+                let wanted = bid.fixed.plus(bid.per_unit.times(units)).of(dimension);
+                wanted == 0 || taken.saturating_add(wanted) <= limit
+            };
+            let shortage = || Shortage {
+                account: (*account).to_owned(),
+                dimension,
+                limit,
+                spent,
+                wanted: bid.fixed.plus(bid.per_unit.times(bid.least_units)).of(dimension),
+            };
+            if !within(bid.least_units, spent) {
+                return Reserved::Refused(shortage());
+            }
+            if within(units, spent.saturating_add(reserved)) {
+                continue;
+            }
+            if reserved > 0 {
+                busy.get_or_insert_with(shortage);
+                continue;
+            }
+            let left = limit - spent - bid.fixed.of(dimension);
+            units = units.min(left / bid.per_unit.of(dimension).max(1));
+        }
+    }
+    busy.map_or(Reserved::Units(units), Reserved::Busy)
+}
+
+/// Reserves what a call may cost in all of its accounts, or in none.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    pub workspace_id: WorkspaceId,
+    /// Names the call: one made again under the same id takes its own place.
+    pub id: String,
+    /// Sorted by name: the order in which they are locked.
+    pub accounts: Vec<(String, Limits)>,
+    pub bid: Bid,
+    pub now: Timestamp,
+    /// When it no longer counts although it was not settled.
+    pub expires_at: Timestamp,
+}
+
+impl Write for Reserve {
+    type Output = Reserved;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Reserved, StoreError> {
+        let mut accounts = Vec::with_capacity(self.accounts.len());
+        for (account, limits) in &self.accounts {
+            accounts.push((account.as_str(), *limits, self.balance(tx, account).await?));
+        }
+        let fits = fit(&self.bid, &accounts);
+        if let Reserved::Units(units) = fits {
+            let amount = self.bid.fixed.plus(self.bid.per_unit.times(units));
+            for (account, _) in &self.accounts {
+                self.put(tx, account, amount).await?;
+            }
+        }
+        Ok(fits)
+    }
+}
+
+impl Reserve {
+    /// Locks the account until the commit.
+    async fn balance(&self, tx: &mut Tx, account: &str) -> Result<Balance, StoreError> {
+        tx.execute(
+            "insert into budget_accounts (workspace_id, account, picodollars, tokens, steps) \
+             values ($1, $2, 0, 0, 0) on conflict (workspace_id, account) do nothing",
+            args![&self.workspace_id, account],
+        )
+        .await?;
+        let sql = format!(
+            "select picodollars, tokens, steps from budget_accounts where workspace_id = $1 and account = $2 {}",
+            tx.engine().for_update()
+        );
+        // Only this crate's own words were put together.
+        let sql = sqlx::AssertSqlSafe(sql);
+        let spent = one_amount(tx.select(sql, args![&self.workspace_id, account]).await?)?;
+        tx.execute(
+            "delete from budget_reservations where workspace_id = $1 and account = $2 and expires_at <= $3",
+            args![&self.workspace_id, account, self.now.plus_millis(-KEEP_EXPIRED_MS)],
+        )
+        .await?;
+        let reserved = tx
+            .select(
+                "select cast(coalesce(sum(picodollars), 0) as bigint), cast(coalesce(sum(tokens), 0) as bigint), \
+                 cast(coalesce(sum(steps), 0) as bigint) from budget_reservations \
+                 where workspace_id = $1 and account = $2 and id <> $3 and expires_at > $4",
+                args![&self.workspace_id, account, &self.id, self.now],
+            )
+            .await?;
+        Ok(Balance { spent, reserved: one_amount(reserved)? })
+    }
+
+    async fn put(&self, tx: &mut Tx, account: &str, amount: Amount) -> Result<(), StoreError> {
+        tx.execute(
+            "insert into budget_reservations (workspace_id, account, id, picodollars, tokens, steps, expires_at) \
+             values ($1, $2, $3, $4, $5, $6, $7) on conflict (workspace_id, account, id) do update set \
+             picodollars = excluded.picodollars, tokens = excluded.tokens, steps = excluded.steps, \
+             expires_at = excluded.expires_at",
+            args![
+                &self.workspace_id,
+                account,
+                &self.id,
+                amount.picodollars,
+                amount.tokens,
+                amount.steps,
+                self.expires_at
+            ],
+        )
+        .await
+        .map(drop)
+    }
+}
+
+fn one_amount(rows: Vec<crate::sql::Row>) -> Result<Amount, StoreError> {
+    let row = rows.first().ok_or_else(|| StoreError::Corrupt("an account has no balance".to_owned()))?;
+    let mut columns = Columns::of(row);
+    Ok(Amount { picodollars: columns.int()?, tokens: columns.int()?, steps: columns.int()? })
+}
+
+/// Puts what a call cost in place of what was reserved for it. Doing it twice
+/// changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    pub workspace_id: WorkspaceId,
+    pub id: String,
+    /// Sorted by name: the order in which they are locked.
+    pub accounts: Vec<String>,
+    pub cost: Amount,
+}
+
+impl Write for Settle {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        // All accounts are locked before a reservation is touched, as when it
+        // was made.
+        for account in &self.accounts {
+            tx.execute(
+                "update budget_accounts set picodollars = picodollars + $1, tokens = tokens + $2, steps = steps + $3 \
+                 where workspace_id = $4 and account = $5 and exists (select 1 from budget_reservations as made \
+                 where made.workspace_id = $4 and made.account = $5 and made.id = $6)",
+                args![
+                    self.cost.picodollars,
+                    self.cost.tokens,
+                    self.cost.steps,
+                    &self.workspace_id,
+                    account,
+                    &self.id
+                ],
+            )
+            .await?;
+        }
+        for account in &self.accounts {
+            tx.execute(
+                "delete from budget_reservations where workspace_id = $1 and account = $2 and id = $3",
+                args![&self.workspace_id, account, &self.id],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the account has spent: nothing, if it was never used.
+pub async fn spent(store: &Store, workspace_id: &WorkspaceId, account: &str) -> Result<Amount, StoreError> {
+    let found = store
+        .find(
+            "select picodollars, tokens, steps from budget_accounts where workspace_id = $1 and account = $2",
+            args![workspace_id, account],
+            |row| {
+                let mut columns = Columns::of(row);
+                Ok(Amount { picodollars: columns.int()?, tokens: columns.int()?, steps: columns.int()? })
+            },
+        )
+        .await?;
+    Ok(found.unwrap_or_default())
+}
