@@ -10,6 +10,7 @@ use nh_types::{ApiError, ErrorCode, RunId, Scope};
 use serde_json::Value;
 
 use crate::agent::decide::MAX_STEPS_EXCEEDED;
+use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent};
 use crate::hub::{HubError, RunCaller};
 use crate::spending::Spending;
@@ -49,7 +50,15 @@ pub(crate) async fn retried(
         timeout_seconds: retry.timeout_seconds,
         ..ForkRun::default()
     };
-    again(tools, caller, run, fork_run, fork)
+    let thread_id = run.thread.as_ref().map(|thread| thread.thread_id.clone());
+    let conversation = Conversation::of(&run);
+    let mut new = again(tools, caller, run, fork_run, fork)?;
+    match (&thread_id, conversation) {
+        (None, Some(forked)) => forked.put_into(&mut new.definition),
+        // It takes its turn at the thread's end.
+        _ => new.thread_id = thread_id,
+    }
+    Ok(new)
 }
 
 /// A run that shares the beginning of `run_id` and then goes its own way.
@@ -69,7 +78,12 @@ pub(crate) async fn forked(
         ForkError::UnknownStep { step, known } => HubError::from(unknown_step(&step, &known)),
         ForkError::Unreadable(error) => EngineError::from(error).into(),
     })?;
-    again(tools, caller, run, fork_run, fork)
+    let conversation = Conversation::of(&run);
+    let mut new = again(tools, caller, run, fork_run, fork)?;
+    if let Some(conversation) = conversation {
+        conversation.put_into(&mut new.definition);
+    }
+    Ok(new)
 }
 
 async fn original(
@@ -133,6 +147,8 @@ fn again(
     let mut pinned = definition.to_value();
     spending.put_into(&mut pinned);
     Ok(NewRun {
+        groups: start::groups(&definition, &caller),
+        thread_id: None,
         workspace_id: run.workspace_id,
         target: run.target,
         run_type: run.run_type,

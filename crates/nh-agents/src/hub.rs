@@ -90,6 +90,7 @@ impl Hub {
             tools: tools.clone(),
             clock: clock.clone(),
             ledger: ledger.clone(),
+            store: store.clone(),
         });
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod agents;
 mod answers;
 pub mod approval;
+mod conversation;
 pub mod definition;
 mod fork;
 mod hub;

@@ -6,14 +6,16 @@ use std::time::Duration;
 use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Outcome, Performed, Program, Step, Work};
 use nh_models::{Caller, Ledger, ModelError, Models};
+use nh_store::Store;
 use nh_store::runs::RunRecord;
+use nh_types::SharedClock;
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunType};
-use nh_types::{RunId, SharedClock};
 use serde_json::{Map, Value};
 
 use crate::agent::decide::{Calling, RequestedCall};
-use crate::agent::{self, MODEL_STEP, TOOL_STEP};
+use crate::agent::{self, MODEL_STEP, TOOL_STEP, messages};
+use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::spending::{RunCharges, Spending};
 use crate::tools::{ToolError, Tools};
@@ -34,6 +36,7 @@ pub(crate) struct RunProgram {
     pub(crate) tools: Tools,
     pub(crate) clock: SharedClock,
     pub(crate) ledger: Ledger,
+    pub(crate) store: Store,
 }
 
 impl Program for RunProgram {
@@ -78,7 +81,7 @@ impl Work for AgentWork {
 
     fn child(&self, run: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
         match self.pinned.run_called(&step.name) {
-            Some(called) => child_run(called, step, None, run.id, self.charges.spending()),
+            Some(called) => child_run(called, step, None, run, self.charges.spending()),
             None => Err(unknown_tool(&self.pinned, &step.name)),
         }
     }
@@ -131,18 +134,20 @@ pub(crate) fn child_run(
     run: &PinnedRun,
     step: &Step,
     timeout_ms: Option<i64>,
-    parent: RunId,
+    parent: &RunRecord,
     spending: &Spending,
 ) -> Result<ChildRun, RunError> {
     check_input(run, &step.arguments)?;
     let own = start::agents_limits(&run.definition);
     let mut definition = run.definition.to_value();
-    spending.within(parent, own.budget()).put_into(&mut definition);
+    spending.within(parent.id, own.budget()).put_into(&mut definition);
+    let keys = parent.groups.iter().filter(|group| group.name.starts_with("key:"));
     Ok(ChildRun {
         target: run.target.clone(),
         run_type: run.run_type,
         input: step.arguments.clone(),
         definition,
+        groups: start::agents_group(&run.definition).into_iter().chain(keys.cloned()).collect(),
         timeout_ms: timeout_ms.into_iter().chain(own.timeout_seconds.map(|seconds| seconds * 1000)).min(),
     })
 }
@@ -200,7 +205,7 @@ impl RunProgram {
         history: &History,
         step: &Step,
     ) -> Performing {
-        let body = agent::messages::request(pinned, &self.tools, &run.input, history);
+        let mut body = messages::request(pinned, &self.tools, &run.input, history);
         let models = self.models.clone();
         let caller = Caller {
             workspace_id: run.workspace_id.clone(),
@@ -208,7 +213,13 @@ impl RunProgram {
             run_id: Some(run.id),
             charge: charges.model_call(run, step.idempotency_key(run.id), self.clock.now()),
         };
+        let conversation = Conversation::of(run);
+        let store = self.store.clone();
         Box::pin(async move {
+            if let Some(conversation) = conversation {
+                let before = conversation.messages(&store, &caller.workspace_id).await?;
+                messages::put_before(&mut body, before);
+            }
             let mut completion = complete(&models, &caller, body).await.map_err(model_error)?;
             let choice = completion.body.get_mut("choices").and_then(|choices| choices.get_mut(0));
             let choice =

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use nh_engine::NewRun;
 use nh_store::Store;
+use nh_store::runs::Group;
 use nh_types::budget::RunLimits;
 use nh_types::run::{RunType, StartRun};
 use nh_types::{ApiError, ErrorCode, Scope};
@@ -23,6 +24,7 @@ pub(crate) const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;
 const MAX_DELAY_SECONDS: i64 = 30 * 24 * 3600;
 const MAX_PRIORITY: i64 = 100;
 const MAX_MESSAGES: usize = 1000;
+const MAX_THREAD_CHARS: usize = 128;
 pub const MAX_WAIT_SECONDS: i64 = 300;
 
 const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -52,6 +54,7 @@ pub(crate) async fn new_run(
             (Definition::Workflow(pinned), input)
         }
     };
+    let thread_id = thread_of(start.run_type, start.thread_id, &input)?;
     let own = agents_limits(&definition);
     let budget = start.budget.unwrap_or_default().with(own.budget());
     let timeouts = [start.timeout_seconds, own.timeout_seconds, caller.limits.runs.timeout_seconds];
@@ -59,6 +62,8 @@ pub(crate) async fn new_run(
     Spending::new(budget, caller).put_into(&mut pinned);
     Ok(NewRun {
         workspace_id: caller.workspace_id.clone(),
+        groups: groups(&definition, caller),
+        thread_id,
         target: start.target,
         run_type: start.run_type,
         input,
@@ -71,6 +76,48 @@ pub(crate) async fn new_run(
         delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
         fork: None,
     })
+}
+
+/// The conversation that a run continues: it may stand beside the input or in
+/// it.
+fn thread_of(run_type: RunType, beside: Option<String>, input: &Value) -> Result<Option<String>, ApiError> {
+    let within = if run_type == RunType::Agent { input["thread_id"].as_str() } else { None };
+    let (field, thread_id) = match (beside, within) {
+        (None, None) => return Ok(None),
+        (Some(beside), Some(within)) if beside != within => {
+            let message = "`thread_id` and `input.thread_id` differ; give one of them".to_owned();
+            return Err(invalid("thread_id", message));
+        }
+        (Some(beside), _) => ("thread_id", beside),
+        (None, Some(within)) => ("input.thread_id", within.to_owned()),
+    };
+    if run_type != RunType::Agent {
+        let message =
+            format!("only an agent's run continues a thread, and this is a {run_type}'s; leave it out");
+        return Err(invalid(field, message));
+    }
+    let chars = thread_id.chars().count();
+    if !(1..=MAX_THREAD_CHARS).contains(&chars) || thread_id.contains('\0') {
+        let message =
+            format!("`{field}` has {chars} characters; it must have 1 to {MAX_THREAD_CHARS}, and no NUL");
+        return Err(invalid(field, message));
+    }
+    Ok(Some(thread_id))
+}
+
+/// What a run counts against while it is under way.
+pub(crate) fn groups(definition: &Definition, caller: &RunCaller) -> Vec<Group> {
+    let bound = |most: i64| u32::try_from(most).unwrap_or(u32::MAX);
+    let key = caller.key_id().zip(caller.limits.runs.max_running);
+    let key = key.map(|(id, most)| Group { name: format!("key:{id}"), most: bound(most) });
+    agents_group(definition).into_iter().chain(key).collect()
+}
+
+/// The runs of one agent.
+pub(crate) fn agents_group(definition: &Definition) -> Option<Group> {
+    let Definition::Agent(pinned) = definition else { return None };
+    let most = u32::try_from(pinned.agent.limits.max_running?).ok()?;
+    Some(Group { name: format!("agent:{}", pinned.id), most })
 }
 
 /// What each run of the agent is held to, if it is one.
@@ -87,10 +134,9 @@ fn or_nothing(input: Value) -> Value {
 }
 
 fn check_options(start: &StartRun) -> Result<(), ApiError> {
-    let later = [("thread_id", start.thread_id.is_some()), ("webhook_url", start.webhook_url.is_some())];
-    if let Some((field, _)) = later.into_iter().find(|(_, given)| *given) {
-        let message = format!("`{field}` is not available in this version; leave it out");
-        return Err(ApiError::new(ErrorCode::NotAvailable, message).param(field));
+    if start.webhook_url.is_some() {
+        let message = "`webhook_url` is not available in this version; leave it out";
+        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("webhook_url"));
     }
     check_range("wait_seconds", start.wait_seconds, 1..=MAX_WAIT_SECONDS)?;
     check_range("timeout_seconds", start.timeout_seconds, 1..=MAX_TIMEOUT_SECONDS)?;
@@ -133,9 +179,9 @@ pub(crate) fn check_agent_input(input: &Value) -> Result<(), ApiError> {
     let Some(fields) = input.as_object() else {
         return Err(wrong("input", format!("`input` is {}; {AGENT_INPUT}", kind_of(input))));
     };
-    if fields.get("thread_id").is_some_and(|thread| !thread.is_null()) {
-        let message = "`input.thread_id` is not available in this version; leave it out";
-        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("input.thread_id"));
+    if let Some(thread) = fields.get("thread_id").filter(|thread| !thread.is_string() && !thread.is_null()) {
+        let message = format!("`input.thread_id` is {}; it must be text", kind_of(thread));
+        return Err(wrong("input.thread_id", message));
     }
     let known = ["goal", "messages", "thread_id"];
     if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nh_store::Store;
-use nh_store::runs::{self, Parent, RunRecord};
+use nh_store::runs::{self, Parent, RunRecord, ThreadPlace};
 use nh_types::model::Usage;
 use nh_types::run::RunState;
 use nh_types::{RunId, SharedClock, SharedIds, WorkspaceId};
@@ -20,6 +20,7 @@ use crate::journal::read_journal;
 use crate::lease::Lease;
 use crate::program::{ChildRun, Program};
 use crate::queue_room::QueueRoom;
+use crate::shares::KnownShares;
 use crate::timers::Timers;
 use crate::watch::Watchers;
 
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) backlog: AtomicBool,
     pub(crate) wake: Notify,
     pub(crate) queue_room: QueueRoom,
+    pub(crate) shares: KnownShares,
     /// When runs that nobody drives are due.
     pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
@@ -86,6 +88,8 @@ impl Core {
             wake_at: if owned { None } else { is_delayed.then_some(begins_at).or(deadline_at) },
             parent: None,
             signals: 0,
+            groups: new.groups,
+            thread: new.thread_id.map(|thread_id| ThreadPlace { thread_id, seq: 0 }),
         }
     }
 
@@ -129,6 +133,8 @@ impl Core {
             timeout_ms: child.timeout_ms,
             priority: run.priority,
             delay_ms: 0,
+            groups: child.groups,
+            thread_id: None,
             fork: None,
         };
         RunRecord { parent: Some(parent), ..self.new_record(new, false) }

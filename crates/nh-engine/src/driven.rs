@@ -58,14 +58,14 @@ impl Driven {
         self.entries().get(&run_id).is_some_and(|entry| entry.epoch == epoch)
     }
 
-    /// Whether the workspace's run is driven here; if so it is told to stop.
-    pub(crate) fn cancel(&self, workspace_id: &WorkspaceId, run_id: RunId) -> bool {
+    /// Tells the workspace's run to stop, if it is driven here; whether nobody
+    /// did so before.
+    pub(crate) fn cancel(&self, workspace_id: &WorkspaceId, run_id: RunId) -> Option<bool> {
         let entries = self.entries();
-        let entry = entries.get(&run_id).filter(|entry| entry.workspace_id == *workspace_id);
-        if let Some(entry) = entry {
-            entry.reins.cancel.cancel();
-        }
-        entry.is_some()
+        let entry = entries.get(&run_id).filter(|entry| entry.workspace_id == *workspace_id)?;
+        let is_first = !entry.reins.cancel.is_cancelled();
+        entry.reins.cancel.cancel();
+        Some(is_first)
     }
 
     /// Tells the runs driven here that `parent` waits for to stop.

@@ -280,7 +280,15 @@ impl Driver {
         self.children.clear();
         self.save(
             state,
-            Then::End(Box::new(RunEnding { finished_at, result, error, usage, tells, cancels_children })),
+            Then::End(Box::new(RunEnding {
+                finished_at,
+                result,
+                error,
+                usage,
+                tells,
+                cancels_children,
+                thread_id: self.run.thread.as_ref().map(|thread| thread.thread_id.clone()),
+            })),
         )
         .await?;
         if cancels_children {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use nh_store::runs::{self, CancelOutcome, Sent, SignalRow};
+use nh_store::runs::{self, CancelOutcome, Group, Sent, SignalRow};
 use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::run::{RunState, RunType};
 use nh_types::{RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
@@ -25,6 +25,7 @@ use crate::queue::{self, Slot};
 use crate::queue_room::{self, QueueRoom};
 use crate::retention;
 use crate::settings::EngineSettings;
+use crate::shares::KnownShares;
 use crate::timers::Timers;
 use crate::waits;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
@@ -70,6 +71,11 @@ pub struct NewRun {
     pub priority: i64,
     /// It begins after so long at the earliest.
     pub delay_ms: i64,
+    /// What it counts against while it is under way, such as its agent's runs.
+    pub groups: Vec<Group>,
+    /// The conversation that it continues: it begins when the run before it has
+    /// ended.
+    pub thread_id: Option<String>,
     /// What it takes over of another run of the workspace.
     pub fork: Option<Fork>,
 }
@@ -112,6 +118,7 @@ impl Engine {
             backlog: AtomicBool::new(true),
             wake: Notify::new(),
             queue_room: QueueRoom::new(settings.max_queued_per_workspace),
+            shares: KnownShares::default(),
             timers: Timers::default(),
             watchers: Watchers::new(backstop),
             driven: Driven::default(),
@@ -213,10 +220,10 @@ impl Engine {
         workspace_id: &WorkspaceId,
         run_id: RunId,
     ) -> Result<CancelOutcome, EngineError> {
-        if self.0.driven.cancel(workspace_id, run_id) {
+        if let Some(is_first) = self.0.driven.cancel(workspace_id, run_id) {
             let ended = self.wait(workspace_id, run_id, CANCEL_WAIT).await?;
             match ended.map(|ended| ended.run.state) {
-                Some(RunState::Cancelled) => return Ok(CancelOutcome::Cancelled),
+                Some(RunState::Cancelled) if is_first => return Ok(CancelOutcome::Cancelled),
                 Some(state) => return Ok(CancelOutcome::Finished(state)),
                 // Its driver is on its way out: whoever has the run next must
                 // find the wish in the store.
@@ -290,7 +297,9 @@ async fn submit(
     mut new: NewRun,
     once: Option<Idempotency>,
 ) -> Result<Submitted, EngineError> {
-    let slot = if new.delay_ms > 0 { None } else { Slot::try_take(&core) };
+    let is_bounded = core.shares.is_bounded(&core, &new.workspace_id, &new.groups).await?;
+    let waits_first = new.delay_ms > 0 || new.thread_id.is_some() || is_bounded;
+    let slot = if waits_first { None } else { Slot::try_take(&core) };
     if slot.is_none() {
         queue_room::take_place(&core, &new.workspace_id).await?;
     }

@@ -25,6 +25,7 @@ mod queue;
 mod queue_room;
 mod retention;
 mod settings;
+mod shares;
 mod timers;
 mod upkeep;
 mod waits;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use nh_store::runs::RunRecord;
+use nh_store::runs::{Group, RunRecord};
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunType};
 use serde_json::Value;
@@ -71,4 +71,6 @@ pub struct ChildRun {
     pub input: Value,
     pub definition: Value,
     pub timeout_ms: Option<i64>,
+    /// What it counts against while it is under way.
+    pub groups: Vec<Group>,
 }

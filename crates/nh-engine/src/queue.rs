@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nh_store::runs::{self, RunRecord};
 use nh_store::{EngineKind, nodes};
-use nh_types::WorkspaceId;
 use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -140,7 +139,7 @@ fn jitter(core: &Core) -> Duration {
 
 /// Claims as many runs as there are slots, and says whether to look again at
 /// once.
-async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<bool, EngineError> {
+async fn claim(core: &Arc<Core>, last_turn: &mut Option<runs::Turn>) -> Result<bool, EngineError> {
     if core.store.engine() == EngineKind::Postgres && !core.lease.allows_claims(Instant::now()) {
         return Ok(false);
     }
@@ -151,7 +150,8 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<WorkspaceId>) -> Result<
     }
     // Before the look: a run queued meanwhile sets it again.
     core.backlog.store(false, Ordering::Release);
-    let claim = runs::Claim { node: core.node.clone(), limit, after: last_turn.clone() };
+    let shares = core.shares.get(core).await?;
+    let claim = runs::Claim { node: core.node.clone(), limit, after: last_turn.clone(), shares };
     let runs::Claimed { runs: claimed, last } = core.store.write(claim).await?;
     *last_turn = last;
     let full = claimed.len() == limit as usize;
@@ -171,7 +171,14 @@ pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) ->
     let reins = driving.reins();
     // Without a slot it is only ended.
     run.started_at = run.started_at.or(slot.is_some().then(|| core.clock.now()));
-    spawn(core, slot, driving, take_up(core.clone(), run, reins))
+    let makes_room = core.shares.makes_room(&run);
+    let core = core.clone();
+    spawn(&core.clone(), slot, driving, async move {
+        take_up(core.clone(), run, reins).await;
+        if makes_room {
+            core.wake_queue();
+        }
+    })
 }
 
 async fn take_up(core: Arc<Core>, run: RunRecord, reins: Reins) {

@@ -13,6 +13,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (2, "queue", include_str!("../migrations/0002_queue.sql")),
     (3, "signals", include_str!("../migrations/0003_signals.sql")),
     (7, "budgets", include_str!("../migrations/0007_budgets.sql")),
+    (8, "lanes", include_str!("../migrations/0008_lanes.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::agents;
 use crate::columns::Columns;
 use crate::cursor::Cursor;
+use crate::runs::{Share, Shares};
 use crate::sql::{Row, args};
 use crate::{Store, StoreError, Tx, Write};
 
@@ -29,6 +30,45 @@ pub async fn find(store: &Store, id: &WorkspaceId) -> Result<Option<Workspace>, 
 
 pub async fn find_by_name(store: &Store, name: &str) -> Result<Option<Workspace>, StoreError> {
     store.find("select id, name, created_at from workspaces where name = $1", args![name], workspace).await
+}
+
+/// The shares of the queue that are not as all are.
+pub async fn shares(store: &Store) -> Result<Shares, StoreError> {
+    let found = store
+        .all(
+            "select id, weight, max_running from workspaces where weight <> 1 or max_running is not null",
+            args![],
+            |row| {
+                let mut columns = Columns::of(row);
+                let id = columns.parse()?;
+                Ok((id, Share { weight: columns.number()?, max_running: columns.optional_number()? }))
+            },
+        )
+        .await?;
+    Ok(Shares(found.into_iter().collect()))
+}
+
+/// Gives a workspace another share of the queue.
+#[derive(Clone, Debug)]
+pub struct SetShare {
+    pub id: WorkspaceId,
+    pub share: Share,
+}
+
+impl Write for SetShare {
+    /// False when there is no such workspace.
+    type Output = bool;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
+        let Share { weight, max_running } = self.share;
+        let changed = tx
+            .execute(
+                "update workspaces set weight = $2, max_running = $3 where id = $1",
+                args![&self.id, weight, max_running],
+            )
+            .await?;
+        Ok(changed > 0)
+    }
 }
 
 /// All workspaces, newest first: for the operator only.

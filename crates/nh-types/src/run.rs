@@ -162,10 +162,12 @@ pub struct StartRun {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
-    /// Not available yet.
+    /// The conversation that an agent's run continues, by the client's own
+    /// name for it: 1 to 128 characters, made on first use. The run is shown
+    /// what succeeded in it before, and begins when the run before it has ended.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub thread_id: Option<Value>,
+    #[schema(min_length = 1, max_length = 128)]
+    pub thread_id: Option<String>,
     /// Of the workspace's runs in the queue, those with a greater one are taken
     /// up first: -100 to 100, default 0.
     #[serde(default)]
@@ -281,6 +283,9 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub partial_result: Option<Value>,
+    /// The conversation that it continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
     /// The run whose beginning this one shares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<RunId>,
@@ -338,6 +343,8 @@ pub struct RunSummary {
     pub usage: RunUsage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_run_id: Option<RunId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     pub created_at: Timestamp,

@@ -28,6 +28,13 @@ pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &Hist
     body
 }
 
+/// Puts the conversation so far behind the system prompt.
+pub fn put_before(body: &mut Map<String, Value>, conversation: Vec<Value>) {
+    let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else { return };
+    let place = messages.iter().position(|message| message["role"] != "system").unwrap_or(messages.len());
+    messages.splice(place..place, conversation);
+}
+
 fn run_function(run: &PinnedRun) -> Value {
     json!({"type": "function", "function": {
         "name": run.tool, "description": run.description, "parameters": run.input_schema,

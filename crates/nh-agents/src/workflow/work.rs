@@ -62,6 +62,6 @@ impl Work for WorkflowWork {
             let message = format!("The step `{}` begins no run.", step.id);
             return Err(RunError::new("internal_error", message));
         };
-        child_run(called, step, self.timeout_ms(step), run.id, self.charges.spending())
+        child_run(called, step, self.timeout_ms(step), run, self.charges.spending())
     }
 }

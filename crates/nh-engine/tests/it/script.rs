@@ -135,6 +135,7 @@ impl Work for Script {
             input: step.arguments.clone(),
             definition: json!({}),
             timeout_ms: None,
+            groups: Vec::new(),
         })
     }
 }
@@ -210,6 +211,8 @@ impl Process {
             timeout_ms: None,
             priority: 0,
             delay_ms: 0,
+            groups: Vec::new(),
+            thread_id: None,
             fork: None,
         }
     }

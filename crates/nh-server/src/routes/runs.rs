@@ -181,6 +181,7 @@ async fn journal(app: &App, run: &RunRecord, page: &PageRequest) -> Answer<Journ
         ("state" = Option<nh_types::run::RunState>, Query), ("target" = Option<String>, Query),
         ("type" = Option<nh_types::run::RunType>, Query),
         ("parent_run_id" = Option<String>, Query),
+        ("thread_id" = Option<String>, Query),
         ("created_after" = Option<String>, Query, format = DateTime),
         ("created_before" = Option<String>, Query, format = DateTime)),
     security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
@@ -196,6 +197,7 @@ pub(crate) async fn list(
         target: query.take("target")?,
         run_type: query.parsed("type")?,
         parent: query.parsed("parent_run_id")?,
+        thread_id: query.take("thread_id")?,
         created_after: query.time("created_after")?,
         created_before: query.time("created_before")?,
     };

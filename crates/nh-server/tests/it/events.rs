@@ -130,6 +130,8 @@ async fn waiting_run(app: &TestApp) -> String {
         timeout_ms: None,
         parent: None,
         signals: 0,
+        groups: Vec::new(),
+        thread: None,
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];

@@ -20,6 +20,7 @@ mod reference;
 mod runs;
 mod serve;
 mod sessions;
+mod threads;
 mod tools;
 mod upstream;
 mod waits;

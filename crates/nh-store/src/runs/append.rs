@@ -6,9 +6,9 @@ use nh_types::run::{RunError, RunState};
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
-use super::EventRow;
 use super::insert::{Insert, insert, insert_events};
 use super::signal::{self, SignalRow};
+use super::{EventRow, thread};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Arg, args, to_json};
@@ -64,6 +64,8 @@ pub struct RunEnding {
     pub tells: Option<(RunId, SignalRow)>,
     /// Runs that this one waited for are cancelled.
     pub cancels_children: bool,
+    /// The thread whose next run may begin.
+    pub thread_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +154,9 @@ impl Append {
         let Then::End(ending) = &self.change.then else { return Ok(()) };
         if ending.cancels_children {
             signal::cancel_children(tx, self.run_id).await?;
+        }
+        if let Some(thread_id) = &ending.thread_id {
+            thread::leave(tx, &self.workspace_id, thread_id, self.run_id).await?;
         }
         match &ending.tells {
             Some((parent, signal)) => signal::send(tx, *parent, signal).await,

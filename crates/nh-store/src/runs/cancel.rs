@@ -2,9 +2,9 @@ use nh_types::run::RunState;
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use sqlx::AssertSqlSafe;
 
-use super::EventRow;
 use super::insert::insert_events;
 use super::signal::{self, SignalRow};
+use super::{EventRow, thread};
 use crate::columns::Columns;
 use crate::sql::args;
 use crate::{StoreError, Tx, Write};
@@ -39,7 +39,7 @@ impl Write for CancelUnowned {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<CancelOutcome, StoreError> {
         let sql = format!(
-            "select state, owner, last_seq, parent_id from runs where id = $1 and workspace_id = $2 {}",
+            "select state, owner, last_seq, parent_id, thread_id from runs where id = $1 and workspace_id = $2 {}",
             tx.engine().for_update()
         );
         // Only this crate's own words were put together.
@@ -56,6 +56,7 @@ impl Write for CancelUnowned {
         }
         let event = EventRow { seq: columns.int()? + 1, ..self.event.clone() };
         let parent: Option<RunId> = columns.optional_text()?.and_then(|id| id.parse().ok());
+        let thread_id = columns.optional_text()?;
         tx.execute(
             "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
              epoch = epoch + 1, ready = 0, wake_at = null where id = $4",
@@ -64,6 +65,9 @@ impl Write for CancelUnowned {
         .await?;
         insert_events(tx, std::iter::once((self.run_id, std::slice::from_ref(&event)))).await?;
         signal::cancel_children(tx, self.run_id).await?;
+        if let Some(thread_id) = thread_id {
+            thread::leave(tx, &self.workspace_id, &thread_id, self.run_id).await?;
+        }
         if let Some(parent) = parent {
             signal::send(tx, parent, &self.tells).await?;
         }

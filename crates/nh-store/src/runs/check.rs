@@ -47,6 +47,7 @@ pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, S
     let rows = store
         .all(
             "select id, state, owner, ready, wake_at, finished_at, signals, last_seq, \
+             (select count(*) from runs as before where before.id = runs.after_id and before.finished_at is null), \
              (select count(*) from run_events where run_id = runs.id), \
              (select coalesce(max(seq), 0) from run_events where run_id = runs.id) \
              from runs where id > $1 order by id limit $2",
@@ -67,8 +68,11 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     let (is_ready, wakes) = (columns.flag()?, columns.optional_time()?.is_some());
     let has_ended = columns.optional_time()?.is_some();
     let is_signalled = columns.int()? > 0;
-    let (last_seq, events, last_event) = (columns.int()?, columns.int()?, columns.int()?);
-    let goes_on = is_owned || is_ready || wakes;
+    let last_seq = columns.int()?;
+    // By the run before it in its thread.
+    let is_held = columns.flag()?;
+    let (events, last_event) = (columns.int()?, columns.int()?);
+    let goes_on = is_owned || is_ready || wakes || (is_held && !has_ended);
     // Of a run that waits for a signal: none has come.
     let waits = state == RunState::Waiting && !is_signalled;
     let sleeps_on = state == RunState::Waiting && is_signalled && !is_owned && !is_ready;
@@ -102,7 +106,7 @@ impl Write for Repair {
                 undead.push(args![*id]);
             }
             tx.execute_rows(
-                "update runs set ready = 1, wake_at = deadline_at \
+                "update runs set ready = 1, wake_at = deadline_at, after_id = null \
                  where id in (select column1 from (values ROWS) as given) and finished_at is null \
                  and owner is null and ready = 0 and (state in ('PENDING', 'RUNNING') and wake_at is null \
                  or state = 'WAITING' and signals > 0)",

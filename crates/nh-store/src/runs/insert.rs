@@ -1,6 +1,7 @@
 use nh_types::RunId;
 
-use super::{EventRow, RunRecord};
+use super::lane::lane;
+use super::{EventRow, RunRecord, thread};
 use crate::rows::Rows;
 use crate::sql::{args, to_json};
 use crate::{StoreError, Tx, Write};
@@ -32,8 +33,9 @@ impl Write for Insert {
 }
 
 pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
-    let mut runs = Rows::new(27);
+    let mut runs = Rows::new(31);
     for Insert { run, events } in group {
+        let thread::Joined { seq, after } = thread::join(tx, run).await?;
         runs.push(args![
             run.id,
             &run.workspace_id,
@@ -51,11 +53,15 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
             run.cancel_requested,
             events.last().map_or(0, |event| event.seq),
             run.priority,
-            run.ready,
+            run.ready && after.is_none(),
             run.wake_at,
             run.timeout_ms,
             run.parent.as_ref().map(|parent| parent.run_id.to_string()),
             run.parent.as_ref().map(|parent| parent.step.as_str()),
+            lane(&run.workspace_id, &run.groups),
+            run.thread.as_ref().map(|thread| thread.thread_id.as_str()),
+            seq,
+            after,
             to_json(&run.usage)?,
             run.error.as_ref().map(to_json).transpose()?,
             to_json(&run.metadata)?,
@@ -67,12 +73,10 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
     tx.execute_rows(
         "with given (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
          finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
-         parent_step, usage, \
-         error, metadata, input, definition, result) as (values ROWS) \
+         parent_step, lane, thread_id, thread_seq, after_id, usage, error, metadata, input, definition, result) as (values ROWS) \
          insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
          finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
-         parent_step, usage, \
-         error, metadata, input, definition, result) select * from given where id is not null",
+         parent_step, lane, thread_id, thread_seq, after_id, usage, error, metadata, input, definition, result) select * from given where id is not null",
         runs,
     )
     .await?;

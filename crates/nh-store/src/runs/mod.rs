@@ -10,20 +10,26 @@ mod cancel;
 mod check;
 mod claim;
 mod insert;
+mod lane;
 mod read;
 mod record;
 mod retention;
 mod signal;
+mod thread;
+mod turns;
 
 pub use append::{Append, Appended, RunChange, RunEnding, Then};
 pub use cancel::{CancelOutcome, CancelUnowned};
 pub use check::{CheckedRuns, Repair, RunFault, check};
 pub use claim::{Claim, Claimed, ReleaseAll, WakeDue, Woken};
 pub use insert::Insert;
+pub use lane::Group;
 pub use read::{
     OwnedRun, QueueDepth, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned,
     queue_depth,
 };
-pub use record::{EventRow, Parent, RunRecord};
+pub use record::{EventRow, Parent, RunRecord, ThreadPlace};
 pub use retention::{RemoveFinished, Removed};
 pub use signal::{Send, Sent, SignalRow, signals};
+pub use thread::{ThreadTurn, thread_turns};
+pub use turns::{Share, Shares, Turn};

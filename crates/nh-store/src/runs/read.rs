@@ -16,6 +16,8 @@ pub struct RunFilter {
     /// Those that this run began and waits for, or waited for; without it,
     /// those that nobody waits for.
     pub parent: Option<RunId>,
+    /// Those of this thread.
+    pub thread_id: Option<String>,
     /// Created at this instant or later.
     pub created_after: Option<Timestamp>,
     /// Created before this instant.
@@ -85,9 +87,10 @@ pub async fn list(
         before = last.map_err(|_| StoreError::InvalidCursor(cursor.chars().take(80).collect()))?.to_string();
     }
     // Apart, so that each has its index.
-    let sql = match filter.parent {
-        None => listing!("($8 is null and parent_id is null)"),
-        Some(_) => listing!("parent_id = $8"),
+    let sql = match (&filter.parent, &filter.thread_id) {
+        (None, None) => listing!("($8 is null and $10 is null and parent_id is null)"),
+        (Some(_), _) => listing!("parent_id = $8 and ($10 is null or thread_id = $10)"),
+        (None, Some(_)) => listing!("($8 is null and thread_id = $10)"),
     };
     let runs = store
         .all(
@@ -102,6 +105,7 @@ pub async fn list(
                 filter.created_before,
                 filter.parent,
                 page.limit.saturating_add(1),
+                filter.thread_id.as_deref(),
             ],
             record,
         )

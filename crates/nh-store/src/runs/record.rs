@@ -3,6 +3,7 @@ use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{JsonText, RunId, ScopeSet, Timestamp, WorkspaceId};
 use serde_json::{Map, Value};
 
+use super::lane::{self, Group};
 use crate::StoreError;
 use crate::columns::Columns;
 use crate::sql::Row;
@@ -49,6 +50,19 @@ pub struct RunRecord {
     pub parent: Option<Parent>,
     /// How many words to it are not in its journal yet.
     pub signals: i64,
+    /// What it counts against while it is under way; with its workspace, this
+    /// is the line in which it queues. It never changes.
+    pub groups: Vec<Group>,
+    /// The conversation that it continues.
+    pub thread: Option<ThreadPlace>,
+}
+
+/// A run's place in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPlace {
+    pub thread_id: String,
+    /// From 1; 0 until the run is stored.
+    pub seq: i64,
 }
 
 /// Who waits for a run.
@@ -74,7 +88,7 @@ macro_rules! run_columns {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
          deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, parent_step, signals, \
-         usage, error, metadata, input, definition, result"
+         lane, thread_id, thread_seq, usage, error, metadata, input, definition, result"
     };
 }
 pub(super) use run_columns;
@@ -85,7 +99,8 @@ macro_rules! run_columns_of_a_list {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
          deadline_at, owner, epoch, cancel_requested, last_seq, cast(0 as bigint), cast(0 as bigint), \
-         cast(null as bigint), cast(null as bigint), parent_id, parent_step, signals, usage, error, metadata, 'null', 'null', null"
+         cast(null as bigint), cast(null as bigint), parent_id, parent_step, signals, workspace_id, thread_id, thread_seq, usage, error, metadata, \
+         'null', 'null', null"
     };
 }
 pub(super) use run_columns_of_a_list;
@@ -95,6 +110,11 @@ fn parent(columns: &mut Columns<'_>) -> Result<Option<Parent>, StoreError> {
     let Some((run_id, step)) = run_id.zip(step) else { return Ok(None) };
     let run_id = run_id.parse().map_err(|_| StoreError::Corrupt(format!("`{run_id}` is no run's id")))?;
     Ok(Some(Parent { run_id, step }))
+}
+
+fn thread(columns: &mut Columns<'_>) -> Result<Option<ThreadPlace>, StoreError> {
+    let (thread_id, seq) = (columns.optional_text()?, columns.optional_int()?);
+    Ok(thread_id.zip(seq).map(|(thread_id, seq)| ThreadPlace { thread_id, seq }))
 }
 
 pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
@@ -121,6 +141,8 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         timeout_ms: columns.optional_int()?,
         parent: parent(&mut columns)?,
         signals: columns.int()?,
+        groups: lane::parse(&columns.text()?)?.1,
+        thread: thread(&mut columns)?,
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,

@@ -65,6 +65,8 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         timeout_ms: None,
         parent: None,
         signals: 0,
+        groups: Vec::new(),
+        thread: None,
     }
 }
 
@@ -97,5 +99,6 @@ pub(crate) fn ending() -> RunEnding {
         usage: Usage { input_tokens: 7, output_tokens: 2, cost_usd: None, ..Usage::NONE },
         tells: None,
         cancels_children: false,
+        thread_id: None,
     }
 }

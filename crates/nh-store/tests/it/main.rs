@@ -10,6 +10,7 @@ mod group_commit;
 mod hostile;
 mod idempotency;
 mod keys;
+mod lanes;
 mod ledger;
 mod opening;
 mod runs;

@@ -18,7 +18,11 @@ fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
 }
 
 async fn claim(store: &Store, node: &str, limit: u32) -> Vec<RunRecord> {
-    store.write(Claim { node: node.to_owned(), limit, after: None }).await.expect("claim").runs
+    store
+        .write(Claim { node: node.to_owned(), limit, after: None, shares: Default::default() })
+        .await
+        .expect("claim")
+        .runs
 }
 
 /// What a node does before it claims.
@@ -171,7 +175,7 @@ each_engine! {
         }
         let mut after = None;
         let mut next = async |limit: u32| {
-            let claim = Claim { node: "node".to_owned(), limit, after: after.clone() };
+            let claim = Claim { node: "node".to_owned(), limit, after: after.clone(), shares: Default::default() };
             let claimed = store.store().write(claim).await.expect("claim");
             after = claimed.last;
             let place = |run: &RunRecord| workspaces.iter().position(|id| *id == run.workspace_id).expect("known");

@@ -76,7 +76,7 @@ each_engine! {
         assert_eq!((woken.owner, woken.ready, woken.signals), (None, true, 1));
 
         // Whoever has taken it sleeps.
-        let claim = runs::Claim { node: "node".to_owned(), limit: 1, after: None };
+        let claim = runs::Claim { node: "node".to_owned(), limit: 1, after: None, shares: Default::default() };
         assert_eq!(store.store().write(claim).await.expect("a claim").runs.len(), 1);
         let took = sleep(vec!["s1".to_owned()], 3);
         store.store().write(Append { epoch: 2, ..took }).await.expect("append");
@@ -130,7 +130,7 @@ each_engine! {
         assert_eq!(listed(Some(parent.id)).await, [run_id(3), run_id(2)]);
 
         // A child's end, and the word of it, are one commit.
-        let claim = || runs::Claim { node: "node".to_owned(), limit: 9, after: None };
+        let claim = || runs::Claim { node: "node".to_owned(), limit: 9, after: None, shares: Default::default() };
         assert_eq!(store.store().write(claim()).await.expect("a claim").runs.len(), 2);
         let tells = Some((parent.id, signal("end", "end")));
         let ended = Append {

@@ -1,0 +1,110 @@
+//! Conversations: the runs of one thread follow each other. A run that comes
+//! while the one before it goes on is held back (`after_id`) until that ends.
+
+use nh_types::{RunId, Timestamp, WorkspaceId};
+use serde_json::Value;
+
+use super::{RunRecord, ThreadPlace};
+use crate::columns::Columns;
+use crate::sql::args;
+use crate::{Store, StoreError, Tx};
+
+/// Where a new run stands in its thread.
+#[derive(Default)]
+pub(super) struct Joined {
+    pub(super) seq: Option<i64>,
+    /// The run that holds it back, while that goes on.
+    pub(super) after: Option<RunId>,
+}
+
+/// Puts a new run at the end of its thread, if it has one.
+pub(super) async fn join(tx: &mut Tx, run: &RunRecord) -> Result<Joined, StoreError> {
+    let Some(thread) = &run.thread else { return Ok(Joined::default()) };
+    let last = lock(tx, &run.workspace_id, &thread.thread_id).await?;
+    let seq = last.map_or(0, |(_, seq)| seq) + 1;
+    tx.execute(
+        "insert into threads (workspace_id, id, last_run_id, last_seq, created_at) values ($1, $2, $3, $4, $5) \
+         on conflict (workspace_id, id) do update set last_run_id = excluded.last_run_id, \
+         last_seq = excluded.last_seq",
+        args![&run.workspace_id, &thread.thread_id, run.id, seq, run.created_at],
+    )
+    .await?;
+    let Some((before, _)) = last else { return Ok(Joined { seq: Some(seq), after: None }) };
+    let goes_on =
+        tx.select("select 1 from runs where id = $1 and finished_at is null", args![before]).await?;
+    Ok(Joined { seq: Some(seq), after: Some(before).filter(|_| !goes_on.is_empty()) })
+}
+
+/// The thread's last run and its number. It stays the last until the commit.
+async fn lock(
+    tx: &mut Tx,
+    workspace_id: &WorkspaceId,
+    thread_id: &str,
+) -> Result<Option<(RunId, i64)>, StoreError> {
+    let sql = format!(
+        "select last_run_id, last_seq from threads where workspace_id = $1 and id = $2 {}",
+        tx.engine().for_update()
+    );
+    // Only this crate's own words were put together.
+    let rows = tx.select(sqlx::AssertSqlSafe(sql), args![workspace_id, thread_id]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut columns = Columns::of(row);
+    Ok(Some((columns.parse()?, columns.int()?)))
+}
+
+/// Lets the run behind one that has ended begin; behind one that never began,
+/// it waits for the one before that.
+pub(super) async fn leave(
+    tx: &mut Tx,
+    workspace_id: &WorkspaceId,
+    thread_id: &str,
+    run_id: RunId,
+) -> Result<(), StoreError> {
+    lock(tx, workspace_id, thread_id).await?;
+    tx.execute(
+        "update runs set after_id = (select ended.after_id from runs as ended where ended.id = $1), \
+         ready = case when (select ended.after_id from runs as ended where ended.id = $1) is null \
+         and (wake_at is null or wake_at = deadline_at) then 1 else ready end \
+         where after_id = $1 and finished_at is null",
+        args![run_id],
+    )
+    .await?;
+    tx.execute("update runs set after_id = null where id = $1", args![run_id]).await.map(drop)
+}
+
+/// One exchange of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreadTurn {
+    pub run_id: RunId,
+    pub input: Value,
+    pub result: Value,
+    pub finished_at: Timestamp,
+}
+
+/// What succeeded in the thread before that place: the last `limit`, in their
+/// order.
+pub async fn thread_turns(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    before: &ThreadPlace,
+    limit: u32,
+) -> Result<Vec<ThreadTurn>, StoreError> {
+    let mut turns = store
+        .all(
+            "select id, input, result, finished_at from runs where workspace_id = $1 and thread_id = $2 \
+             and thread_seq < $3 and state = 'SUCCESS' order by thread_seq desc limit $4",
+            args![workspace_id, &before.thread_id, before.seq, limit],
+            |row| {
+                let mut columns = Columns::of(row);
+                Ok(ThreadTurn {
+                    run_id: columns.parse()?,
+                    input: columns.json()?,
+                    result: columns.json()?,
+                    finished_at: columns.time()?,
+                })
+            },
+        )
+        .await?;
+    turns.reverse();
+    Ok(turns)
+}
