@@ -26,6 +26,8 @@ pub enum Command {
     Runs(commands::runs::Runs),
     /// List agents, show, create or delete one
     Agents(commands::agents::Agents),
+    /// List schedules, show, create, enable, disable or delete one
+    Schedules(commands::schedules::Schedules),
     /// List workflows, show, create, change or delete one
     Workflows(commands::workflows::Workflows),
     /// List API keys, create or revoke one, generate one without storing it
@@ -104,6 +106,7 @@ impl Cli {
             Command::Run(command) => command.perform().await,
             Command::Runs(command) => command.perform().await,
             Command::Agents(command) => command.perform().await,
+            Command::Schedules(command) => command.perform().await,
             Command::Workflows(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,

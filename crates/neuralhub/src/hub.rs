@@ -155,6 +155,7 @@ async fn open(
         stopping.clone(),
     )
     .await?;
+    tasks.spawn(nh_agents::schedules::keep(hub.clone(), stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
         hub: hub.clone(),

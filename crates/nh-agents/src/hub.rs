@@ -12,6 +12,7 @@ use nh_types::agent::AgentDefinition;
 use nh_types::key::KeyLimits;
 use nh_types::run::{ForkRun, RetryRun, RunView, StartRun};
 use nh_types::{ApiError, KeyId, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::program::RunProgram;
@@ -72,6 +73,8 @@ pub struct Hub {
     pub ledger: Ledger,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
+    /// Told when a schedule was made or changed here.
+    pub schedules_changed: Arc<Notify>,
 }
 
 impl Hub {
@@ -94,7 +97,7 @@ impl Hub {
         });
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
-        Ok(Self { store, models, tools, engine, ledger, clock, ids })
+        Ok(Self { store, models, tools, engine, ledger, clock, ids, schedules_changed: Arc::default() })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

@@ -16,6 +16,7 @@ mod hub;
 mod limits;
 mod pin;
 mod program;
+pub mod schedules;
 pub mod schema;
 pub mod search;
 mod settings;

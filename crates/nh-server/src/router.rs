@@ -14,7 +14,7 @@ use crate::document;
 use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, tools, workflows,
+    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, schedules, tools, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -41,6 +41,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(answers::deny))
         .routes(routes!(workflows::list, workflows::create))
         .routes(routes!(workflows::find, workflows::change, workflows::delete))
+        .routes(routes!(schedules::list, schedules::create))
+        .routes(routes!(schedules::find, schedules::change, schedules::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

@@ -30,6 +30,7 @@ pub mod keys;
 pub mod ledger;
 pub mod nodes;
 pub mod runs;
+pub mod schedules;
 pub mod schemas;
 pub mod seals;
 pub mod sessions;

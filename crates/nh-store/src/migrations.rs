@@ -12,6 +12,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (1, "start", include_str!("../migrations/0001_start.sql")),
     (2, "queue", include_str!("../migrations/0002_queue.sql")),
     (3, "signals", include_str!("../migrations/0003_signals.sql")),
+    (4, "schedules", include_str!("../migrations/0004_schedules.sql")),
     (7, "budgets", include_str!("../migrations/0007_budgets.sql")),
     (8, "lanes", include_str!("../migrations/0008_lanes.sql")),
 ];

@@ -108,6 +108,20 @@ text_id!(
     is_chosen
 );
 
+text_id!(
+    /// A schedule: `sched_…` when the hub makes it; a client may choose 1 to 64
+    /// of letters, digits, `_`, `-` and `.`.
+    ScheduleId,
+    "a schedule id (1 to 64 of letters, digits, `_`, `-` and `.`)",
+    is_chosen
+);
+
+impl ScheduleId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("sched_{}", ids.text(LOWER, 16)))
+    }
+}
+
 impl WorkflowId {
     pub fn generate(ids: &dyn Ids) -> Self {
         Self(format!("workflow_{}", ids.text(LOWER, 16)))

@@ -18,13 +18,14 @@ pub mod model;
 pub mod page;
 mod patch;
 pub mod run;
+pub mod schedule;
 pub mod scope;
 pub mod tool;
 pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
-pub use id::{AgentId, KeyId, RunId, UserId, WorkflowId, WorkspaceId};
+pub use id::{AgentId, KeyId, RunId, ScheduleId, UserId, WorkflowId, WorkspaceId};
 pub use json::JsonText;
 pub use page::{Page, PageRequest};
 pub use scope::{Scope, ScopeSet};

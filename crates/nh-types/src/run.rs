@@ -146,43 +146,43 @@ pub struct StartRun {
     #[schema(value_type = Object)]
     pub input: Value,
     /// Answer 202 once the run is durably stored instead of waiting for it.
-    #[serde(default, rename = "async")]
+    #[serde(default, rename = "async", skip_serializing_if = "std::ops::Not::not")]
     pub is_async: bool,
     /// How long a run that is not `async` is waited for: 1 to 300, default 300.
     /// Signed, so that -1 is out of range and not of a wrong type.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 300)]
     pub wait_seconds: Option<i64>,
     /// The run ends as FAILED, code `timeout`, after so long: 1 to 604800. Time
     /// in the queue counts, a delay does not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 604_800)]
     pub timeout_seconds: Option<i64>,
     /// The caller's own; at most 16 KiB as JSON.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
     /// The conversation that an agent's run continues, by the client's own
     /// name for it: 1 to 128 characters, made on first use. The run is shown
     /// what succeeded in it before, and begins when the run before it has ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128)]
     pub thread_id: Option<String>,
     /// Of the workspace's runs in the queue, those with a greater one are taken
     /// up first: -100 to 100, default 0.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = -100, maximum = 100)]
     pub priority: Option<i64>,
     /// The run begins after so long at the earliest: 0 to 2592000 (30 days).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub delay_seconds: Option<i64>,
     /// What it may take at most, the runs within it included; then it ends as
     /// FAILED, code `budget_exceeded`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// Not available yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub webhook_url: Option<Value>,
 }

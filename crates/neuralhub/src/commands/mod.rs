@@ -10,6 +10,7 @@ pub mod keys;
 pub mod models;
 pub mod run;
 pub mod runs;
+pub mod schedules;
 pub mod serve;
 pub mod users;
 pub mod workflows;

@@ -152,7 +152,8 @@ async fn send(arguments: &ClientArgs, method: Method, path: &str, file: &Path) -
     output::line(workflow["id"].as_str().unwrap_or_default())
 }
 
-fn body(file: &Path) -> Result<Body, Failure> {
+/// YAML or JSON.
+pub(super) fn body(file: &Path) -> Result<Body, Failure> {
     let mut bytes = Vec::new();
     if file == Path::new("-") {
         std::io::stdin().read_to_end(&mut bytes).context("stdin cannot be read")?;

@@ -1,8 +1,9 @@
-//! `neuralhub workspaces create NAME`.
+//! `neuralhub workspaces`.
 
 use clap::{Args, Subcommand};
-use nh_store::StoreError;
+use nh_store::runs::Share;
 use nh_store::workspaces::{self, Workspace};
+use nh_store::{Store, StoreError};
 use nh_types::agent::AgentDefinition;
 use nh_types::{Clock, SystemClock, SystemIds, WorkspaceId};
 use serde_json::json;
@@ -23,6 +24,24 @@ pub struct Workspaces {
 enum Action {
     /// Create a workspace
     Create(Create),
+    /// Say how much of the queue a workspace has
+    Share(ShareOf),
+}
+
+#[derive(Debug, Args)]
+struct ShareOf {
+    /// The workspace's name
+    name: String,
+    /// Runs in each of its turns, 1 to 1000
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    weight: u32,
+    /// Runs under way at once [default: as many as the hub drives]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_running: Option<u32>,
+    #[command(flatten)]
+    local: Local,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -37,8 +56,35 @@ struct Create {
 
 impl Workspaces {
     pub async fn perform(self) -> Result<(), Failure> {
-        let Action::Create(create) = self.command;
-        create.perform().await
+        match self.command {
+            Action::Create(create) => create.perform().await,
+            Action::Share(share) => share.perform().await,
+        }
+    }
+}
+
+impl ShareOf {
+    async fn perform(self) -> Result<(), Failure> {
+        let store = local::open_store(&self.local).await?;
+        let set = self.write(&store).await;
+        store.close().await;
+        let workspace = set?;
+        let Self { weight, max_running, .. } = self;
+        if self.output.json {
+            return output::json(&json!({"id": workspace.id, "weight": weight, "max_running": max_running}));
+        }
+        let most =
+            max_running.map_or_else(|| "as many as the hub drives".to_owned(), |most| most.to_string());
+        output::note(format!("{} has {weight} in each turn, and {most} under way", workspace.name));
+        Ok(())
+    }
+
+    async fn write(&self, store: &Store) -> Result<Workspace, Failure> {
+        let workspace = local::workspace(store, &self.name).await?;
+        let share = Share { weight: self.weight, max_running: self.max_running };
+        let set = workspaces::SetShare { id: workspace.id.clone(), share };
+        store.write(set).await.map_err(anyhow::Error::new)?;
+        Ok(workspace)
     }
 }
 

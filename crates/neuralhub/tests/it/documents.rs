@@ -166,6 +166,8 @@ pages! {
     the_page_on_runs_is_right "docs/runs.md";
     the_page_on_agents_is_right "docs/agents.md";
     the_page_on_workflows_is_right "docs/workflows.md";
+    the_page_on_schedules_is_right "docs/schedules.md";
+    the_page_on_budgets_is_right "docs/budgets.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";

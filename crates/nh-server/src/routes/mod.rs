@@ -11,5 +11,6 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod tools;
 pub(crate) mod workflows;

@@ -18,6 +18,7 @@ mod fuzz;
 mod keys;
 mod reference;
 mod runs;
+mod schedules;
 mod serve;
 mod sessions;
 mod threads;

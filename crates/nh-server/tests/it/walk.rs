@@ -72,6 +72,8 @@ fn filled(path: &str, ids: &Value) -> String {
         "agent_theirs".to_owned()
     } else if path.starts_with("/v1/workflows") {
         "workflow_theirs".to_owned()
+    } else if path.starts_with("/v1/schedules") {
+        "schedule_theirs".to_owned()
     } else if path.starts_with("/v1/models") {
         "neuralhub/offline".to_owned()
     } else {
@@ -99,6 +101,8 @@ async fn theirs(app: &TestApp) -> Value {
         json!({"id": "workflow_theirs", "name": "theirs", "steps": [{"id": "a", "uses": "approval"}]});
     app.post("/v1/workflows", workflow).key(&key).send().await.ok(201);
     let body = json!({"target": "calculate", "type": "tool", "input": {"expression": "1+1"}});
+    let schedule = json!({"id": "schedule_theirs", "cron": "@daily", "run": body});
+    app.post("/v1/schedules", schedule).key(&key).send().await.ok(201);
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
     json!({"key": id, "run": run["runId"]})
 }
