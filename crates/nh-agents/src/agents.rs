@@ -7,6 +7,7 @@ use nh_types::{ApiError, ErrorCode};
 use serde_json::Value;
 
 use crate::limits::check_limits;
+use crate::schema;
 use crate::target::Target;
 use crate::tools::Tools;
 
@@ -14,9 +15,10 @@ const MAX_NAME_CHARS: usize = 128;
 const MAX_DESCRIPTION_CHARS: usize = 4096;
 const MAX_PROMPT_BYTES: usize = 256 * 1024;
 const MAX_TOOLS: usize = 128;
+const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 
 pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(new.memory.as_ref(), new.output_schema.as_ref())?;
+    refuse_unavailable(new.memory.as_ref())?;
     let definition = AgentDefinition {
         name: new.name,
         description: new.description.unwrap_or_default(),
@@ -27,6 +29,7 @@ pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiErr
         temperature: new.temperature,
         max_steps: max_steps(new.max_steps)?,
         limits: new.limits.unwrap_or_default(),
+        output_schema: new.output_schema,
     };
     check(definition, tools)
 }
@@ -37,7 +40,7 @@ pub fn change(
     change: ChangeAgent,
     tools: &Tools,
 ) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(change.memory.as_ref(), change.output_schema.as_ref())?;
+    refuse_unavailable(change.memory.as_ref())?;
     let text = |change: Option<Option<String>>, now: &String| {
         change.map_or_else(|| now.clone(), Option::unwrap_or_default)
     };
@@ -53,6 +56,7 @@ pub fn change(
         temperature: change.temperature.unwrap_or(now.temperature),
         max_steps: change.max_steps.map_or(Ok(now.max_steps), max_steps)?,
         limits: change.limits.map_or(now.limits, Option::unwrap_or_default),
+        output_schema: change.output_schema.unwrap_or_else(|| now.output_schema.clone()),
     };
     check(definition, tools)
 }
@@ -81,6 +85,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         temperature,
         max_steps,
         limits,
+        output_schema,
     } = record.definition;
     AgentView {
         id: record.id,
@@ -94,14 +99,14 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         max_steps,
         limits,
         memory: "off".to_owned(),
-        output_schema: None,
+        output_schema,
         created_at: record.created_at,
         updated_at: record.updated_at,
         version: record.version,
     }
 }
 
-fn refuse_unavailable(memory: Option<&Value>, output_schema: Option<&Value>) -> Result<(), ApiError> {
+fn refuse_unavailable(memory: Option<&Value>) -> Result<(), ApiError> {
     if let Some(memory) = memory.filter(|memory| !memory.is_null() && *memory != "off") {
         let given: String = memory.to_string().chars().take(80).collect();
         return Err(ApiError::new(
@@ -109,13 +114,6 @@ fn refuse_unavailable(memory: Option<&Value>, output_schema: Option<&Value>) -> 
             format!("`memory` is {given}; this version offers only \"off\""),
         )
         .param("memory"));
-    }
-    if output_schema.is_some_and(|schema| !schema.is_null()) {
-        return Err(ApiError::new(
-            ErrorCode::NotAvailable,
-            "`output_schema` is not available in this version; leave it out",
-        )
-        .param("output_schema"));
     }
     Ok(())
 }
@@ -142,7 +140,24 @@ fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiEr
     check_limits("limits", &agent.limits)?;
     check_tools("tools", &agent.tools, tools)?;
     check_tools("requires_approval", &agent.requires_approval, tools)?;
+    check_output_schema(agent.output_schema.as_ref())?;
     Ok(agent)
+}
+
+fn check_output_schema(schema: Option<&Value>) -> Result<(), ApiError> {
+    let Some(schema) = schema else { return Ok(()) };
+    let refused = |told: String| Err(invalid("output_schema", format!("`output_schema` {told}")));
+    let bytes = schema.to_string().len();
+    if bytes > MAX_SCHEMA_BYTES {
+        return refused(format!("has {bytes} bytes as JSON; at most {MAX_SCHEMA_BYTES} fit"));
+    }
+    if schema["type"] != "object" {
+        return refused("must be a JSON Schema whose `type` is `object`: a result is one".to_owned());
+    }
+    match schema::compile(schema) {
+        Ok(_) => Ok(()),
+        Err(told) => refused(format!("is no JSON Schema: {told}")),
+    }
 }
 
 /// That a run tool's target is there is checked where the store is at hand.

@@ -1,20 +1,21 @@
 //! The engine's [`Program`]: what runs do.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use nh_engine::program::Performing;
-use nh_engine::{ChildRun, Decision, Ending, History, Outcome, Performed, Program, Step, Work};
-use nh_models::{Caller, Ledger, ModelError, Models};
+use nh_engine::{ChildRun, Decision, Ending, History, Live, Outcome, Performed, Program, Step, Work};
+use nh_models::{Caller, Completion, Ledger, Listener, ModelError, Models, offline};
 use nh_store::Store;
 use nh_store::runs::RunRecord;
 use nh_types::SharedClock;
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunType};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::agent::decide::{Calling, RequestedCall};
-use crate::agent::{self, MODEL_STEP, TOOL_STEP, messages};
+use crate::agent::messages::Prompt;
+use crate::agent::window::{self, LeftOut};
+use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::spending::{RunCharges, Spending};
@@ -68,14 +69,15 @@ impl Work for AgentWork {
             repeatable: tools.get(&call.tool).is_none_or(|tool| tool.spec().repeatable),
             // What would be refused anyway is no question to a person.
             asks: self.pinned.asks_before(&call.tool) && self.is_acceptable(call),
+            is_made: true,
         };
         agent::decide::decide(&self.pinned, calling, history)
     }
 
-    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing {
+    fn perform(&self, run: &RunRecord, history: &History, step: &Step, live: Live) -> Performing {
         match step.kind.as_str() {
-            MODEL_STEP => self.program.call_model(run, &self.charges, &self.pinned, history, step),
-            _ => self.program.call_agents_tool(run, &self.charges, &self.pinned, step),
+            MODEL_STEP => self.program.call_model(run, &self.charges, &self.pinned, history, step, live),
+            _ => self.program.call_agents_tool(run, &self.charges, &self.pinned, history, step),
         }
     }
 
@@ -109,7 +111,7 @@ impl Work for ToolWork {
         decide_tool_run(&self.pinned, &run.input, history)
     }
 
-    fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
+    fn perform(&self, run: &RunRecord, _: &History, step: &Step, _: Live) -> Performing {
         self.program.call_tool(run, &self.charges, step)
     }
 }
@@ -122,7 +124,7 @@ impl Work for Unreadable {
         Decision::Finish(Ending::Failure(self.0.clone()))
     }
 
-    fn perform(&self, _: &RunRecord, _: &History, _: &Step) -> Performing {
+    fn perform(&self, _: &RunRecord, _: &History, _: &Step, _: Live) -> Performing {
         let error = self.0.clone();
         Box::pin(async move { Err(error) })
     }
@@ -204,8 +206,9 @@ impl RunProgram {
         pinned: &PinnedAgent,
         history: &History,
         step: &Step,
+        live: Live,
     ) -> Performing {
-        let mut body = messages::request(pinned, &self.tools, &run.input, history);
+        let mut prompt = Prompt::new(pinned, &self.tools, &run.input, history);
         let models = self.models.clone();
         let caller = Caller {
             workspace_id: run.workspace_id.clone(),
@@ -217,15 +220,18 @@ impl RunProgram {
         let store = self.store.clone();
         Box::pin(async move {
             if let Some(conversation) = conversation {
-                let before = conversation.messages(&store, &caller.workspace_id).await?;
-                messages::put_before(&mut body, before);
+                prompt.conversation = conversation.messages(&store, &caller.workspace_id).await?;
             }
-            let mut completion = complete(&models, &caller, body).await.map_err(model_error)?;
+            let (mut completion, left_out) =
+                ask(&models, &caller, prompt, &live).await.map_err(model_error)?;
             let choice = completion.body.get_mut("choices").and_then(|choices| choices.get_mut(0));
             let choice =
                 choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
             let message = without_nulls(choice["message"].take());
-            let output = [("message", message), ("finish_reason", choice["finish_reason"].take())];
+            let mut output = vec![("message", message), ("finish_reason", choice["finish_reason"].take())];
+            if !left_out.is_nothing() {
+                output.push(("left_out", json!({"messages": left_out.messages, "bytes": left_out.bytes})));
+            }
             Ok(Performed { output: Value::from_iter(output), usage: completion.usage })
         })
     }
@@ -235,10 +241,14 @@ impl RunProgram {
         run: &RunRecord,
         charges: &RunCharges,
         pinned: &PinnedAgent,
+        history: &History,
         step: &Step,
     ) -> Performing {
-        let index = step.id.rsplit_once('.').and_then(|(_, index)| index.parse::<usize>().ok());
-        let refusal = if index.is_some_and(|index| index > MAX_CALLS_PER_TURN) {
+        let place = agent::decide::place_of_call(&step.id);
+        let refused = place.and_then(|(turn, index)| agent::refused(history, turn, index));
+        let refusal = if refused.is_some() {
+            refused
+        } else if place.is_some_and(|(_, index)| index >= MAX_CALLS_PER_TURN) {
             Some(RunError::new(
                 "too_many_calls",
                 format!(
@@ -284,15 +294,45 @@ impl RunProgram {
     }
 }
 
+/// Asks the model, with as much of the prompt as its window takes. Where nobody
+/// says how large that is, the provider's refusal does.
+async fn ask(
+    models: &Models,
+    caller: &Caller,
+    mut prompt: Prompt,
+    live: &Live,
+) -> Result<(Completion, LeftOut), ModelError> {
+    let model = prompt.rest["model"].as_str().unwrap_or_default();
+    if model == offline::MODEL_ID {
+        return Ok((complete(models, caller, prompt.into_body(), live).await?, LeftOut::default()));
+    }
+    let mut left_out = LeftOut::default();
+    if let Some(tokens) = models.context_length(model).await {
+        left_out = window::fit(&mut prompt, window::prompt_tokens_within(tokens));
+    }
+    let body = prompt.clone().into_body();
+    match complete(models, caller, body, live).await {
+        Err(ModelError::Rejected { message, .. }) if window::is_too_long(&message) => {}
+        answer => return answer.map(|completion| (completion, left_out)),
+    }
+    let half = window::tokens(&prompt) / 2;
+    let more = window::fit(&mut prompt, half);
+    let completion = complete(models, caller, prompt.into_body(), live).await?;
+    Ok((completion, left_out.plus(more)))
+}
+
 /// A model call, tried again while the provider is only busy or down.
 async fn complete(
     models: &Models,
     caller: &Caller,
     body: Map<String, Value>,
-) -> Result<nh_models::Completion, ModelError> {
+    live: &Live,
+) -> Result<Completion, ModelError> {
     let mut tries = 1;
+    let tell = |delta: &Value| live.tell(|| json!({"delta": delta}));
     loop {
-        let error = match models.chat(caller, Cow::Borrowed(&body)).await {
+        let listener = Listener { is_heard: live.is_heard(), tell: &tell };
+        let error = match models.chat_live(caller, &body, &listener).await {
             Ok(completion) => return Ok(completion),
             Err(error) => error,
         };
@@ -304,6 +344,7 @@ async fn complete(
             return Err(error);
         }
         tracing::warn!(%error, tries, "a model call is tried again");
+        live.tell(|| json!({"again": true}));
         tokio::time::sleep(Duration::from_secs(wanted_seconds * u64::from(tries))).await;
         tries += 1;
     }

@@ -18,6 +18,7 @@ use crate::engine::{EngineError, NewRun};
 use crate::history::History;
 use crate::journal::read_journal;
 use crate::lease::Lease;
+use crate::live::LiveWords;
 use crate::program::{ChildRun, Program};
 use crate::queue_room::QueueRoom;
 use crate::shares::KnownShares;
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     /// When runs that nobody drives are due.
     pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
+    pub(crate) live: LiveWords,
     /// What this process drives.
     pub(crate) driven: Driven,
     pub(crate) lease: Lease,

@@ -222,7 +222,8 @@ impl Driver {
         for step in open.into_iter().skip(launched) {
             metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
             let key = step.idempotency_key(self.run.id);
-            let performing = self.work().perform(&self.run, &self.history, &step);
+            let live = self.core.live.of(self.run.id, &step.id);
+            let performing = self.work().perform(&self.run, &self.history, &step, live);
             self.in_flight.push(Box::pin(async move {
                 crash::point(|| format!("perform {key}"));
                 let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {

@@ -20,6 +20,7 @@ use crate::fork::Fork;
 use crate::history::History;
 use crate::journal::{Event, UnreadableEvent};
 use crate::lease::Lease;
+use crate::live::{Listening, LiveWords};
 use crate::program::Program;
 use crate::queue::{self, Slot};
 use crate::queue_room::{self, QueueRoom};
@@ -121,6 +122,7 @@ impl Engine {
             shares: KnownShares::default(),
             timers: Timers::default(),
             watchers: Watchers::new(backstop),
+            live: LiveWords::default(),
             driven: Driven::default(),
             lease: Lease::new(settings.lease_ms),
             tasks: TaskTracker::new(),
@@ -211,6 +213,11 @@ impl Engine {
 
     pub fn watch(&self, run_id: RunId) -> Watch {
         self.0.watchers.watch(run_id)
+    }
+
+    /// Hears what the run's steps say while this process drives it.
+    pub fn listen(&self, run_id: RunId) -> Listening {
+        self.0.live.listen(run_id)
     }
 
     /// Cancels a run: what it has in flight is dropped, and it ends as

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::history::History;
 use crate::journal::Step;
+use crate::live::Live;
 
 /// What comes next for a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +53,9 @@ pub trait Work: Send + Sync {
 
     /// Does one step. The future may be dropped at any await (cancel, time-out,
     /// shutdown) and made again after a crash, with the same
-    /// [`Step::idempotency_key`]; it owns what it needs.
-    fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing;
+    /// [`Step::idempotency_key`]; it owns what it needs. What it says by `live`
+    /// is heard by whoever follows the run, and not kept.
+    fn perform(&self, run: &RunRecord, history: &History, step: &Step, live: Live) -> Performing;
 
     /// The run that a step of [`Wait::Run`](crate::Wait::Run) begins, asked when the step is
     /// started. What cannot be begun fails the step.

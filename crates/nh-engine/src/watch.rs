@@ -108,6 +108,11 @@ impl Watch {
         let _ = tokio::time::timeout(self.watchers.backstop, news.changed()).await;
     }
 
+    /// Whether the journal may have grown since [`Watch::changed`] returned.
+    pub fn has_changed(&self) -> bool {
+        self.news.as_ref().is_some_and(|news| news.has_changed().unwrap_or(false))
+    }
+
     /// Returns when the run has ended or may have, or after a while.
     pub(crate) async fn heard(&mut self) -> Heard {
         let Some(news) = self.news.as_mut() else { return Heard::Unsure };

@@ -1,5 +1,6 @@
 //! Chat answers that come whole.
 
+use nh_http::Response;
 use nh_store::usage::UsageKind;
 use nh_types::SharedIds;
 use serde_json::{Map, Value, json};
@@ -69,7 +70,29 @@ pub(crate) async fn ask(
     body.remove("stream");
     body.remove("stream_options");
     provider.fit_chat(&mut body);
-    let (mut meter, mut answer) = exchange(provider, Operation::Chat, body, "choices", meter).await?;
+    let (meter, answer) = exchange(provider, Operation::Chat, body, "choices", meter).await?;
+    Ok(completion(hub, provider, model, meter, answer))
+}
+
+/// The whole answer to a request for a stream.
+pub(crate) async fn take_whole(
+    hub: &Inner,
+    provider: &Provider,
+    model: &Model,
+    response: Response,
+    meter: Meter,
+) -> Result<Completion, ModelError> {
+    let (meter, answer) = read(provider, response, "choices", meter).await?;
+    Ok(completion(hub, provider, model, meter, answer))
+}
+
+fn completion(
+    hub: &Inner,
+    provider: &Provider,
+    model: &Model,
+    mut meter: Meter,
+    mut answer: Map<String, Value>,
+) -> Completion {
     mend(hub, provider, model, &mut answer);
     match answer.get("usage").and_then(|usage| provider.reported(usage)) {
         Some(reported) => meter.report(reported),
@@ -81,7 +104,7 @@ pub(crate) async fn ask(
         }
     }
     let usage = meter.settle();
-    Ok(Completion { body: answer, usage })
+    Completion { body: answer, usage }
 }
 
 pub(crate) async fn begin(
@@ -141,6 +164,15 @@ pub(crate) async fn exchange(
             return Err(error);
         }
     };
+    read(provider, response, list, meter).await
+}
+
+async fn read(
+    provider: &Provider,
+    response: Response,
+    list: &str,
+    meter: Meter,
+) -> Result<(Meter, Map<String, Value>), ModelError> {
     let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
     let answer: Map<String, Value> =
         serde_json::from_slice(&bytes).map_err(|_| provider.failed("its answer is not a JSON object"))?;

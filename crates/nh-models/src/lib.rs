@@ -24,5 +24,5 @@ pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use models::{Caller, Completion, Models, ModelsSetup};
 pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, SettingsFault};
-pub use stream::ChatStream;
-pub use usage::{UsageSink, UsageWriter};
+pub use stream::{ChatStream, Listener};
+pub use usage::{UsageSink, UsageWriter, tokens_of};

@@ -14,7 +14,8 @@ use crate::catalogue::Model;
 use crate::ledger::Charge;
 use crate::provider::Provider;
 use crate::{
-    ChatStream, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline, stream,
+    ChatStream, Listener, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline,
+    stream,
 };
 
 /// A provider's models are looked up again after so long.
@@ -128,6 +129,15 @@ impl Models {
         }
     }
 
+    /// Tokens that a prompt and its answer may have together; None where nobody
+    /// says.
+    pub async fn context_length(&self, id: &str) -> Option<u64> {
+        match self.0.route(id).await.ok()? {
+            Route::Offline => None,
+            Route::Provider(_, model) => model.view.context_length,
+        }
+    }
+
     /// The configured default, else the first provider's, else the offline
     /// model. A provider of unknown models is asked when the id is used:
     /// `<provider name>/default` is its first chat model.
@@ -166,6 +176,27 @@ impl Models {
             Route::Offline => offline::chat(&self.0, caller, &body).await,
             Route::Provider(provider, model) => {
                 chat::ask(&self.0, &provider, &model, caller, body.into_owned()).await
+            }
+        }
+    }
+
+    /// The same, told to `listener` while it is written: providers are asked
+    /// for a stream.
+    pub async fn chat_live(
+        &self,
+        caller: &Caller,
+        body: &Map<String, Value>,
+        listener: &Listener<'_>,
+    ) -> Result<Completion, ModelError> {
+        match self.0.chat_route(body).await? {
+            Route::Offline if !listener.is_heard => offline::chat(&self.0, caller, body).await,
+            Route::Offline => {
+                let frames = offline::chat_stream(&self.0, caller, body).await?;
+                stream::gather(frames, listener).await
+            }
+            Route::Provider(provider, model) => {
+                let frames = stream::ask(&self.0, provider, &model, caller, body.clone()).await?;
+                stream::gather(frames, listener).await
             }
         }
     }

@@ -1,10 +1,13 @@
 //! A run's journal as server-sent events: replayed, then followed.
 //!
 //! Each event's id is its number in the journal, so a client that comes back
-//! with `Last-Event-ID` misses nothing and sees nothing twice. The stream ends
+//! with `Last-Event-ID` misses nothing and sees nothing twice. Between a step's
+//! start and its end stand the words of its model while they are written
+//! (`step.delta`): these have no id, and are not replayed. The stream ends
 //! after the run's last event, when the hub stops, and when the credential
 //! that opened it no longer counts.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, StatusCode};
 use nh_agents::view;
-use nh_engine::Watch;
+use nh_engine::{Listening, LiveWord, Watch};
 use nh_store::runs::{self, EventRow, RunRecord};
 use nh_types::{ApiError, ErrorCode, RunId};
 use tokio::time::Instant;
@@ -42,6 +45,9 @@ struct Follower {
     run_id: RunId,
     after: i64,
     watch: Watch,
+    listening: Listening,
+    /// Heard, and not sent yet.
+    words: VecDeque<Arc<LiveWord>>,
     sent_at: Instant,
     checked_at: Instant,
     is_over: bool,
@@ -63,6 +69,8 @@ pub(crate) fn follow(
         run_id: run.id,
         after,
         watch: app.hub.engine.watch(run.id),
+        listening: app.hub.engine.listen(run.id),
+        words: VecDeque::new(),
         sent_at: Instant::now(),
         checked_at: Instant::now(),
         is_over: false,
@@ -97,6 +105,14 @@ impl Follower {
             }
             may_have_grown = tokio::select! {
                 () = self.watch.changed() => true,
+                word = self.listening.next() => {
+                    self.words.push_back(word);
+                    // Else the step that speaks may have begun since the last look.
+                    if let Some(frames) = self.words_alone() {
+                        return Some(frames);
+                    }
+                    true
+                }
                 () = tokio::time::sleep(RECHECK) => false,
                 () = self.app.stopping.cancelled() => return None,
             };
@@ -104,11 +120,15 @@ impl Follower {
         None
     }
 
-    /// The events that are not sent yet, if there are any; None ends the
-    /// stream.
+    /// The events that are not sent yet, and the words that belong between
+    /// them, if there are any; None ends the stream.
     async fn read(&mut self) -> Option<Option<Bytes>> {
+        // A step speaks once its start is in the journal: what is heard before
+        // the look at it comes after that event.
+        self.hear();
+        let (run_id, after) = (self.run_id, self.after);
         let workspace_id = &self.principal.workspace_id;
-        let rows = runs::events(&self.app.hub.store, workspace_id, self.run_id, self.after, BATCH).await;
+        let rows = runs::events(&self.app.hub.store, workspace_id, run_id, after, BATCH).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
@@ -117,23 +137,78 @@ impl Follower {
                 return None;
             }
         };
-        let Some(last) = rows.last() else { return Some(None) };
-        self.after = last.seq;
-        self.is_over = LAST_KINDS.contains(&last.kind.as_str());
+        let mut text = String::new();
+        let has_seen_all = rows.len() < BATCH as usize;
+        for row in rows {
+            if let Some(step) = step_ended(&row) {
+                // It said its last word before its end was stored.
+                self.hear();
+                self.say(&mut text, |word| word.step == step);
+            }
+            (self.after, self.is_over) = (row.seq, LAST_KINDS.contains(&row.kind.as_str()));
+            write_event(&mut text, row);
+        }
+        if has_seen_all && !self.watch.has_changed() {
+            self.say(&mut text, |_| true);
+        }
+        if text.is_empty() {
+            return Some(None);
+        }
         self.sent_at = Instant::now();
-        Some(Some(frames(rows)))
+        Some(Some(text.into()))
+    }
+
+    /// What was heard, when nothing else has become of the run.
+    fn words_alone(&mut self) -> Option<Bytes> {
+        if self.watch.has_changed() {
+            return None;
+        }
+        self.hear();
+        let mut text = String::new();
+        self.say(&mut text, |_| true);
+        self.sent_at = Instant::now();
+        Some(text.into())
+    }
+
+    fn hear(&mut self) {
+        self.words.extend(std::iter::from_fn(|| self.listening.try_next()));
+    }
+
+    /// Sends words, and keeps the others for later.
+    fn say(&mut self, text: &mut String, is_meant: impl Fn(&LiveWord) -> bool) {
+        self.words.retain(|word| {
+            let is_meant = is_meant(word);
+            if is_meant {
+                write_word(text, word);
+            }
+            !is_meant
+        });
     }
 }
 
-fn frames(rows: Vec<EventRow>) -> Bytes {
-    let mut text = String::new();
-    for row in rows {
-        let event = view::journal_event(row);
-        // JSON holds no raw line break, so it fits one `data` line.
-        let data = serde_json::to_string(&event).unwrap_or_default();
-        text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));
+/// The step whose end the event is.
+fn step_ended(row: &EventRow) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Ended {
+        step: String,
     }
-    text.into()
+    let is_end = matches!(row.kind.as_str(), "step.completed" | "step.failed");
+    row.data.read::<Ended>().ok().filter(|_| is_end).map(|ended| ended.step)
+}
+
+fn write_word(text: &mut String, word: &LiveWord) {
+    let mut data = word.said.clone();
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert("step".to_owned(), word.step.as_str().into());
+    }
+    text.push_str(&format!("event: step.delta\ndata: {data}\n\n"));
+}
+
+fn write_event(text: &mut String, row: EventRow) {
+    let event = view::journal_event(row);
+    // JSON holds no raw line break, so it fits one `data` line.
+    let data = serde_json::to_string(&event).unwrap_or_default();
+    text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<i64, ApiError> {

@@ -65,6 +65,29 @@ impl Reply {
         }
     }
 
+    /// The same answer to who asked for a stream, as OpenAI cuts it: a role, then
+    /// the text in two pieces and the calls in two each, then the end and usage.
+    fn streamed(self) -> Self {
+        let Self::Whole(200, headers, text) = &self else { return self };
+        let Ok(answer) = serde_json::from_str::<Value>(text) else { return self };
+        if answer["object"] != "chat.completion" || headers.iter().any(|(name, _)| *name == "x-whole") {
+            return self;
+        }
+        let choice = &answer["choices"][0];
+        let mut chunks: Vec<Value> =
+            deltas(&choice["message"]).into_iter().map(|delta| chunk(delta, None)).collect();
+        chunks.push(chunk(json!({}), choice["finish_reason"].as_str()));
+        let mut usage = chunk(json!({}), None);
+        (usage["choices"], usage["usage"]) = (json!([]), answer["usage"].clone());
+        chunks.push(usage);
+        Self::chunks(&chunks).done()
+    }
+
+    /// Sent whole, whoever asks for a stream.
+    pub fn always_whole(self) -> Self {
+        self.with_header("x-whole", "yes")
+    }
+
     /// A stream of JSON chunks, without `[DONE]`.
     pub fn chunks(chunks: &[Value]) -> Self {
         Self::Stream(chunks.iter().map(Part::json).collect())
@@ -102,6 +125,28 @@ pub fn chunk(delta: Value, finish_reason: Option<&str>) -> Value {
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_770_379_200, "model": "mock-1",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
     })
+}
+
+/// A message in pieces.
+fn deltas(message: &Value) -> Vec<Value> {
+    let mut deltas = vec![json!({"role": "assistant", "content": null})];
+    if let Some(text) = message["content"].as_str() {
+        let half = text.floor_char_boundary(text.len() / 2);
+        deltas.extend([json!({"content": text[..half]}), json!({"content": text[half..]})]);
+    }
+    for (index, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+        let mut head = call.clone();
+        let arguments = head["function"]["arguments"].take();
+        let arguments = arguments.as_str().unwrap_or_default();
+        let half = arguments.floor_char_boundary(arguments.len() / 2);
+        head["index"] = json!(index);
+        head["function"]["arguments"] = json!("");
+        deltas.push(json!({"tool_calls": [head]}));
+        for piece in [&arguments[..half], &arguments[half..]] {
+            deltas.push(json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}));
+        }
+    }
+    deltas
 }
 
 /// A request as the upstream saw it.
@@ -235,6 +280,7 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Result<
         return Ok(send(listing, &shared).await);
     }
     let scripted = locked(&shared.script).pop_front();
+    let scripted = scripted.map(|reply| if body["stream"] == true { reply.streamed() } else { reply });
     Ok(send(scripted.unwrap_or_else(|| friendly(&path, &body)), &shared).await)
 }
 

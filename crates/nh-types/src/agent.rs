@@ -32,6 +32,10 @@ pub struct AgentDefinition {
     /// What each of its runs is held to.
     #[serde(default, skip_serializing_if = "RunLimits::is_empty")]
     pub limits: RunLimits,
+    /// A JSON Schema of an object, which its answer is then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub output_schema: Option<Value>,
 }
 
 impl AgentDefinition {
@@ -53,6 +57,7 @@ impl AgentDefinition {
             temperature: None,
             max_steps: Self::DEFAULT_MAX_STEPS,
             limits: RunLimits::default(),
+            output_schema: None,
         }
     }
 }
@@ -72,7 +77,7 @@ pub struct AgentView {
     pub limits: RunLimits,
     /// Always `off` in this version.
     pub memory: String,
-    /// Always null in this version.
+    /// Null: it answers with text.
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
     pub created_at: Timestamp,
@@ -121,7 +126,8 @@ pub struct CreateAgent {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub memory: Option<Value>,
-    /// Not available yet.
+    /// A JSON Schema (2020-12) whose `type` is `object`, at most 64 KiB: a run's
+    /// result is then an object that fits it. Absent: text.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
@@ -163,7 +169,7 @@ pub struct ChangeAgent {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub memory: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub output_schema: Option<Value>,
+    pub output_schema: Option<Option<Value>>,
 }

@@ -4,13 +4,14 @@
 //! a turn run side by side; when all of them have an outcome, the next turn
 //! begins. A call of a tool that wants approval waits for a person first, and
 //! one of an agent or a workflow is a run of its own. An answer without tool
-//! calls ends the run.
+//! calls ends the run, if it fits the agent's output schema; else the model is
+//! told why not, and answers again.
 
 use nh_engine::{Decision, Ending, History, Outcome, Step, StepRecord, Wait};
 use nh_types::run::RunError;
 use serde_json::Value;
 
-use super::{MODEL_STEP, TOOL_STEP};
+use super::{MODEL_STEP, TOOL_STEP, output, repeats};
 use crate::approval::{self, Verdict};
 use crate::definition::PinnedAgent;
 
@@ -34,6 +35,12 @@ pub struct Calling {
     pub repeatable: bool,
     /// A person is asked first.
     pub asks: bool,
+    /// It is made, and not only told that it is not.
+    pub is_made: bool,
+}
+
+impl Calling {
+    const TOLD: Self = Self { repeatable: true, asks: false, is_made: false };
 }
 
 /// `calling` says how each call is made.
@@ -49,14 +56,28 @@ pub fn decide(
         Some(Outcome::Completed(output)) => &output["message"],
     };
     let calls = requested_calls(message);
-    if calls.is_empty() {
-        return Decision::Finish(answer(message));
-    }
     let turn = turns(history);
+    if calls.is_empty() {
+        let ending = match &agent.agent.output_schema {
+            None => answer(message),
+            Some(schema) => match output::read(schema, message) {
+                Ok(value) => Ending::Success(value),
+                Err(_) if may_repair(agent, history) => {
+                    return Decision::Perform(vec![model_step(agent, turn + 1)]);
+                }
+                Err(faults) => output::failure(message, &faults),
+            },
+        };
+        return Decision::Finish(ending);
+    }
+    if let Some(error) = repeats::circles(history, turn, &calls) {
+        return Decision::Finish(Ending::Failure(error));
+    }
     let mut open = false;
     let mut steps = Vec::new();
     for (index, call) in calls.into_iter().enumerate() {
-        let how = calling(&call);
+        let is_refused = repeats::refused(history, turn, index).is_some();
+        let how = if is_refused { Calling::TOLD } else { calling(&call) };
         let Some(step) = next_of_call(agent, turn, index, call, how, history) else { continue };
         open |= history.step(&step.id).is_none_or(|record| record.finished.is_none());
         steps.push(step);
@@ -96,7 +117,7 @@ fn next_of_call(
         id: tool_step_id(turn, index),
         kind: TOOL_STEP.to_owned(),
         repeatable: how.repeatable,
-        wait: agent.run_called(&call.tool).map(|_| Wait::Run { run_id: None }),
+        wait: agent.run_called(&call.tool).filter(|_| how.is_made).map(|_| Wait::Run { run_id: None }),
         name: call.tool,
         arguments,
     })
@@ -116,6 +137,12 @@ pub fn tool_step_id(turn: usize, index: usize) -> String {
     format!("tool:{turn}.{}", index + 1)
 }
 
+/// The turn (from 1) and the place in it (from 0) of the call that a step makes.
+pub fn place_of_call(step_id: &str) -> Option<(usize, usize)> {
+    let (turn, number) = step_id.strip_prefix("tool:")?.split_once('.')?;
+    Some((turn.parse().ok()?, number.parse::<usize>().ok()?.checked_sub(1)?))
+}
+
 fn model_step(agent: &PinnedAgent, turn: usize) -> Step {
     Step {
         id: format!("model:{turn}"),
@@ -133,6 +160,17 @@ fn last_model_step(history: &History) -> Option<&StepRecord> {
 
 fn turns(history: &History) -> usize {
     history.steps().iter().filter(|record| record.step.kind == MODEL_STEP).count()
+}
+
+/// Whether the model may answer once more: each answer so far did not fit.
+fn may_repair(agent: &PinnedAgent, history: &History) -> bool {
+    let answers = history.steps().iter().filter(|record| match record.outcome() {
+        Some(Outcome::Completed(output)) if record.step.kind == MODEL_STEP => {
+            requested_calls(&output["message"]).is_empty()
+        }
+        _ => false,
+    });
+    answers.count() <= output::MAX_REPAIRS && turns(history) < agent.agent.max_steps as usize
 }
 
 fn answer(message: &Value) -> Ending {

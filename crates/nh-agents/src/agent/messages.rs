@@ -1,38 +1,76 @@
-//! What the model is shown: the system prompt, the goal or the messages given,
-//! and for each turn so far the model's own message, unchanged, followed by
-//! the outputs of its tool calls. All of it follows from the run and its
-//! journal, so the journal does not repeat it.
+//! What the model is shown: the system prompt, the conversation before, the
+//! goal or the messages given, and for each turn so far the model's own
+//! message, unchanged, followed by the outputs of its tool calls. All of it
+//! follows from the run and its journal, so the journal does not repeat it.
 
 use nh_engine::{History, Outcome};
 use serde_json::{Map, Value, json};
 
-use super::MODEL_STEP;
 use super::decide::{requested_calls, tool_step_id, verdict};
+use super::{MODEL_STEP, output};
 use crate::approval::Verdict;
 use crate::definition::{PinnedAgent, PinnedRun};
 use crate::tools::Tools;
 
-/// The body of the next model call.
-pub fn request(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &History) -> Map<String, Value> {
-    let mut body = Map::new();
-    body.insert("model".to_owned(), json!(agent.model_id));
-    body.insert("messages".to_owned(), Value::Array(messages(agent, input, history)));
-    let offered = agent.tools.iter().filter_map(|name| tools.function(name)).cloned();
-    let offered: Vec<Value> = offered.chain(agent.runs.iter().map(run_function)).collect();
-    if !offered.is_empty() {
-        body.insert("tools".to_owned(), Value::Array(offered));
-    }
-    if let Some(temperature) = agent.agent.temperature {
-        body.insert("temperature".to_owned(), json!(temperature));
-    }
-    body
+/// The parts of the next model call.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    pub system: String,
+    /// What was said in the thread before.
+    pub conversation: Vec<Value>,
+    /// The goal, or the messages given.
+    pub given: Vec<Value>,
+    /// The messages of each turn so far.
+    pub turns: Vec<Vec<Value>>,
+    /// The request without its messages.
+    pub rest: Map<String, Value>,
 }
 
-/// Puts the conversation so far behind the system prompt.
-pub fn put_before(body: &mut Map<String, Value>, conversation: Vec<Value>) {
-    let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else { return };
-    let place = messages.iter().position(|message| message["role"] != "system").unwrap_or(messages.len());
-    messages.splice(place..place, conversation);
+impl Prompt {
+    pub fn new(agent: &PinnedAgent, tools: &Tools, input: &Value, history: &History) -> Self {
+        let mut rest = Map::new();
+        rest.insert("model".to_owned(), json!(agent.model_id));
+        let offered = agent.tools.iter().filter_map(|name| tools.function(name)).cloned();
+        let offered: Vec<Value> = offered.chain(agent.runs.iter().map(run_function)).collect();
+        let mut system = agent.agent.system_prompt.clone();
+        if let Some(schema) = &agent.agent.output_schema {
+            add_paragraph(&mut system, &output::instruction(schema));
+            if offered.is_empty() {
+                rest.insert("response_format".to_owned(), output::response_format(schema));
+            }
+        }
+        if !offered.is_empty() {
+            rest.insert("tools".to_owned(), Value::Array(offered));
+        }
+        if let Some(temperature) = agent.agent.temperature {
+            rest.insert("temperature".to_owned(), json!(temperature));
+        }
+        let given = match input["messages"].as_array() {
+            Some(given) => given.clone(),
+            None => vec![json!({"role": "user", "content": input["goal"]})],
+        };
+        Self { system, conversation: Vec::new(), given, turns: turns(agent, history), rest }
+    }
+
+    pub fn into_body(self) -> Map<String, Value> {
+        let mut messages = Vec::new();
+        if !self.system.is_empty() {
+            messages.push(json!({"role": "system", "content": self.system}));
+        }
+        messages.extend(self.conversation);
+        messages.extend(self.given);
+        messages.extend(self.turns.into_iter().flatten());
+        let mut body = self.rest;
+        body.insert("messages".to_owned(), Value::Array(messages));
+        body
+    }
+}
+
+pub(super) fn add_paragraph(text: &mut String, paragraph: &str) {
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
+    text.push_str(paragraph);
 }
 
 fn run_function(run: &PinnedRun) -> Value {
@@ -41,26 +79,29 @@ fn run_function(run: &PinnedRun) -> Value {
     }})
 }
 
-fn messages(agent: &PinnedAgent, input: &Value, history: &History) -> Vec<Value> {
-    let mut messages = Vec::new();
-    if !agent.agent.system_prompt.is_empty() {
-        messages.push(json!({"role": "system", "content": agent.agent.system_prompt}));
-    }
-    match input["messages"].as_array() {
-        Some(given) => messages.extend(given.iter().cloned()),
-        None => messages.push(json!({"role": "user", "content": input["goal"]})),
-    }
+fn turns(agent: &PinnedAgent, history: &History) -> Vec<Vec<Value>> {
     let turns = history.steps().iter().filter(|record| record.step.kind == MODEL_STEP);
-    for (turn, record) in turns.enumerate() {
-        let Some(Outcome::Completed(output)) = record.outcome() else { continue };
-        messages.push(output["message"].clone());
-        for (index, call) in requested_calls(&output["message"]).into_iter().enumerate() {
-            messages.push(json!({
-                "role": "tool",
-                "tool_call_id": call.call_id,
-                "content": came_of(history, turn + 1, index),
-            }));
-        }
+    let turns = turns.enumerate().filter_map(|(turn, record)| match record.outcome()? {
+        Outcome::Completed(output) => Some(messages_of(agent, history, turn + 1, &output["message"])),
+        Outcome::Failed(_) => None,
+    });
+    turns.collect()
+}
+
+fn messages_of(agent: &PinnedAgent, history: &History, turn: usize, message: &Value) -> Vec<Value> {
+    let mut messages = vec![message.clone()];
+    let calls = requested_calls(message);
+    if let Some(schema) = agent.agent.output_schema.as_ref().filter(|_| calls.is_empty())
+        && let Err(faults) = output::read(schema, message)
+    {
+        messages.push(json!({"role": "user", "content": output::complaint(&faults)}));
+    }
+    for (index, call) in calls.into_iter().enumerate() {
+        messages.push(json!({
+            "role": "tool",
+            "tool_call_id": call.call_id,
+            "content": came_of(history, turn, index),
+        }));
     }
     messages
 }

@@ -3,7 +3,12 @@
 
 pub mod decide;
 pub mod messages;
+mod output;
+mod repeats;
+pub mod window;
 
 /// Step kinds in the journal.
 pub const MODEL_STEP: &str = "model";
 pub const TOOL_STEP: &str = "tool";
+
+pub(crate) use repeats::refused;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use nh_engine::program::Performing;
-use nh_engine::{ChildRun, Decision, Ending, History, Step, Work};
+use nh_engine::{ChildRun, Decision, Ending, History, Live, Step, Work};
 use nh_store::runs::RunRecord;
 use nh_types::run::RunError;
 use serde_json::Value;
@@ -46,7 +46,7 @@ impl Work for WorkflowWork {
         }
     }
 
-    fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
+    fn perform(&self, run: &RunRecord, _: &History, step: &Step, _: Live) -> Performing {
         let call = self.program.call_tool(run, &self.charges, step);
         let Some(ms) = self.timeout_ms(step) else { return call };
         let late =

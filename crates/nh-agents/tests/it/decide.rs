@@ -28,7 +28,7 @@ fn agent(max_steps: u32) -> PinnedAgent {
 }
 
 fn calling(_: &RequestedCall) -> Calling {
-    Calling { repeatable: true, asks: false }
+    Calling { repeatable: true, asks: false, is_made: true }
 }
 
 /// A journal under construction.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nh_engine::program::Performing;
 use nh_engine::{
-    ChildRun, Decision, Ending, Engine, EngineSettings, History, NewRun, Outcome, Performed, Program, Step,
-    Submitted, Wait, Work,
+    ChildRun, Decision, Ending, Engine, EngineSettings, History, Live, NewRun, Outcome, Performed, Program,
+    Step, Submitted, Wait, Work,
 };
 use nh_store::runs::{self, RunFilter, RunRecord, Sent, SignalRow};
 use nh_store::{Store, workspaces};
@@ -105,7 +105,7 @@ impl Work for Script {
         Decision::Finish(Ending::Success(json!(history.steps().len())))
     }
 
-    fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
+    fn perform(&self, run: &RunRecord, _: &History, step: &Step, _: Live) -> Performing {
         let (script, name, key) = (self.clone(), step.name.clone(), step.idempotency_key(run.id));
         Box::pin(async move {
             let count = {

@@ -34,7 +34,8 @@ pub(super) struct Conversation {
     pub(super) done: Vec<Done>,
     /// `parallel_tool_calls` is not false.
     pub(super) may_call_several: bool,
-    pub(super) wants_json: bool,
+    /// The answer is to be a JSON object with its text in this field.
+    pub(super) json_field: Option<String>,
 }
 
 impl Conversation {
@@ -49,7 +50,7 @@ impl Conversation {
             tools: tools(body, toolbox)?,
             done: calls(since),
             may_call_several: body.get("parallel_tool_calls") != Some(&Value::Bool(false)),
-            wants_json: wants_json(body)?,
+            json_field: json_field(body)?,
         })
     }
 }
@@ -100,18 +101,33 @@ fn read(index: usize, offer: &Value, toolbox: &Toolbox) -> Result<Option<Arc<Too
     Ok(tool)
 }
 
-fn wants_json(body: &Map<String, Value>) -> Result<bool, ModelError> {
-    match body.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str) {
-        Some("json_object") => Ok(true),
-        Some("json_schema") => Err(ModelError::Invalid {
-            message: format!(
-                "`{}` cannot answer in a given JSON schema; leave `response_format` out",
-                super::MODEL_ID
-            ),
-            param: "response_format".to_owned(),
-        }),
-        _ => Ok(false),
+fn json_field(body: &Map<String, Value>) -> Result<Option<String>, ModelError> {
+    let Some(format) = body.get("response_format") else { return Ok(None) };
+    match format.get("type").and_then(Value::as_str) {
+        Some("json_object") => Ok(Some("answer".to_owned())),
+        Some("json_schema") => match only_text(&format["json_schema"]["schema"]) {
+            Some(field) => Ok(Some(field)),
+            None => Err(ModelError::Invalid {
+                message: format!(
+                    "`{}` answers only in schemas of an object whose one required property is a text; \
+                     choose another model, or leave `response_format` out",
+                    super::MODEL_ID
+                ),
+                param: "response_format".to_owned(),
+            }),
+        },
+        _ => Ok(None),
     }
+}
+
+/// The one property that an object must have, if it may be any text.
+fn only_text(schema: &Value) -> Option<String> {
+    let required = schema["required"].as_array()?;
+    let [Value::String(field)] = required.as_slice() else { return None };
+    let property = schema["properties"][field.as_str()].as_object()?;
+    let is_any_text = property.get("type")? == "string"
+        && property.keys().all(|key| matches!(key.as_str(), "type" | "description" | "title"));
+    is_any_text.then(|| field.clone())
 }
 
 /// The calls in their order, each with the first answer to its id after it.

@@ -13,7 +13,7 @@ use crate::catalogue::Price;
 use crate::chat::{call_id, completion_id, finish_reason};
 use crate::ledger;
 use crate::models::Inner;
-use crate::stream::wants_usage;
+use crate::stream::{StreamEnd, wants_usage};
 use crate::usage::{Meter, Metered, prompt_tokens};
 use crate::{Caller, ChatStream, Completion, ModelError};
 
@@ -75,7 +75,7 @@ pub(crate) async fn chat_stream(
         frames.push(frame(json!([]), Some(usage_object(usage.input_tokens, usage.output_tokens))));
     }
     frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    Ok(ChatStream::new(stream::iter(frames)))
+    Ok(ChatStream::new(stream::iter(frames), StreamEnd::known(usage)))
 }
 
 /// The assistant's message.
@@ -84,7 +84,10 @@ fn message(hub: &Inner, body: &Map<String, Value>) -> Result<Map<String, Value>,
     let mut message = Map::from_iter([("role".to_owned(), Value::from("assistant"))]);
     match reply(&talk) {
         Reply::Text(text) => {
-            let text = if talk.wants_json { json!({"answer": text}).to_string() } else { text };
+            let text = match talk.json_field {
+                Some(field) => Value::from_iter([(field, text)]).to_string(),
+                None => text,
+            };
             message.insert("content".to_owned(), Value::from(text));
         }
         Reply::Calls(calls) => {

@@ -5,17 +5,20 @@
 //! and keeps usage and errors apart. [`Relay`] moves the bytes.
 
 mod chunk;
+mod gather;
 mod relay;
 mod shaper;
+mod whole;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use nh_types::ApiError;
+use nh_types::model::Usage;
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::Model;
@@ -23,13 +26,33 @@ use crate::models::Inner;
 use crate::provider::{Operation, Provider};
 use crate::{Caller, ModelError, chat};
 
+pub use gather::Listener;
+pub(crate) use gather::gather;
 pub(crate) use shaper::{Header, Shaper};
 
 /// A chat answer as complete server-sent-event frames, ready to be written to
 /// the client as they are. It ends with `data: [DONE]`; when the provider fails
 /// in mid-stream it ends with an error frame and without `[DONE]`. Dropping it
 /// stops the provider, and what was used until then is still accounted for.
-pub struct ChatStream(BoxStream<'static, Bytes>);
+pub struct ChatStream {
+    frames: BoxStream<'static, Bytes>,
+    end: StreamEnd,
+}
+
+/// How a stream ended, once it did: what it used, or why it failed.
+#[derive(Clone, Default)]
+pub(crate) struct StreamEnd(Arc<OnceLock<Result<Usage, ModelError>>>);
+
+impl StreamEnd {
+    pub(crate) fn known(usage: Usage) -> Self {
+        Self(Arc::new(OnceLock::from(Ok(usage))))
+    }
+
+    /// The first word counts.
+    fn tell(&self, how: Result<Usage, ModelError>) {
+        let _is_told_already = self.0.set(how);
+    }
+}
 
 impl std::fmt::Debug for ChatStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,13 +64,17 @@ impl Stream for ChatStream {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.0.as_mut().poll_next(context)
+        self.frames.as_mut().poll_next(context)
     }
 }
 
 impl ChatStream {
-    pub(crate) fn new(frames: impl Stream<Item = Bytes> + Send + 'static) -> Self {
-        Self(Box::pin(frames))
+    pub(crate) fn new(frames: impl Stream<Item = Bytes> + Send + 'static, end: StreamEnd) -> Self {
+        Self { frames: Box::pin(frames), end }
+    }
+
+    fn ending(&self) -> Option<Result<Usage, ModelError>> {
+        self.end.0.get().cloned()
     }
 }
 
@@ -100,6 +127,11 @@ pub(crate) async fn ask(
             return Err(error);
         }
     };
+    if whole::is_whole(&response.headers) {
+        let wants_usage = header.wants_usage;
+        let completion = chat::take_whole(hub, &provider, model, response, meter).await?;
+        return Ok(whole::stream_of(completion, wants_usage));
+    }
     let shaper = Shaper::new(header, hub.ids.clone());
     relay::Relay::new(provider, response.body, shaper, meter).start().await
 }

@@ -9,14 +9,14 @@ use nh_http::sse::{Decoder, SseLimits};
 use nh_http::{Body, HttpError};
 
 use super::shaper::{Fault, Shaper};
-use super::{ChatStream, error_frame};
+use super::{ChatStream, StreamEnd, error_frame};
 use crate::ModelError;
 use crate::provider::Provider;
 use crate::usage::Meter;
 
 /// One line may be a megabyte (a tool's arguments, an image), not more than
 /// this.
-const SSE_LIMITS: SseLimits = SseLimits { max_line_bytes: 8_000_000, max_event_bytes: 8_000_000 };
+pub(super) const SSE_LIMITS: SseLimits = SseLimits { max_line_bytes: 8_000_000, max_event_bytes: 8_000_000 };
 /// How long the connection may take to end after `[DONE]`, to be used again.
 const LINGER_MS: u64 = 1_000;
 /// What the client gets when the provider says nothing but that it is alive.
@@ -30,6 +30,7 @@ pub(super) struct Relay {
     /// None once the stream is over for the client.
     meter: Option<Meter>,
     has_failed: bool,
+    end: StreamEnd,
 }
 
 impl Relay {
@@ -41,6 +42,7 @@ impl Relay {
             shaper,
             meter: Some(meter),
             has_failed: false,
+            end: StreamEnd::default(),
         }
     }
 
@@ -56,11 +58,12 @@ impl Relay {
             }
             Err((before, error)) => self.fail(before, error),
         };
+        let end = self.end.clone();
         let rest = stream::unfold(self, |mut relay| async move {
             let bytes = relay.step().await?;
             Some((bytes, relay))
         });
-        Ok(ChatStream::new(stream::once(async move { first }).chain(rest)))
+        Ok(ChatStream::new(stream::once(async move { first }).chain(rest), end))
     }
 
     /// The next bytes for the client; None at the end.
@@ -141,6 +144,7 @@ impl Relay {
     fn fail(&mut self, mut before: BytesMut, error: ModelError) -> Bytes {
         tracing::warn!(provider = self.provider.name(), %error, "a provider's stream failed");
         self.has_failed = true;
+        self.end.tell(Err(error.clone()));
         self.settle();
         before.extend_from_slice(&error_frame(error));
         before.freeze()
@@ -148,7 +152,7 @@ impl Relay {
 
     fn settle(&mut self) {
         if let Some(meter) = self.meter.take() {
-            meter.settle();
+            self.end.tell(Ok(meter.settle()));
         }
     }
 

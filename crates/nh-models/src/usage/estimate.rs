@@ -24,6 +24,13 @@ pub(crate) fn prompt_tokens(body: &Map<String, Value>) -> u64 {
     tokens_of_bytes(size.bytes) + size.attachments * TOKENS_PER_ATTACHMENT
 }
 
+/// The tokens of a message, or of any other part of a request.
+pub fn tokens_of(part: &Value) -> u64 {
+    let mut size = Size::default();
+    size.add(part);
+    tokens_of_bytes(size.bytes) + size.attachments * TOKENS_PER_ATTACHMENT
+}
+
 /// What a guess is taken for at most: a token of two bytes, as base64, code and
 /// scripts other than Latin come close to.
 pub(crate) fn at_most(tokens: u64) -> u64 {

@@ -7,6 +7,7 @@ mod meter;
 mod reported;
 mod sink;
 
+pub use estimate::tokens_of;
 pub(crate) use estimate::{at_most, prompt_tokens};
 pub(crate) use meter::{Meter, Metered};
 pub(crate) use reported::Reported;

@@ -381,6 +381,12 @@ async fn the_protocols_options_are_honoured() {
     let text = answer["choices"][0]["message"]["content"].as_str().expect("a text");
     assert!(serde_json::from_str::<Value>(text).expect("JSON")["answer"].is_string());
     assert!(hub.chat(ask(json!({"response_format": {"type": "json_schema"}}))).await.is_err());
+    let schema = json!({"type": "object", "required": ["said"], "properties": {"said": {"type": "string"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+    let fits =
+        hub.chat(ask(json!({"tool_choice": "none", "response_format": format}))).await.expect("an answer");
+    let text = fits["choices"][0]["message"]["content"].as_str().expect("a text");
+    assert!(serde_json::from_str::<Value>(text).expect("JSON")["said"].is_string());
 }
 
 #[tokio::test]

@@ -173,3 +173,138 @@ async fn tools_are_offered_as_far_as_the_agent_names_them() {
     assert!(sent.get("tools").is_none(), "{sent}");
     assert_eq!(sent["messages"], json!([{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]));
 }
+
+async fn agent(app: &TestApp, agent: Value) {
+    app.post("/v1/agents", agent).send().await.ok(201);
+}
+
+async fn run_of(app: &TestApp, target: &str) -> Value {
+    let body = json!({"target": target, "type": "agent", "input": {"goal": "Add."}});
+    app.post("/v1/run", body).send().await.ok(200)
+}
+
+#[tokio::test]
+async fn a_provider_that_knows_no_streams_is_understood() {
+    let ask = calls(&[call("c1", "calculate", "{\"expression\": \"1 + 1\"}")]);
+    let (app, upstream) = app_and_model([ask.always_whole(), says("Two.").always_whole()]).await;
+    let run = run(&app).await;
+    assert_eq!((&run["result"], &run["usage"]["inputTokens"]), (&json!("Two."), &json!(20)), "{run}");
+    assert_eq!(sent(&upstream, 0)["stream"], json!(true), "it was asked for one");
+}
+
+fn person() -> Value {
+    json!({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+           "required": ["name", "age"], "additionalProperties": false})
+}
+
+fn structured() -> Value {
+    json!({"id": "s", "name": "S", "model_id": MODEL, "system_prompt": "Be brief.", "output_schema": person(), "tools": []})
+}
+
+#[tokio::test]
+async fn a_result_under_an_output_schema_is_an_object_that_fits() {
+    let fenced = "```json\n{\"name\": \"Ada\", \"age\": 36}\n```";
+    let (app, upstream) =
+        app_and_model([says("Ada is 36."), says("{\"name\": \"Ada\", \"age\": \"36\"}"), says(fenced)]).await;
+    agent(&app, structured()).await;
+    let run = run_of(&app, "s").await;
+    assert_eq!(
+        (&run["state"], &run["result"]),
+        (&json!("SUCCESS"), &json!({"name": "Ada", "age": 36})),
+        "{run}"
+    );
+    let first = sent(&upstream, 0);
+    assert_eq!(first["response_format"]["json_schema"]["schema"], person());
+    let told = first["messages"][0]["content"].as_str().unwrap();
+    assert!(told.starts_with("Be brief.\n\nWhen you give your final answer"), "{told}");
+    let complaints: Vec<String> = (1..3)
+        .map(|turn| {
+            let messages = sent(&upstream, turn)["messages"].as_array().unwrap().clone();
+            let last = messages.last().unwrap();
+            assert_eq!(last["role"], "user");
+            last["content"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert!(complaints[0].contains("it is not JSON"), "{complaints:?}");
+    assert!(complaints[1].contains("`answer.age`"), "{complaints:?}");
+    let view = app.get("/v1/agents/s").send().await.ok(200);
+    assert_eq!(view["output_schema"], person());
+}
+
+#[tokio::test]
+async fn an_answer_that_never_fits_fails_the_run_and_says_why() {
+    let (app, upstream) =
+        app_and_model([says("no"), says("still no"), says("{\"name\": \"Ada\"}"), says("never asked")]).await;
+    agent(&app, structured()).await;
+    let run = run_of(&app, "s").await;
+    assert_eq!((&run["state"], &run["error"]["code"]), (&json!("FAILED"), &json!("output_invalid")), "{run}");
+    assert!(run["error"]["message"].as_str().unwrap().contains("`answer.age`"), "{run}");
+    assert_eq!(run["partialResult"], json!("{\"name\": \"Ada\"}"));
+    assert_eq!(upstream.calls().len(), 3);
+
+    let with_tools =
+        json!({"id": "t", "name": "T", "model_id": MODEL, "output_schema": person(), "max_steps": 1});
+    upstream.reply(says("no"));
+    agent(&app, with_tools).await;
+    let run = run_of(&app, "t").await;
+    assert_eq!(run["error"]["code"], json!("output_invalid"), "no turn is left for a repair: {run}");
+    assert!(sent(&upstream, 3).get("response_format").is_none(), "the tools win");
+}
+
+#[tokio::test]
+async fn an_output_schema_must_be_one() {
+    let app = TestApp::new().await;
+    for (schema, word) in [
+        (json!({"type": "array"}), "`type` is `object`"),
+        (json!("object"), "`type` is `object`"),
+        (json!({"type": "object", "properties": {"a": {"type": "text"}}}), "is no JSON Schema"),
+        (json!({"type": "object", "title": "x".repeat(70_000)}), "at most 65536"),
+        (json!({"type": "object", "$ref": "https://example.com/s.json"}), "is no JSON Schema"),
+    ] {
+        let reply = app.post("/v1/agents", json!({"name": "n", "output_schema": schema})).send().await;
+        let text = reply.json().to_string();
+        assert_eq!(reply.error(422).1.as_deref(), Some("output_schema"), "{text}");
+        assert!(text.contains(word), "{text}");
+    }
+    let made = json!({"id": "o", "name": "n", "output_schema": person()});
+    app.post("/v1/agents", made).send().await.ok(201);
+    let patched = app
+        .call(http::Method::PATCH, "/v1/agents/o")
+        .json(json!({"output_schema": null}))
+        .send()
+        .await
+        .ok(200);
+    assert_eq!(patched["output_schema"], json!(null));
+}
+
+#[tokio::test]
+async fn an_agent_that_goes_round_in_circles_is_told_and_then_stopped() {
+    let ask = || calls(&[call("c", "calculate", "{\"expression\": \"1 + 1\"}")]);
+    let (app, upstream) = app_and_model((0..3).map(|_| ask()).chain([ask(), says("Two.")])).await;
+    agent(&app, json!({"id": "c", "name": "C", "model_id": MODEL})).await;
+    let run = run_of(&app, "c").await;
+    let codes = |run: &Value| -> Vec<Value> {
+        run["events"].as_array().unwrap().iter().map(|event| event["error"]["code"].clone()).collect()
+    };
+    assert_eq!(codes(&run), [json!(null), json!(null), json!(null), json!("repeated_call")], "{run}");
+    assert_eq!(run["result"], json!("Two."));
+    let messages = sent(&upstream, 4)["messages"].as_array().unwrap().clone();
+    assert!(messages.last().unwrap()["content"].as_str().unwrap().contains("3 turns in a row"));
+
+    for _ in 0..9 {
+        upstream.reply(ask());
+    }
+    let run = run_of(&app, "c").await;
+    assert_eq!((&run["state"], &run["error"]["code"]), (&json!("FAILED"), &json!("repeated_call")), "{run}");
+    assert_eq!(codes(&run).len(), 6, "the seventh was not made");
+}
+
+#[tokio::test]
+async fn what_changes_is_no_circle() {
+    let ask =
+        |number: usize| calls(&[call("c", "calculate", &format!("{{\"expression\": \"1 + {number}\"}}"))]);
+    let (app, _upstream) = app_and_model((0..9).map(ask).chain([says("Done.")])).await;
+    agent(&app, json!({"id": "c", "name": "C", "model_id": MODEL})).await;
+    let run = run_of(&app, "c").await;
+    assert_eq!(run["state"], json!("SUCCESS"), "{run}");
+}

@@ -71,7 +71,7 @@ async fn faults_in_an_agent_are_named() {
         (json!({"name": "n", "max_steps": -1}), 422, "invalid_value", "max_steps"),
         (json!({"name": "n", "memory": "auto"}), 422, "not_available", "memory"),
         (json!({"name": "n", "memory": {"namespace": "n"}}), 422, "not_available", "memory"),
-        (json!({"name": "n", "output_schema": {}}), 422, "not_available", "output_schema"),
+        (json!({"name": "n", "output_schema": {}}), 422, "invalid_value", "output_schema"),
     ] {
         let reply = app.post("/v1/agents", body.clone()).send().await;
         assert_eq!(reply.error(status), (code.to_owned(), Some(param.to_owned())), "{body}");

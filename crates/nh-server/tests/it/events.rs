@@ -2,13 +2,16 @@
 
 use http_body_util::BodyExt;
 use nh_store::runs::{EventRow, Insert, RunRecord};
+use nh_testkit::upstream::{Part, Reply, chunk};
 use nh_types::model::Usage;
 use nh_types::run::{RunState, RunType};
 use nh_types::{Clock, RunId, ScopeSet};
 use serde_json::{Value, json};
 
+use crate::agent_runs::{app_and_model, call, calls};
 use crate::app::{Call, TestApp};
 use crate::runs::calculation;
+use crate::waits::{ended, start, until_waiting};
 
 async fn finished_run(app: &TestApp) -> String {
     let run = app.post("/v1/run", calculation(json!({}))).send().await.ok(200);
@@ -169,4 +172,76 @@ async fn streams_are_for_the_workspaces_own_keys() {
     assert_eq!(stream(&app, &path).key("nh_wrong").send().await.code(401), "invalid_credential");
     let (_, theirs) = app.other_workspace().await;
     assert_eq!(stream(&app, &path).key(&theirs).send().await.code(404), "not_found");
+}
+
+/// What comes of a stream until `is_enough`.
+async fn read_until(body: &mut axum::body::Body, is_enough: impl Fn(&str) -> bool) -> String {
+    let mut text = String::new();
+    let reading = async {
+        while !is_enough(&text) {
+            let Some(frame) = body.frame().await else { return };
+            let data = frame.expect("a frame").into_data().expect("data");
+            text.push_str(std::str::from_utf8(&data).expect("text"));
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), reading).await.expect("it comes");
+    text
+}
+
+/// A run that waits for an approval, after which the model answers so.
+async fn before_an_answer(answer: Reply) -> (TestApp, nh_testkit::upstream::Upstream, String) {
+    let ask = calls(&[call("c1", "calculate", "{\"expression\": \"1 + 1\"}")]);
+    let (app, upstream) = app_and_model([ask, answer]).await;
+    let change = json!({"requires_approval": ["calculate"]});
+    app.call(http::Method::PATCH, "/v1/agents/a").json(change).send().await.ok(200);
+    let id = start(&app, "a", "agent", json!({"goal": "Add."})).await;
+    until_waiting(&app, &id, 1).await;
+    (app, upstream, id)
+}
+
+#[tokio::test]
+async fn the_models_words_stand_between_its_steps_start_and_end() {
+    let pieces = ["T", "w", "o", "."].map(|text| chunk(json!({"content": text}), None));
+    let answer = Reply::chunks(&pieces).then(Part::json(&chunk(json!({}), Some("stop")))).done();
+    let (app, _upstream, id) = before_an_answer(answer).await;
+    let path = format!("/v1/run/{id}/events");
+    let mut body = stream(&app, &path).open().await.into_body();
+    read_until(&mut body, |text| text.contains("approval:1.1")).await;
+    app.post(&format!("/v1/run/{id}/approve"), json!({})).send().await.ok(202);
+    let text = read_until(&mut body, |_| false).await;
+    let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what} in {text}"));
+    let starts = place("event: step.started\ndata: {\"seq\":8");
+    let words: Vec<_> = text.match_indices("event: step.delta\ndata: ").map(|(at, _)| at).collect();
+    assert!(
+        words.iter().all(|at| *at > starts && *at < text.rfind("event: step.completed").unwrap()),
+        "{text}"
+    );
+    let said: String = words
+        .iter()
+        .map(|at| {
+            let frame = text[*at..].split("\n\n").next().unwrap();
+            let data: Value = serde_json::from_str(frame.split("data: ").nth(1).unwrap()).unwrap();
+            assert_eq!(data["step"], "model:2", "{frame}");
+            data["delta"]["content"].as_str().unwrap_or_default().to_owned()
+        })
+        .collect();
+    assert_eq!(said, "Two.");
+    let again = stream(&app, &path).send().await;
+    assert!(!std::str::from_utf8(&again.body).unwrap().contains("step.delta"), "words are not kept");
+}
+
+#[tokio::test]
+async fn a_cancel_stops_a_model_call_in_the_middle_of_its_words() {
+    let answer =
+        Reply::chunks(&[chunk(json!({"role": "assistant", "content": "Tw"}), None)]).then(Part::Hang);
+    let (app, upstream, id) = before_an_answer(answer).await;
+    let mut body = stream(&app, &format!("/v1/run/{id}/events")).open().await.into_body();
+    app.post(&format!("/v1/run/{id}/approve"), json!({})).send().await.ok(202);
+    read_until(&mut body, |text| text.contains("\"content\":\"Tw\"")).await;
+    let cancelled = app.post(&format!("/v1/run/{id}/cancel"), json!({})).send().await.ok(200);
+    assert_eq!(cancelled["state"], json!("CANCELLED"));
+    upstream.abandoned().await;
+    let text = read_until(&mut body, |_| false).await;
+    assert!(text.contains("event: run.cancelled"), "{text}");
+    assert_eq!(ended(&app, &id).await["state"], json!("CANCELLED"));
 }

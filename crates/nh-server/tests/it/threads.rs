@@ -145,3 +145,43 @@ async fn a_workspace_keeps_to_its_bound() {
     app.clock.advance_ms(1000);
     one_at_a_time(&app, None).await;
 }
+
+#[tokio::test]
+async fn what_the_models_window_does_not_hold_is_left_out_the_oldest_first() {
+    let upstream = Upstream::start().await.unwrap();
+    let long = |letter: &str| letter.repeat(20_000);
+    for letter in ["a", "b", "c", "d"] {
+        upstream.reply(says(&long(letter)));
+    }
+    // 20,000 letters are taken for 5,000 tokens; 9 tenths of the window less
+    // 4,096 tokens hold two such answers.
+    let model = serde_json::from_value(json!({"id": "m", "context_length": 18_000})).unwrap();
+    let app = crate::upstream::app_serving(upstream.base_url(), model).await;
+    let agent = json!({"id": "a", "name": "A", "model_id": crate::upstream::MODEL, "system_prompt": "Be brief.", "tools": []});
+    app.post("/v1/agents", agent).send().await.ok(201);
+    let mut last = Value::Null;
+    for goal in ["one", "two", "three", "four"] {
+        last = say(&app, "t", goal).await;
+    }
+    let told = shown(&upstream, 3);
+    let ends = |text: &str| text.chars().next_back().unwrap().to_string();
+    let order: Vec<String> = told.iter().map(|(_, text)| ends(text)).collect();
+    assert_eq!(order, [")", "o", "b", "e", "c", "r"], "the first exchange went");
+    assert!(told[0].1.contains("(2 earlier messages were left out"), "{}", told[0].1);
+    let journal =
+        app.get(&format!("/v1/run/{}/events", last["runId"].as_str().unwrap())).send().await.ok(200);
+    let left_out = &journal["events"][2]["data"]["output"]["left_out"];
+    assert_eq!(left_out, &json!({"messages": 2, "bytes": 0}), "{journal}");
+}
+
+#[tokio::test]
+async fn a_provider_that_finds_a_prompt_too_long_gets_a_shorter_one() {
+    let refusal =
+        Reply::error(400, "context_length_exceeded", "This model's maximum context length is 8192 tokens.");
+    let (long, short) = ("a".repeat(20_000), "b".repeat(10_000));
+    let (app, upstream) = app_and_model([says(&long), says(&short), refusal, says("Yes.")]).await;
+    say(&app, "t", "one").await;
+    say(&app, "t", "two").await;
+    assert_eq!(say(&app, "t", "three").await["result"], json!("Yes."));
+    assert_eq!((shown(&upstream, 2).len(), shown(&upstream, 3).len()), (6, 4));
+}
