@@ -24,9 +24,9 @@ const MOST_POINTS: u64 = 400;
 /// Tried side by side: each start mostly waits for the disk.
 const SIDE_BY_SIDE: usize = 3;
 
-struct Hub {
-    child: Child,
-    client: Client,
+pub(crate) struct Hub {
+    pub(crate) child: Child,
+    pub(crate) client: Client,
 }
 
 impl Drop for Hub {
@@ -37,9 +37,9 @@ impl Drop for Hub {
 }
 
 /// Where one hub after another keeps its data.
-struct Place {
-    directory: tempfile::TempDir,
-    store: Option<TestStore>,
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) store: Option<TestStore>,
 }
 
 impl Place {
@@ -47,13 +47,13 @@ impl Place {
         self.directory.path().join("crash.log")
     }
 
-    fn passed(&self) -> Vec<String> {
+    pub(crate) fn passed(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }
 
     /// None when the hub died before it listened.
-    fn start(&self, crash_at: Option<u64>) -> Option<Hub> {
+    pub(crate) fn start(&self, crash_at: Option<u64>) -> Option<Hub> {
         let data = self.directory.path().join("data");
         let mut command = Command::new(env!("CARGO_BIN_EXE_neuralhub"));
         command
@@ -90,7 +90,7 @@ impl Place {
 }
 
 /// A key of the right form (its checksum is checked by the hub itself).
-const KEY: &str = "nh_CrashTestCrashTestCrashTestCrashTe2p1Ief";
+pub(crate) const KEY: &str = "nh_CrashTestCrashTestCrashTestCrashTe2p1Ief";
 
 /// What is run.
 #[derive(Clone, Copy)]
@@ -204,7 +204,7 @@ fn finish(place: &Place, job: Job, crashed_at: u64) -> Outcome {
 }
 
 /// How often each idempotency key was performed.
-fn performed(passed: &[String]) -> BTreeMap<String, u64> {
+pub(crate) fn performed(passed: &[String]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for key in passed.iter().filter_map(|point| point.strip_prefix("perform ")) {
         *counts.entry(key.to_owned()).or_default() += 1;
@@ -312,6 +312,6 @@ fn a_workflows_run_survives_a_crash_at_every_point_on_postgres() {
     on_postgres(Job::Workflow);
 }
 
-fn temporary() -> tempfile::TempDir {
+pub(crate) fn temporary() -> tempfile::TempDir {
     tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap()
 }

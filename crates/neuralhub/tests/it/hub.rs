@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::http::Client;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_neuralhub");
 
 /// The binary with nothing of this machine's environment but PATH.
@@ -76,6 +78,19 @@ impl TestHub {
         let output = self.client(&[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Requests of its first key.
+    pub(crate) fn http(&self) -> Client {
+        let address = self.url.trim_start_matches("http://").parse().expect("an address");
+        Client { address, key: self.key() }
+    }
+
+    /// SIGKILL; the folder for another start.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it was alive");
+        self.child.wait().expect("it ends");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
     }
 
     /// SIGTERM; the exit code, and the folder for another start.

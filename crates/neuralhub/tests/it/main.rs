@@ -2,9 +2,13 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test may fail so
 
 mod binary;
+mod complaints;
 mod configuration;
 mod crash;
 mod documents;
 mod edges;
+mod endpoint;
 mod http;
 mod hub;
+mod kills;
+mod takeover;

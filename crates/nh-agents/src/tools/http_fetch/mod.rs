@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use nh_http::{HttpError, Limits, Outbound};
 use nh_types::Scope;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -32,6 +32,7 @@ const LIMITS: Limits = Limits {
     max_body_bytes: 2_000_000,
     max_redirects: 5,
 };
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const ACCEPTED: HeaderValue = HeaderValue::from_static(
     "text/html, application/xhtml+xml, application/json;q=0.9, text/*;q=0.8, */*;q=0.5",
 );
@@ -48,13 +49,18 @@ impl HttpFetch {
         Self { spec: spec(), http: guarded, reading: Arc::new(Semaphore::new(MAX_READING)) }
     }
 
-    async fn fetch(&self, arguments: &Value) -> Result<ToolOutput, ToolError> {
+    async fn fetch(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
+        let arguments = call.arguments;
         let url = parse_url(arguments["url"].as_str().unwrap_or_default())?;
         let method = if arguments["method"] == "HEAD" { Method::HEAD } else { Method::GET };
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method.clone();
         *request.uri_mut() = url;
         request.headers_mut().insert(ACCEPT, ACCEPTED);
+        // A step that is done again after a crash says that it is the same one.
+        if let Ok(key) = HeaderValue::from_str(call.idempotency_key) {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
         let response = self.http.send(request, LIMITS).await.map_err(explain)?;
         let status = response.status;
         let final_url = response.final_url.to_string();
@@ -113,7 +119,7 @@ impl Tool for HttpFetch {
     }
 
     fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(self.fetch(call.arguments))
+        Box::pin(self.fetch(call))
     }
 }
 
