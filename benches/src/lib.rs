@@ -5,5 +5,6 @@
 
 pub mod baseline;
 pub mod child;
+pub mod hub;
 pub mod load;
 pub mod report;

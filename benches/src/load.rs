@@ -1,5 +1,6 @@
-//! A closed-loop load: `in_flight` workers, each on its own kept-alive
-//! connection, each sending its next request when the last one is answered.
+//! A load of `in_flight` workers, each on its own kept-alive connection, each
+//! sending its next request when the last one is answered; or at its time, if
+//! the load has a pace, and a latency is then counted from that time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,8 @@ pub struct Load {
     pub body: Bytes,
     pub in_flight: usize,
     pub expect: StatusCode,
+    /// So many requests a second altogether; None: as many as are answered.
+    pub per_second: Option<f64>,
 }
 
 pub struct Loaded {
@@ -36,9 +39,14 @@ impl Loaded {
 
     /// `quantile` from 0 to 1.
     pub fn latency_ms(&self, quantile: f64) -> f64 {
-        let index = ((self.latencies.len() as f64 - 1.0) * quantile).round().max(0.0) as usize;
-        self.latencies.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
+        quantile_ms(&self.latencies, quantile)
     }
+}
+
+/// Of sorted latencies; `quantile` from 0 to 1.
+pub fn quantile_ms(sorted: &[Duration], quantile: f64) -> f64 {
+    let index = ((sorted.len() as f64 - 1.0) * quantile).round().max(0.0) as usize;
+    sorted.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
 }
 
 impl Load {
@@ -49,8 +57,10 @@ impl Load {
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(seconds);
         let mut workers = tokio::task::JoinSet::new();
-        for _ in 0..self.in_flight {
-            workers.spawn(self.clone().work(until, requests.clone()));
+        let pause = self.per_second.map(|rate| Duration::from_secs_f64(self.in_flight as f64 / rate));
+        for worker in 0..self.in_flight {
+            let first = pause.map(|pause| started + pause.mul_f64(worker as f64 / self.in_flight as f64));
+            workers.spawn(self.clone().work(first.zip(pause), until, requests.clone()));
         }
         let mut latencies = Vec::new();
         while let Some(worker) = workers.join_next().await {
@@ -61,7 +71,13 @@ impl Load {
         Ok(Loaded { requests: requests.load(Ordering::Relaxed), seconds, latencies })
     }
 
-    async fn work(self, until: Instant, requests: Arc<AtomicU64>) -> anyhow::Result<Vec<Duration>> {
+    /// `pace`: when the first request goes out, and the time between two.
+    async fn work(
+        self,
+        mut pace: Option<(Instant, Duration)>,
+        until: Instant,
+        requests: Arc<AtomicU64>,
+    ) -> anyhow::Result<Vec<Duration>> {
         let stream = TcpStream::connect(self.address).await.context("connecting to the server")?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -77,7 +93,15 @@ impl Load {
             for (name, value) in &self.headers {
                 request = request.header(name, value);
             }
-            let begun = Instant::now();
+            let begun = match &mut pace {
+                None => Instant::now(),
+                Some((next, pause)) => {
+                    let due = *next;
+                    tokio::time::sleep_until(due.into()).await;
+                    *next = due + *pause;
+                    due
+                }
+            };
             let answer = sender.send_request(request.body(Full::new(self.body.clone()))?).await?;
             let status = answer.status();
             let body = answer.into_body().collect().await?.to_bytes();

@@ -58,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
         body: Bytes::from_static(QUESTION),
         in_flight: options.connections,
         expect: StatusCode::OK,
+        per_second: None,
     };
     for server in [&proxy, &hub] {
         load(server.address).run(1.0).await?;

@@ -3,16 +3,12 @@
 
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use clap::Parser;
-use http::StatusCode;
-use nh_bench::baseline;
-use nh_bench::child::Server;
-use nh_bench::load::Load;
-use nh_bench::report::{machine, median};
-
-/// A key of the right form; the hub that it opens lives as long as this run.
-const KEY: &str = "nh_0123456789abcdefghijklmnopqrstuvwx";
+use nh_bench::baseline::{self, Statements};
+use nh_bench::hub::{self, Hub};
+use nh_bench::load::{Load, quantile_ms};
+use nh_bench::report::{Figures, machine};
+use serde_json::json;
 
 #[derive(Parser)]
 struct Options {
@@ -33,57 +29,64 @@ struct Options {
 #[allow(clippy::print_stdout)]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let Options { in_flight, seconds, .. } = options;
     // Beside the checkout, not in /tmp: that may be memory, and then nothing
     // is durable.
     let directory = tempfile::tempdir_in("target")?;
-    let key = baseline::with_checksum(KEY);
-    let hub = Server::hub(&options.binary, directory.path(), "", &key)?;
-    let headers = vec![("authorization".to_owned(), format!("Bearer {key}"))];
-    let three_steps = Load {
-        address: hub.address,
-        path: "/v1/run".to_owned(),
-        headers: headers.clone(),
-        body: Bytes::from_static(
-            br#"{"target":"agent_default","type":"agent","input":{"goal":"Calculate 17 * 23"}}"#,
-        ),
-        in_flight: options.in_flight,
-        expect: StatusCode::OK,
-    };
-    let one_step = Load {
-        body: Bytes::from_static(br#"{"target":"calculate","type":"tool","input":{"expression":"17 * 23"}}"#),
-        in_flight: 1,
-        ..three_steps.clone()
-    };
+    let hub = Hub::start(&options.binary, directory.path(), "")?;
+    hub.make_chain(3).await?;
+    let workflow = hub.runs(&hub::chain(), in_flight);
+    let agent = hub.runs(&hub::agent(), in_flight);
     println!("machine: {}", machine());
-    three_steps.run(1.0).await?;
-    let (mut bare, mut runs, mut ratios, mut cpu, mut p50, mut p99) =
-        (vec![], vec![], vec![], vec![], vec![], vec![]);
-    for round in 1..=options.rounds {
-        let base = baseline::runs_per_second(directory.path(), options.in_flight, options.seconds).await?;
-        let before = hub.cpu_seconds()?;
-        let loaded = three_steps.run(options.seconds).await?;
-        let spent = hub.cpu_seconds()? - before;
-        let single = one_step.run(options.seconds / 2.0).await?;
-        println!(
-            "round {round}: bare {base:.0} runs/s, hub {:.0} runs/s (p50 {:.1} ms, p99 {:.1} ms), one step p50 {:.2} ms p99 {:.2} ms",
-            loaded.per_second(),
-            loaded.latency_ms(0.5),
-            loaded.latency_ms(0.99),
-            single.latency_ms(0.5),
-            single.latency_ms(0.99),
-        );
-        bare.push(base);
-        ratios.push(loaded.per_second() / base);
-        cpu.push(spent * 1000.0 / loaded.requests as f64);
-        runs.push(loaded.per_second());
-        p50.push(single.latency_ms(0.5));
-        p99.push(single.latency_ms(0.99));
+    workflow.run(1.0).await?;
+    agent.run(1.0).await?;
+    let mut figures = Figures::default();
+    for _ in 0..options.rounds {
+        let for_all =
+            baseline::runs_per_second(directory.path(), Statements::ForAll, in_flight, seconds).await?;
+        let mut measured = Vec::new();
+        for (name, load) in [("workflow", &workflow), ("agent", &agent)] {
+            let before = hub.server.cpu_seconds()?;
+            let loaded = load.run(seconds).await?;
+            let spent = hub.server.cpu_seconds()? - before;
+            figures.add(&format!("{name}, three steps: runs/s"), loaded.per_second());
+            figures.add(&format!("{name}: CPU ms a run"), spent * 1000.0 / loaded.requests as f64);
+            measured.push((name, loaded.per_second()));
+        }
+        let for_each =
+            baseline::runs_per_second(directory.path(), Statements::ForEach, in_flight, seconds / 2.0)
+                .await?;
+        figures.add("bare loop, a statement for all rows: runs/s", for_all);
+        figures.add("bare loop, a statement for each row: runs/s", for_each);
+        for (name, rate) in measured {
+            figures.add(&format!("{name} / bare, a statement for all rows"), rate / for_all);
+            figures.add(&format!("{name} / bare, a statement for each row"), rate / for_each);
+        }
+        one_at_a_time(&hub, seconds / 2.0, &mut figures).await?;
+        let commits = baseline::commits(directory.path(), seconds / 2.0).await?;
+        let rate = figures.median("workflow, three steps: runs/s") / 2.0;
+        let accepted = accept(&hub, rate).run(seconds).await?;
+        figures.add("bare durable commit: p99 ms", quantile_ms(&commits, 0.99));
+        figures.add("202 at half that load: p99 ms", accepted.latency_ms(0.99));
+        figures.add("202 / bare commit, p99", accepted.latency_ms(0.99) / quantile_ms(&commits, 0.99));
     }
-    println!("bare loop            {:>8.0} runs/s", median(&bare));
-    println!("hub, {:>3} in flight   {:>8.0} runs/s", options.in_flight, median(&runs));
-    println!("hub / bare           {:>8.2}", median(&ratios));
-    println!("hub CPU a run        {:>8.2} ms", median(&cpu));
-    println!("one-step run p50     {:>8.2} ms", median(&p50));
-    println!("one-step run p99     {:>8.2} ms", median(&p99));
+    figures.print();
     Ok(())
+}
+
+/// What one run takes, and what each further step adds to it.
+async fn one_at_a_time(hub: &Hub, seconds: f64, figures: &mut Figures) -> anyhow::Result<()> {
+    let one = hub.runs(&hub::tool(), 1).run(seconds).await?;
+    let three = hub.runs(&hub::chain(), 1).run(seconds).await?;
+    figures.add("one-step run: p50 ms", one.latency_ms(0.5));
+    figures.add("one-step run: p99 ms", one.latency_ms(0.99));
+    figures.add("a further step: p50 ms", (three.latency_ms(0.5) - one.latency_ms(0.5)) / 2.0);
+    Ok(())
+}
+
+/// Runs that nobody waits for.
+fn accept(hub: &Hub, per_second: f64) -> Load {
+    let mut body = hub::chain();
+    body["async"] = json!(true);
+    Load { per_second: Some(per_second), ..hub.runs(&body, 32) }
 }

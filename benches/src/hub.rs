@@ -1,0 +1,112 @@
+//! A hub to be measured, and what is asked of it.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::baseline::with_checksum;
+use crate::child::Server;
+use crate::load::Load;
+
+/// A key of the right form; the hub that it opens lives as long as the
+/// measurement.
+const KEY: &str = "nh_0123456789abcdefghijklmnopqrstuvwx";
+
+/// The workflow of [`Hub::make_chain`].
+const CHAIN: &str = "chain";
+
+pub struct Hub {
+    pub server: Server,
+    pub key: String,
+}
+
+impl Hub {
+    /// Starts the release binary with its data in `data_dir`.
+    pub fn start(binary: &Path, data_dir: &Path, config: &str) -> anyhow::Result<Self> {
+        let key = with_checksum(KEY);
+        Ok(Self { server: Server::hub(binary, data_dir, config, &key)?, key })
+    }
+
+    /// One request on a connection of its own; any status is an answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> anyhow::Result<(StatusCode, Value)> {
+        let stream = TcpStream::connect(self.server.address).await.context("connecting to the hub")?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut connections = tokio::task::JoinSet::new();
+        connections.spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", self.host());
+        for (name, value) in self.headers() {
+            request = request.header(name, value);
+        }
+        let request = request.header("content-type", "application/json");
+        let answer = sender.send_request(request.body(Full::new(Bytes::from(body.to_string())))?).await?;
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await?.to_bytes();
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    fn host(&self) -> String {
+        self.server.address.to_string()
+    }
+
+    pub fn headers(&self) -> Vec<(String, String)> {
+        vec![("authorization".to_owned(), format!("Bearer {}", self.key))]
+    }
+
+    /// Makes the workflow `chain`: so many calculations, each on what came of
+    /// the one before.
+    pub async fn make_chain(&self, steps: usize) -> anyhow::Result<()> {
+        let step = |number: usize| {
+            let before = match number {
+                0 => "input.n".to_owned(),
+                _ => format!("steps.s{}.output.result", number - 1),
+            };
+            json!({"id": format!("s{number}"), "uses": "tool:calculate",
+                   "with": {"expression": format!("{{{{ {before} }}}} + 1")}})
+        };
+        let steps: Vec<Value> = (0..steps).map(step).collect();
+        let workflow = json!({"id": CHAIN, "name": "Chain", "steps": steps});
+        let (status, answer) = self.call(Method::POST, "/v1/workflows", &workflow).await?;
+        ensure!(status == StatusCode::CREATED, "the workflow was refused: {answer}");
+        Ok(())
+    }
+
+    /// A load of `POST /v1/run` with this body.
+    pub fn runs(&self, body: &Value, in_flight: usize) -> Load {
+        let is_async = body["async"] == true;
+        Load {
+            address: self.server.address,
+            path: "/v1/run".to_owned(),
+            headers: self.headers(),
+            body: Bytes::from(body.to_string()),
+            in_flight,
+            expect: if is_async { StatusCode::ACCEPTED } else { StatusCode::OK },
+            per_second: None,
+        }
+    }
+}
+
+/// A run of [`Hub::make_chain`]'s workflow.
+pub fn chain() -> Value {
+    json!({"target": CHAIN, "type": "workflow", "input": {"n": 17}})
+}
+
+/// An agent's run: the planner, a calculation, the planner.
+pub fn agent() -> Value {
+    json!({"target": "agent_default", "type": "agent", "input": {"goal": "Calculate 17 * 23"}})
+}
+
+/// A tool's run.
+pub fn tool() -> Value {
+    json!({"target": "calculate", "type": "tool", "input": {"expression": "17 * 23"}})
+}
