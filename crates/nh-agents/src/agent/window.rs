@@ -70,13 +70,9 @@ pub fn fit(prompt: &mut Prompt, most_tokens: u64) -> LeftOut {
     if total <= most_tokens {
         return left_out;
     }
-    let turns = prompt.turns.len().saturating_sub(1);
-    let given = prompt.given.len().saturating_sub(1);
-    left_out.messages +=
-        drop_oldest(&mut prompt.conversation, usize::MAX, &mut total, most_tokens, tokens_of, |_| 1);
-    left_out.messages +=
-        drop_oldest(&mut prompt.turns, turns, &mut total, most_tokens, |turn| size(turn), Vec::len);
-    left_out.messages += drop_oldest(&mut prompt.given, given, &mut total, most_tokens, tokens_of, |_| 1);
+    left_out.messages += drop_messages(&mut prompt.conversation, 0, &mut total, most_tokens);
+    left_out.messages += drop_oldest(&mut prompt.turns, 1, &mut total, most_tokens);
+    left_out.messages += drop_messages(&mut prompt.given, 1, &mut total, most_tokens);
     if let Some(last) = prompt.turns.last_mut() {
         left_out.bytes = shorten_outputs(last, &mut total, most_tokens);
     }
@@ -92,25 +88,32 @@ fn size(messages: &[Value]) -> u64 {
     messages.iter().map(tokens_of).sum()
 }
 
-/// Removes at most `most` from the front, as long as the whole is too long; how
-/// many messages that were.
-fn drop_oldest<T>(
-    items: &mut Vec<T>,
-    most: usize,
-    total: &mut u64,
-    most_tokens: u64,
-    tokens: impl Fn(&T) -> u64,
-    messages: impl Fn(&T) -> usize,
-) -> usize {
+/// Removes messages from the front, a call's outputs with the call.
+fn drop_messages(messages: &mut Vec<Value>, kept: usize, total: &mut u64, most_tokens: u64) -> usize {
+    let mut groups: Vec<Vec<Value>> = Vec::new();
+    for message in std::mem::take(messages) {
+        match groups.last_mut().filter(|_| message["role"] == "tool") {
+            Some(group) => group.push(message),
+            None => groups.push(vec![message]),
+        }
+    }
+    let dropped = drop_oldest(&mut groups, kept, total, most_tokens);
+    messages.extend(groups.into_iter().flatten());
+    dropped
+}
+
+/// Removes groups of messages from the front, as long as the whole is too long,
+/// but not the last `kept`; how many messages that were.
+fn drop_oldest(groups: &mut Vec<Vec<Value>>, kept: usize, total: &mut u64, most_tokens: u64) -> usize {
     let mut dropped = 0;
-    for item in items.iter().take(most) {
+    for group in groups.iter().take(groups.len().saturating_sub(kept)) {
         if *total <= most_tokens {
             break;
         }
-        *total = total.saturating_sub(tokens(item));
+        *total = total.saturating_sub(size(group));
         dropped += 1;
     }
-    items.drain(..dropped).map(|item| messages(&item)).sum()
+    groups.drain(..dropped).map(|group| group.len()).sum()
 }
 
 /// Shortens the longest outputs of a turn; how many bytes went.

@@ -57,6 +57,15 @@ fn the_longest_outputs_of_the_last_turn_lose_their_middle() {
     assert!(cut.contains(&format!("[… {} bytes left out", left_out.bytes)), "{}", &cut[..100]);
 }
 
+#[test]
+fn the_outputs_of_a_call_go_with_it() {
+    let mut long = prompt(&[], &[], &[]);
+    long.conversation = [turn(&[4_000, 400]), vec![text("assistant", 400)]].concat();
+    long.given = vec![text("user", 40)];
+    let left_out = fit(&mut long, 500);
+    assert_eq!((left_out.messages, long.conversation.len()), (3, 1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: nh_testkit::cases(256), ..ProptestConfig::default() })]
 
