@@ -107,7 +107,7 @@ impl Engine {
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
         let node = ids.uuid_v7(clock.now()).to_string();
-        let backstop = queue::poll_interval(store.engine());
+        let backstop = queue::poll_interval(store.is_shared());
         let core = Arc::new(Core {
             store,
             program,
@@ -183,6 +183,7 @@ impl Engine {
     ) -> Result<Option<Arc<EndedRun>>, EngineError> {
         loop {
             let heard = tokio::select! {
+                biased;
                 heard = watch.heard() => heard,
                 () = tokio::time::sleep_until(until) => return Ok(None),
                 () = self.0.stopping.cancelled() => return Ok(None),

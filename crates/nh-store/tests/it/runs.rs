@@ -8,7 +8,7 @@ use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{PageRequest, RunId, WorkspaceId};
 use serde_json::json;
 
-use crate::fixtures::{NOW, append, ending, event, insert, is_postgres, later, run, run_id, workspace};
+use crate::fixtures::{NOW, append, ending, event, has_leases, insert, later, run, run_id, workspace};
 use crate::signals::signal;
 
 fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
@@ -300,7 +300,7 @@ each_engine! {
         claim(store.store(), "dead", 1).await;
         assert!(claim(store.store(), "alive", 1).await.is_empty());
 
-        if is_postgres(&store) {
+        if has_leases(&store) {
             // Its lease ran out.
             nodes::renew(store.store(), "dead", 0).await.expect("renew");
             assert_eq!(nodes::live(store.store()).await.expect("live"), ["alive"]);
@@ -309,10 +309,10 @@ each_engine! {
         }
         let taken = claim(store.store(), "alive", 1).await;
         // What a dead node may still write is fenced from when it is released.
-        let released = i64::from(is_postgres(&store));
+        let released = i64::from(has_leases(&store));
         assert_eq!((taken.len(), taken[0].epoch), (1, 2 + released));
 
-        if is_postgres(&store) {
+        if has_leases(&store) {
             store.store().write(nodes::Leave { node: "alive".to_owned() }).await.expect("leave");
             join(&store, "third").await;
             assert_eq!(claim(store.store(), "third", 1).await[0].epoch, 5);
