@@ -211,6 +211,23 @@ each_engine! {
         assert_eq!(claims.ids(9).await, [run_id(2)]);
     }
 
+    async fn runs_of_a_thread_that_end_together_let_the_next_begin(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        let mut claims = Claims::new(store);
+        let first = on_thread(&ws, 0, "t");
+        let second = RunRecord { deadline_at: Some(later(50)), wake_at: Some(later(50)), ..on_thread(&ws, 1, "t") };
+        for run in [first, second, on_thread(&ws, 2, "t")] {
+            claims.put(run).await;
+        }
+        let first = claims.next(9).await.remove(0);
+        // Its deadline has come before its turn.
+        let wake = runs::WakeDue { node: "node".to_owned(), now: later(60) };
+        let second = claims.store.store().write(wake).await.expect("wake").overdue.remove(0);
+        tokio::join!(claims.end(&first), claims.end(&second));
+        assert_eq!(claims.ids(9).await, [run_id(2)]);
+    }
+
     async fn a_delay_on_a_thread_holds_back_those_behind_it(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
         join(&store, "node").await;
