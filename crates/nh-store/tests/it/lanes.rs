@@ -9,6 +9,7 @@ use nh_store::runs::{
     Share, Shares, Then, ThreadPlace, Turn,
 };
 use nh_testkit::{TestStore, each_engine};
+use nh_types::model::Usage;
 use nh_types::run::RunState;
 use nh_types::{RunId, WorkspaceId};
 use serde_json::json;
@@ -204,7 +205,8 @@ each_engine! {
         let tells = runs::SignalRow {
             id: "x".to_owned(), name: "x".to_owned(), sent_by: "x".to_owned(), at: later(9), data: json!({}).into(),
         };
-        let cancel = CancelUnowned { workspace_id: ws.clone(), run_id: run_id(1), at: later(9), event, tells };
+        let (workspace_id, usage) = (ws.clone(), Usage::NONE);
+        let cancel = CancelUnowned { workspace_id, run_id: run_id(1), at: later(9), seen_seq: 1, usage, event, tells };
         assert_eq!(claims.store.store().write(cancel).await.expect("cancel"), CancelOutcome::Cancelled);
         assert!(claims.ids(9).await.is_empty(), "the first goes on");
         claims.end(&first[0]).await;

@@ -4,6 +4,7 @@ use nh_store::runs::{
 };
 use nh_store::{Store, StoreError, nodes};
 use nh_testkit::{TestStore, each_engine};
+use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{PageRequest, RunId, WorkspaceId};
 use serde_json::json;
@@ -14,7 +15,8 @@ use crate::signals::signal;
 fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
     let event = EventRow { kind: "run.cancelled".to_owned(), ..event(0) };
     let tells = signal("end", "end");
-    CancelUnowned { workspace_id: workspace_id.clone(), run_id, at: later(5), event, tells }
+    let workspace_id = workspace_id.clone();
+    CancelUnowned { workspace_id, run_id, at: later(5), seen_seq: 1, usage: Usage::NONE, event, tells }
 }
 
 async fn claim(store: &Store, node: &str, limit: u32) -> Vec<RunRecord> {
@@ -327,6 +329,9 @@ each_engine! {
         let owned = claim(store.store(), "node", 1).await.remove(0);
         store.store().write(insert(run(&ws, 2))).await.expect("insert");
 
+        let late = CancelUnowned { seen_seq: 0, ..cancel(&ws, run_id(2)) };
+        let unseen = store.store().write(late).await.expect_err("its journal has grown");
+        assert!(matches!(unseen, StoreError::Conflict(_)), "{unseen}");
         let free = store.store().write(cancel(&ws, run_id(2))).await.expect("cancel");
         assert_eq!(free, CancelOutcome::Cancelled);
         let found = runs::find(store.store(), &ws, run_id(2)).await.expect("read").expect("there");
