@@ -2,7 +2,7 @@
 //! older claim's driver that is late to leave does not take a newer one's
 //! place.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nh_store::runs::RunRecord;
@@ -26,7 +26,7 @@ pub(crate) struct Reins {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct Driven(Arc<Mutex<HashMap<RunId, Entry>>>);
+pub(crate) struct Driven(Arc<Mutex<BTreeMap<RunId, Entry>>>);
 
 /// One run being driven; its end is the entry's, also when its task panics.
 pub(crate) struct Driving {
@@ -85,7 +85,7 @@ impl Driven {
         entry.is_some()
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<RunId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<RunId, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

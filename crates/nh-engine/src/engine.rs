@@ -13,12 +13,13 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cancel;
 use crate::core::Core;
 use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
 use crate::fork::Fork;
 use crate::history::History;
-use crate::journal::{Event, UnreadableEvent};
+use crate::journal::UnreadableEvent;
 use crate::lease::Lease;
 use crate::live::{Listening, LiveWords};
 use crate::program::Program;
@@ -28,7 +29,6 @@ use crate::retention;
 use crate::settings::EngineSettings;
 use crate::shares::KnownShares;
 use crate::timers::Timers;
-use crate::waits;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
 /// How long a cancel waits for the run's own driver to write the end.
@@ -108,7 +108,7 @@ impl Engine {
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
         let node = ids.uuid_v7(clock.now()).to_string();
-        let backstop = queue::poll_interval(store.engine());
+        let backstop = queue::poll_interval(store.is_shared());
         let core = Arc::new(Core {
             store,
             program,
@@ -185,6 +185,7 @@ impl Engine {
     ) -> Result<Option<Arc<EndedRun>>, EngineError> {
         loop {
             let heard = tokio::select! {
+                biased;
                 heard = watch.heard() => heard,
                 () = tokio::time::sleep_until(until) => return Ok(None),
                 () = self.0.stopping.cancelled() => return Ok(None),
@@ -237,17 +238,7 @@ impl Engine {
                 None => {}
             }
         }
-        let at = self.0.clock.now();
-        let event = Event::Cancelled {}.to_row(0, at);
-        let tells = waits::child_cancelled(run_id, at);
-        let cancel = runs::CancelUnowned { workspace_id: workspace_id.clone(), run_id, at, event, tells };
-        let outcome = self.0.store.write(cancel).await?;
-        self.0.watchers.changed(run_id);
-        if outcome == CancelOutcome::Cancelled {
-            self.0.driven.cancel_children(run_id);
-            self.0.wake_queue();
-        }
-        Ok(outcome)
+        cancel::cancel_unowned(&self.0, workspace_id, run_id).await
     }
 
     /// Tells the run something: durable when the answer comes.

@@ -12,6 +12,7 @@
 //! This crate must never know of models, tools or HTTP. Start reading at
 //! [`program`], then `driver.rs`.
 
+mod cancel;
 mod core;
 mod driven;
 mod driver;

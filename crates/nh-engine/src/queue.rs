@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nh_store::nodes;
 use nh_store::runs::{self, RunRecord};
-use nh_store::{EngineKind, nodes};
 use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -24,13 +24,9 @@ use crate::{timers, upkeep};
 const CLAIM_BATCH: u32 = 64;
 
 /// How often the queue, or a watched run, is looked at although nobody woke
-/// who waits for it. On SQLite only this process writes runs, so that is but a
-/// backstop.
-pub(crate) fn poll_interval(engine: EngineKind) -> Duration {
-    match engine {
-        EngineKind::Sqlite => POLL_ALONE,
-        EngineKind::Postgres => POLL_SHARED,
-    }
+/// who waits for it. Where only this process writes runs, that is but a backstop.
+pub(crate) fn poll_interval(is_shared: bool) -> Duration {
+    if is_shared { POLL_SHARED } else { POLL_ALONE }
 }
 
 pub(crate) const POLL_SHARED: Duration = Duration::from_millis(600);
@@ -75,15 +71,12 @@ impl Core {
 }
 
 pub(crate) async fn start(core: &Arc<Core>) -> Result<(), EngineError> {
-    match core.store.engine() {
+    if core.store.is_shared() {
+        renew_lease(core).await?;
+        core.background.spawn(keep_lease(core.clone()));
+    } else {
         // The data directory's lock proves that nobody else runs any.
-        EngineKind::Sqlite => {
-            core.store.write(runs::ReleaseAll).await?;
-        }
-        EngineKind::Postgres => {
-            renew_lease(core).await?;
-            core.background.spawn(keep_lease(core.clone()));
-        }
+        core.store.write(runs::ReleaseAll).await?;
     }
     core.background.spawn(upkeep::keep(core.clone()));
     core.tasks.spawn(timers::keep(core.clone()));
@@ -106,7 +99,7 @@ pub(crate) fn spawn(
 }
 
 async fn claim_queued(core: Arc<Core>) {
-    let poll = poll_interval(core.store.engine()) + jitter(&core);
+    let poll = poll_interval(core.store.is_shared()) + jitter(&core);
     let mut last_turn = None;
     while !core.stopping.is_cancelled() {
         match claim(&core, &mut last_turn).await {
@@ -117,12 +110,14 @@ async fn claim_queued(core: Arc<Core>) {
                 tracing::error!(%error, "queued runs could not be claimed");
                 // Not at once again: the store is in trouble.
                 tokio::select! {
+                    biased;
                     () = core.stopping.cancelled() => return,
                     () = tokio::time::sleep(POLL_SHARED) => continue,
                 }
             }
         }
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = core.wake.notified() => {}
             () = tokio::time::sleep(poll) => {}
@@ -140,7 +135,7 @@ fn jitter(core: &Core) -> Duration {
 /// Claims as many runs as there are slots, and says whether to look again at
 /// once.
 async fn claim(core: &Arc<Core>, last_turn: &mut Option<runs::Turn>) -> Result<bool, EngineError> {
-    if core.store.engine() == EngineKind::Postgres && !core.lease.allows_claims(Instant::now()) {
+    if core.store.is_shared() && !core.lease.allows_claims(Instant::now()) {
         return Ok(false);
     }
     let slots: Vec<Slot> = std::iter::from_fn(|| Slot::take(core)).take(CLAIM_BATCH as usize).collect();
@@ -205,7 +200,7 @@ async fn renew_lease(core: &Core) -> Result<(), EngineError> {
 
 /// Ends the lease at once: whatever this node still owned may be taken over.
 pub(crate) async fn leave(core: &Core) {
-    if core.store.engine() == EngineKind::Sqlite {
+    if !core.store.is_shared() {
         return;
     }
     if let Err(error) = core.store.write(nodes::Leave { node: core.node.clone() }).await {
@@ -218,6 +213,7 @@ async fn keep_lease(core: Arc<Core>) {
     let renewal = core.lease.length * 3 / 10;
     loop {
         tokio::select! {
+            biased;
             () = core.parking.cancelled() => return,
             () = tokio::time::sleep(renewal) => {}
         }

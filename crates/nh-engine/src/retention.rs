@@ -33,6 +33,7 @@ pub(crate) async fn keep(core: Arc<Core>, days: u32) {
             }
         };
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }

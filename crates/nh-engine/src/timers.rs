@@ -48,7 +48,7 @@ impl Timers {
 }
 
 pub(crate) async fn keep(core: Arc<Core>) {
-    let poll = queue::poll_interval(core.store.engine());
+    let poll = queue::poll_interval(core.store.is_shared());
     while !core.stopping.is_cancelled() {
         // What is set from here on may be missing in what the store tells.
         core.timers.next().take();
@@ -70,6 +70,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
             wait = wait.max(queue::POLL_SHARED);
         }
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = core.timers.sooner.notified() => {}
             () = tokio::time::sleep(wait) => {}

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nh_store::EngineKind;
 use nh_store::runs::{self, OwnedRun};
 use nh_types::RunId;
 
@@ -18,11 +17,12 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const INTERVAL_IDLE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn keep(core: Arc<Core>) {
-    let is_alone = core.store.engine() == EngineKind::Sqlite;
+    let is_alone = !core.store.is_shared();
     let mut undriven = HashMap::new();
     loop {
         let is_idle = is_alone && core.driven.len() == 0 && undriven.is_empty();
         tokio::select! {
+            biased;
             () = core.parking.cancelled() => return,
             () = tokio::time::sleep(if is_idle { INTERVAL_IDLE } else { INTERVAL }) => {}
         }

@@ -41,20 +41,6 @@ pub(crate) fn child_ended(run: &RunRecord, history: &History, at: Timestamp) -> 
     SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data }
 }
 
-/// The same for one that is cancelled before anything came of it.
-pub(crate) fn child_cancelled(run_id: RunId, at: Timestamp) -> SignalRow {
-    let end = ChildEnd {
-        state: RunState::Cancelled,
-        result: None,
-        error: None,
-        usage: Usage::NONE,
-        within: Vec::new(),
-    };
-    let data = serde_json::to_value(&end).unwrap_or_default().into();
-    let name = end_of(run_id);
-    SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data }
-}
-
 /// What a signal is to a run: the end of the step that waits for it, or a word
 /// kept for one that will.
 pub(crate) fn received(history: &History, signal: &SignalRow) -> Event {

@@ -36,6 +36,8 @@ const PREPARED_STATEMENTS: usize = 256;
 pub(crate) enum Target {
     Sqlite(PathBuf),
     Postgres(Box<PgConnectOptions>),
+    #[cfg(feature = "memory")]
+    Memory(crate::memory::Link),
 }
 
 impl Target {
@@ -81,6 +83,8 @@ impl Target {
                 migrations::run_postgres(&mut connection).await?;
                 connection.close().await?;
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => {}
         }
         Ok(())
     }
@@ -91,6 +95,8 @@ impl Target {
             Self::Postgres(options) => {
                 Connection::Postgres(Box::new(connect_postgres(&with_time_out(options)).await?))
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(link) => Connection::Memory(Box::new(crate::memory::Writing::new(link.clone()))),
         };
         Ok(Tx::new(connection))
     }
@@ -112,6 +118,8 @@ impl Target {
                     PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
                 Readers::Postgres(pool.connect_lazy_with(with_time_out(options)))
             }
+            #[cfg(feature = "memory")]
+            Self::Memory(link) => Readers::Memory(link.clone()),
         }
     }
 

@@ -14,6 +14,8 @@ mod connect;
 mod cursor;
 mod dialect;
 mod error;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod migrations;
 mod rows;
 mod settings;

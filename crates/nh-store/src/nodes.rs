@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::columns::Columns;
 use crate::sql::args;
-use crate::{EngineKind, Store, StoreError, Tx, Write};
+use crate::{Store, StoreError, Tx, Write};
 
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -16,13 +16,13 @@ const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// clock. It has a reader's connection, because it must not wait behind the
 /// writes that are queued. On SQLite there are no leases and nothing to do.
 pub async fn renew(store: &Store, node: &str, lease_ms: i64) -> Result<(), StoreError> {
-    if store.engine() == EngineKind::Sqlite {
+    if !store.is_shared() {
         return Ok(());
     }
     let sql = format!(
         "insert into nodes (id, expires_at) values ($1, {} + $2) \
          on conflict (id) do update set expires_at = excluded.expires_at returning id",
-        store.engine().now_ms()
+        store.now_ms()
     );
     // Only this crate's own words were put together.
     let renewing = store.fetch(AssertSqlSafe(sql), args![node, lease_ms]);
@@ -43,7 +43,7 @@ impl Write for Leave {
     type Output = ();
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
-        let sql = format!("delete from nodes where id = $1 or expires_at <= {}", tx.engine().now_ms());
+        let sql = format!("delete from nodes where id = $1 or expires_at <= {}", tx.now_ms());
         // Only this crate's own words were put together.
         tx.execute(AssertSqlSafe(sql), args![&self.node]).await.map(drop)
     }
@@ -51,7 +51,7 @@ impl Write for Leave {
 
 /// The names of the nodes whose leases live, sorted.
 pub async fn live(store: &Store) -> Result<Vec<String>, StoreError> {
-    let sql = format!("select id from nodes where expires_at > {} order by id", store.engine().now_ms());
+    let sql = format!("select id from nodes where expires_at > {} order by id", store.now_ms());
     // Only this crate's own words were put together.
     store.all(AssertSqlSafe(sql), args![], |row| Columns::of(row).text()).await
 }

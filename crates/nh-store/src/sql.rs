@@ -1,6 +1,7 @@
 //! Arguments and rows that are the same for both engines, and the two native
 //! connections and pools behind one dispatch macro.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ fn check_text(text: Option<&String>) -> Result<(), StoreError> {
 
 macro_rules! binder {
     ($name:ident, $arguments:ty) => {
-        fn $name(args: Vec<Arg>) -> Result<$arguments, StoreError> {
+        pub(crate) fn $name(args: Vec<Arg>) -> Result<$arguments, StoreError> {
             let mut bound = <$arguments>::default();
             Arguments::reserve(&mut bound, args.len(), 0);
             for arg in args {
@@ -130,6 +131,8 @@ pub(crate) enum Row {
 pub(crate) enum Readers {
     Sqlite(SqlitePool),
     Postgres(PgPool),
+    #[cfg(feature = "memory")]
+    Memory(crate::memory::Link),
 }
 
 /// The writer's connection.
@@ -137,12 +140,15 @@ pub(crate) enum Readers {
 pub(crate) enum Connection {
     Sqlite(Box<SqliteConnection>),
     Postgres(Box<PgConnection>),
+    #[cfg(feature = "memory")]
+    Memory(Box<crate::memory::Writing>),
 }
 
 /// Runs `$body` with `$inner`, the native pool or connection in `$value`, and
-/// `$bind`, its binder of arguments; rows come out as [`Row`].
+/// `$bind`, its binder of arguments; rows come out as [`Row`]. In memory it is
+/// `$in_memory`.
 macro_rules! on_engine {
-    ($kind:ident, $value:expr, |$inner:ident, $bind:ident, $row:ident| $body:expr) => {
+    ($kind:ident, $value:expr, |$inner:ident, $bind:ident, $row:ident| $body:expr, $in_memory:expr) => {
         match $value {
             $kind::Sqlite($inner) => {
                 let ($bind, $row) = (bind_sqlite, Row::Sqlite);
@@ -151,6 +157,11 @@ macro_rules! on_engine {
             $kind::Postgres($inner) => {
                 let ($bind, $row) = (bind_postgres, Row::Postgres);
                 $body
+            }
+            #[cfg(feature = "memory")]
+            $kind::Memory($inner) => {
+                let $row = Row::Sqlite;
+                $in_memory
             }
         }
     };
@@ -161,6 +172,27 @@ impl Readers {
         match self {
             Self::Sqlite(_) => EngineKind::Sqlite,
             Self::Postgres(_) => EngineKind::Postgres,
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => EngineKind::Sqlite,
+        }
+    }
+
+    /// Whether several processes may drive runs, each under a lease.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
+            #[cfg(feature = "memory")]
+            Self::Memory(link) => link.is_shared(),
+        }
+    }
+
+    /// The database's clock, as SQL.
+    pub(crate) fn now_ms(&self) -> Cow<'static, str> {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) => self.engine().now_ms().into(),
+            #[cfg(feature = "memory")]
+            Self::Memory(link) => link.now_ms().into(),
         }
     }
 
@@ -172,16 +204,23 @@ impl Readers {
     }
 
     async fn fetch_all(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
-        on_engine!(Readers, self, |pool, bind, row| {
-            let rows = sqlx::query_with(sql, bind(args)?).fetch_all(pool).await?;
-            Ok(rows.into_iter().map(row).collect())
-        })
+        on_engine!(
+            Readers,
+            self,
+            |pool, bind, row| {
+                let rows = sqlx::query_with(sql, bind(args)?).fetch_all(pool).await?;
+                Ok(rows.into_iter().map(row).collect())
+            },
+            Ok(pool.fetch(sql, args).await?.into_iter().map(row).collect())
+        )
     }
 
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => {}
         }
     }
 }
@@ -191,31 +230,87 @@ impl Connection {
         match self {
             Self::Sqlite(_) => EngineKind::Sqlite,
             Self::Postgres(_) => EngineKind::Postgres,
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => EngineKind::Sqlite,
+        }
+    }
+
+    /// Whether several processes may drive runs, each under a lease.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => writing.link.is_shared(),
+        }
+    }
+
+    /// The database's clock, as SQL.
+    pub(crate) fn now_ms(&self) -> Cow<'static, str> {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) => self.engine().now_ms().into(),
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => writing.link.now_ms().into(),
         }
     }
 
     pub(crate) async fn fetch(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
-        on_engine!(Connection, self, |connection, bind, row| {
-            let rows = sqlx::query_with(sql, bind(args)?).fetch_all(&mut **connection).await?;
-            Ok(rows.into_iter().map(row).collect())
-        })
+        on_engine!(
+            Connection,
+            self,
+            |connection, bind, row| {
+                let rows = sqlx::query_with(sql, bind(args)?).fetch_all(&mut **connection).await?;
+                Ok(rows.into_iter().map(row).collect())
+            },
+            Ok(connection.fetch(sql, args)?.into_iter().map(row).collect())
+        )
     }
 
     /// The number of rows that the statement changed.
     pub(crate) async fn execute(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<u64, StoreError> {
-        on_engine!(Connection, self, |connection, bind, _row| {
-            let done = sqlx::query_with(sql, bind(args)?).execute(&mut **connection).await?;
-            Ok(done.rows_affected())
-        })
+        on_engine!(
+            Connection,
+            self,
+            |connection, bind, _row| {
+                let done = sqlx::query_with(sql, bind(args)?).execute(&mut **connection).await?;
+                Ok(done.rows_affected())
+            },
+            connection.execute(sql, args)
+        )
     }
 
-    /// A statement without arguments that is not kept prepared: `begin`,
-    /// `commit`, `rollback`.
-    pub(crate) async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        let sql = sqlx::raw_sql(sql.into_sql_str());
+    pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(connection) => sql.execute(&mut **connection).await.map(drop),
-            Self::Postgres(connection) => sql.execute(&mut **connection).await.map(drop),
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => writing.begin().await,
+            _ => self.command(self.engine().begin()).await,
+        }
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => writing.commit().await,
+            _ => self.command("commit").await,
+        }
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => writing.rollback(),
+            _ => self.command("rollback").await,
+        }
+    }
+
+    /// A statement without arguments that is not kept prepared.
+    async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let text = sqlx::raw_sql(sql.into_sql_str());
+        match self {
+            Self::Sqlite(connection) => text.execute(&mut **connection).await.map(drop),
+            Self::Postgres(connection) => text.execute(&mut **connection).await.map(drop),
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => return writing.run(sql),
         }
         .map_err(StoreError::from)
     }
@@ -225,6 +320,8 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => connection.close().await,
             Self::Postgres(connection) => connection.close().await,
+            #[cfg(feature = "memory")]
+            Self::Memory(_) => Ok(()),
         }
         .map_err(StoreError::from)
     }

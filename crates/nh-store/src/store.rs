@@ -50,13 +50,23 @@ impl Store {
         Self::open(Target::postgres(url)?).await
     }
 
+    /// Opens rows without a file, as one more process would. What goes wrong
+    /// between this store and the rows is said by `faults`.
+    #[cfg(feature = "memory")]
+    pub async fn open_memory(
+        memory: &crate::memory::Memory,
+        faults: Arc<dyn crate::memory::Faults>,
+    ) -> Result<Self, StoreError> {
+        Self::open(Target::Memory(crate::memory::Link { memory: memory.clone(), faults })).await
+    }
+
     async fn open(target: Target) -> Result<Self, StoreError> {
         target.prepare().await?;
         let tx = target.connect_writer().await?;
         let readers = target.readers();
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let known_agents = Arc::new(KnownAgents::new(readers.engine()));
+        let known_agents = Arc::new(KnownAgents::new(!readers.is_shared()));
         let writer = Writer::new(target, tx, known_agents.clone());
         tasks.spawn(writer.run(queued, closing.clone(), readers.clone()));
         tasks.close();
@@ -65,6 +75,17 @@ impl Store {
 
     pub fn engine(&self) -> EngineKind {
         self.inner.readers.engine()
+    }
+
+    /// Whether several processes may drive the runs of this store, each under a
+    /// lease. Else there is never more than one.
+    pub fn is_shared(&self) -> bool {
+        self.inner.readers.is_shared()
+    }
+
+    /// The database's clock, as SQL.
+    pub(crate) fn now_ms(&self) -> std::borrow::Cow<'static, str> {
+        self.inner.readers.now_ms()
     }
 
     /// Queues `write` and waits until it is committed. Dropping the future does

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -85,6 +86,16 @@ impl Tx {
         self.connection.engine()
     }
 
+    /// Whether several processes may drive runs, each under a lease.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.connection.is_shared()
+    }
+
+    /// The database's clock, as SQL.
+    pub(crate) fn now_ms(&self) -> Cow<'static, str> {
+        self.connection.now_ms()
+    }
+
     /// Has the agents in memory forgotten when the transaction is over.
     pub(crate) fn changes_agents(&mut self) {
         self.changes_agents = true;
@@ -101,7 +112,7 @@ impl Tx {
 
     pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
         (self.changes, self.failed) = (0, false);
-        self.connection.command(self.engine().begin()).await
+        self.connection.begin().await
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
@@ -109,11 +120,11 @@ impl Tx {
             // PostgreSQL would answer this commit with a silent rollback.
             return Err(StoreError::Corrupt("a commit after a failed statement was stopped".to_owned()));
         }
-        self.connection.command("commit").await
+        self.connection.commit().await
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<(), StoreError> {
-        self.connection.command("rollback").await
+        self.connection.rollback().await
     }
 
     pub(crate) async fn close(self) -> Result<(), StoreError> {

@@ -1,7 +1,10 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nh_store::memory::{Memory, NoFaults};
 use nh_store::{Store, schemas};
+use nh_types::SystemClock;
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
@@ -17,6 +20,7 @@ pub struct TestStore {
 enum Home {
     Directory(TempDir),
     Schema { server: SecretString, name: String },
+    Memory(Memory),
 }
 
 impl TestStore {
@@ -41,6 +45,13 @@ impl TestStore {
         Self { store, home }
     }
 
+    /// What the simulation of the engine runs on, as several processes share it.
+    pub async fn memory() -> Self {
+        let home = Home::Memory(Memory::new(Arc::new(SystemClock), true).expect("rows in memory"));
+        let store = home.open().await;
+        Self { store, home }
+    }
+
     /// The engine that `NEURALHUB_TEST_STORE` names, SQLite unless it is
     /// `postgres`: for suites that are run once on each.
     pub async fn of_environment() -> Self {
@@ -58,14 +69,14 @@ impl TestStore {
     pub fn path(&self) -> Option<PathBuf> {
         match &self.home {
             Home::Directory(directory) => Some(file(directory.path())),
-            Home::Schema { .. } => None,
+            Home::Schema { .. } | Home::Memory(_) => None,
         }
     }
 
     /// The URL of a PostgreSQL store, for a process of its own.
     pub fn url(&self) -> Option<String> {
         match &self.home {
-            Home::Directory(_) => None,
+            Home::Directory(_) | Home::Memory(_) => None,
             Home::Schema { server, name } => Some(schema_url(server, name)),
         }
     }
@@ -89,6 +100,7 @@ impl Home {
         match self {
             Self::Directory(directory) => Store::open_sqlite(&file(directory.path())).await,
             Self::Schema { server, name } => Store::open_postgres(&schema_url(server, name).into()).await,
+            Self::Memory(memory) => Store::open_memory(memory, Arc::new(NoFaults)).await,
         }
         .expect("the store opens")
     }
@@ -117,8 +129,9 @@ fn schema_name() -> String {
     format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Runs one async test body on both engines: `each_engine!(async fn name(store:
-/// TestStore) { … })` makes the tests `name::sqlite` and `name::postgres`.
+/// Runs one async test body on both engines and in memory:
+/// `each_engine!(async fn name(store: TestStore) { … })` makes the tests
+/// `name::sqlite`, `name::postgres` and `name::memory`.
 #[macro_export]
 macro_rules! each_engine {
     ($($(#[$meta:meta])* async fn $name:ident($store:ident: $kind:ty) $body:block)+) => {$(
@@ -136,6 +149,11 @@ macro_rules! each_engine {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
                 check($crate::TestStore::postgres().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn memory() {
+                check($crate::TestStore::memory().await).await;
             }
         }
     )+};

@@ -1,5 +1,5 @@
 //! What tests of every crate need: a clock that stands still, ids that repeat,
-//! and a store on each engine. For tests only; nothing that ships depends on
+//! and a store on each engine or in memory. For tests only; nothing that ships depends on
 //! it. Start reading at [`each_engine!`].
 
 // All of this is test code: a failure here is a failure of the test.

@@ -64,8 +64,9 @@ impl Driver {
         let pause = SAVE_RETRY[(*tries).min(SAVE_RETRY.len() - 1)];
         *tries += 1;
         tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
+            biased;
             () = self.core.parking.cancelled() => Err(Lost),
+            () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 }

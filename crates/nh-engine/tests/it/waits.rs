@@ -113,12 +113,15 @@ each_engine! {
 
     async fn a_cancelled_child_fails_its_parents_step(store: TestStore) {
         let process = Process::start(&store).await;
-        let parent = process.submit(json!([[{"rounds": [["signal never"]]}]])).await;
+        let parent = process.submit(json!([[{"rounds": [["a"], ["signal never"]]}]])).await;
         process.until(parent, RunState::Waiting).await;
         let child = process.children(parent).await.remove(0);
         process.until(child.id, RunState::Waiting).await;
         process.engine.cancel(&process.workspace_id, child.id).await.unwrap();
-        assert_eq!(process.ended(parent).await.error.expect("an error").code, "cancelled");
+        let ended = process.ended(parent).await;
+        assert_eq!(ended.error.expect("an error").code, "cancelled");
+        let used = process.ended(child.id).await.usage.input_tokens;
+        assert_eq!((used, ended.usage.input_tokens), (2, 2), "what it used before it was cancelled");
         process.stop().await;
     }
 

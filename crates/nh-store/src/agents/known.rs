@@ -1,4 +1,4 @@
-//! The agents that runs were lately started with. Kept on SQLite only: there
+//! The agents that runs were lately started with. Kept where one process has the store:
 //! every change of an agent goes through this process's one writer, so what
 //! is known can be forgotten before a change is answered. A read costs a hop
 //! to SQLite's thread and back, a tenth of a short run.
@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nh_types::{AgentId, WorkspaceId};
 
 use super::AgentRecord;
-use crate::EngineKind;
-
 const MAX_KNOWN: usize = 1000;
 
 pub(crate) struct KnownAgents {
@@ -29,8 +27,8 @@ struct Known {
 pub(crate) struct Seen(u64);
 
 impl KnownAgents {
-    pub(crate) fn new(engine: EngineKind) -> Self {
-        Self { is_kept: engine == EngineKind::Sqlite, known: Mutex::default() }
+    pub(crate) fn new(is_kept: bool) -> Self {
+        Self { is_kept, known: Mutex::default() }
     }
 
     pub(crate) fn find(&self, workspace_id: &WorkspaceId, id: &AgentId) -> Result<Arc<AgentRecord>, Seen> {

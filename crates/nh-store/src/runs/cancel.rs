@@ -1,3 +1,4 @@
+use nh_types::model::Usage;
 use nh_types::run::RunState;
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use sqlx::AssertSqlSafe;
@@ -6,7 +7,7 @@ use super::insert::insert_events;
 use super::signal::{self, SignalRow};
 use super::{EventRow, thread};
 use crate::columns::Columns;
-use crate::sql::args;
+use crate::sql::{args, to_json};
 use crate::{StoreError, Tx, Write};
 
 /// Cancels a run that nobody carries out; asks the owner of any other.
@@ -15,6 +16,11 @@ pub struct CancelUnowned {
     pub workspace_id: WorkspaceId,
     pub run_id: RunId,
     pub at: Timestamp,
+    /// The journal's last event when what it used was summed up. If it has
+    /// grown since, nothing changes, and the answer is a
+    /// [`StoreError::Conflict`].
+    pub seen_seq: i64,
+    pub usage: Usage,
     /// The journal's last event if the run is cancelled here; its `seq` is
     /// ignored and becomes the next one.
     pub event: EventRow,
@@ -54,13 +60,20 @@ impl Write for CancelUnowned {
             tx.execute("update runs set cancel_requested = 1 where id = $1", args![self.run_id]).await?;
             return Ok(CancelOutcome::Requested);
         }
-        let event = EventRow { seq: columns.int()? + 1, ..self.event.clone() };
+        let last_seq = columns.int()?;
+        if last_seq != self.seen_seq {
+            return Err(StoreError::Conflict(format!(
+                "the journal of run {} is at event {last_seq}, and not at {}",
+                self.run_id, self.seen_seq
+            )));
+        }
+        let event = EventRow { seq: last_seq + 1, ..self.event.clone() };
         let parent: Option<RunId> = columns.optional_text()?.and_then(|id| id.parse().ok());
         let thread_id = columns.optional_text()?;
         tx.execute(
             "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
-             epoch = epoch + 1, ready = 0, wake_at = null where id = $4",
-            args![RunState::Cancelled.as_str(), self.at, event.seq, self.run_id],
+             epoch = epoch + 1, ready = 0, wake_at = null, usage = $4 where id = $5",
+            args![RunState::Cancelled.as_str(), self.at, event.seq, to_json(&self.usage)?, self.run_id],
         )
         .await?;
         insert_events(tx, std::iter::once((self.run_id, std::slice::from_ref(&event)))).await?;

@@ -11,7 +11,7 @@ use super::turns::{self, Candidate, Shares, Turn};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Row, args};
-use crate::{EngineKind, StoreError, Tx, Write};
+use crate::{StoreError, Tx, Write};
 
 /// Lanes looked at in one read, at least.
 const LANES_AT_LEAST: u32 = 16;
@@ -244,8 +244,7 @@ async fn ready_lanes(tx: &mut Tx, after: &str, before: &str, limit: u32) -> Resu
 }
 
 async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<(), StoreError> {
-    let engine = tx.engine();
-    if engine == EngineKind::Sqlite {
+    if !tx.is_shared() {
         return Ok(());
     }
     let sql = format!(
@@ -255,8 +254,8 @@ async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<(), Stor
          order by id limit $2 {}) \
          update runs set owner = null, epoch = epoch + 1, ready = 1, wake_at = deadline_at \
          from orphaned where id = orphaned.run_id",
-        engine.now_ms(),
-        engine.skip_locked()
+        tx.now_ms(),
+        tx.engine().skip_locked()
     );
     // Only this crate's own words were put together.
     tx.execute(AssertSqlSafe(sql), args![node, BATCH]).await.map(drop)

@@ -53,7 +53,8 @@ async fn lock(
 }
 
 /// Lets the run behind one that has ended begin; behind one that never began,
-/// it waits for the one before that.
+/// it waits for the one before that. The run behind may have ended in the same
+/// batch, and leaves next: it, too, hands on what holds it back by then.
 pub(super) async fn leave(
     tx: &mut Tx,
     workspace_id: &WorkspaceId,
@@ -63,9 +64,10 @@ pub(super) async fn leave(
     lock(tx, workspace_id, thread_id).await?;
     tx.execute(
         "update runs set after_id = (select ended.after_id from runs as ended where ended.id = $1), \
-         ready = case when (select ended.after_id from runs as ended where ended.id = $1) is null \
+         ready = case when finished_at is null \
+         and (select ended.after_id from runs as ended where ended.id = $1) is null \
          and (wake_at is null or wake_at = deadline_at) then 1 else ready end \
-         where after_id = $1 and finished_at is null",
+         where after_id = $1",
         args![run_id],
     )
     .await?;

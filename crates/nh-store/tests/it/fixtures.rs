@@ -1,8 +1,8 @@
 //! What the tests begin with.
 
+use nh_store::Store;
 use nh_store::runs::{Append, EventRow, Insert, RunChange, RunEnding, RunRecord, Then};
 use nh_store::workspaces::{self, Workspace};
-use nh_store::{EngineKind, Store};
 use nh_testkit::{SeededIds, TestStore};
 use nh_types::agent::AgentDefinition;
 use nh_types::model::Usage;
@@ -17,8 +17,8 @@ pub(crate) fn later(ms: i64) -> Timestamp {
     NOW.plus_millis(ms)
 }
 
-pub(crate) fn is_postgres(store: &TestStore) -> bool {
-    store.store().engine() == EngineKind::Postgres
+pub(crate) fn has_leases(store: &TestStore) -> bool {
+    store.store().is_shared()
 }
 
 /// A new workspace; the name gives the id too.

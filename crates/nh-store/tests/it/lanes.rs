@@ -9,6 +9,7 @@ use nh_store::runs::{
     Share, Shares, Then, ThreadPlace, Turn,
 };
 use nh_testkit::{TestStore, each_engine};
+use nh_types::model::Usage;
 use nh_types::run::RunState;
 use nh_types::{RunId, WorkspaceId};
 use serde_json::json;
@@ -204,10 +205,28 @@ each_engine! {
         let tells = runs::SignalRow {
             id: "x".to_owned(), name: "x".to_owned(), sent_by: "x".to_owned(), at: later(9), data: json!({}).into(),
         };
-        let cancel = CancelUnowned { workspace_id: ws.clone(), run_id: run_id(1), at: later(9), event, tells };
+        let (workspace_id, usage) = (ws.clone(), Usage::NONE);
+        let cancel = CancelUnowned { workspace_id, run_id: run_id(1), at: later(9), seen_seq: 1, usage, event, tells };
         assert_eq!(claims.store.store().write(cancel).await.expect("cancel"), CancelOutcome::Cancelled);
         assert!(claims.ids(9).await.is_empty(), "the first goes on");
         claims.end(&first[0]).await;
+        assert_eq!(claims.ids(9).await, [run_id(2)]);
+    }
+
+    async fn runs_of_a_thread_that_end_together_let_the_next_begin(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        let mut claims = Claims::new(store);
+        let first = on_thread(&ws, 0, "t");
+        let second = RunRecord { deadline_at: Some(later(50)), wake_at: Some(later(50)), ..on_thread(&ws, 1, "t") };
+        for run in [first, second, on_thread(&ws, 2, "t")] {
+            claims.put(run).await;
+        }
+        let first = claims.next(9).await.remove(0);
+        // Its deadline has come before its turn.
+        let wake = runs::WakeDue { node: "node".to_owned(), now: later(60) };
+        let second = claims.store.store().write(wake).await.expect("wake").overdue.remove(0);
+        tokio::join!(claims.end(&first), claims.end(&second));
         assert_eq!(claims.ids(9).await, [run_id(2)]);
     }
 

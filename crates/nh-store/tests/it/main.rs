@@ -1,4 +1,4 @@
-//! The store's tests, each on SQLite and on PostgreSQL: run them through
+//! The store's tests, each on SQLite, on PostgreSQL and in memory: run them through
 //! `scripts/with-postgres`.
 
 // Clippy knows only functions marked as tests; all of this is test code.
@@ -12,6 +12,7 @@ mod idempotency;
 mod keys;
 mod lanes;
 mod ledger;
+mod memory;
 mod opening;
 mod runs;
 mod seals;

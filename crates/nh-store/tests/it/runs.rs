@@ -4,17 +4,19 @@ use nh_store::runs::{
 };
 use nh_store::{Store, StoreError, nodes};
 use nh_testkit::{TestStore, each_engine};
+use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{PageRequest, RunId, WorkspaceId};
 use serde_json::json;
 
-use crate::fixtures::{NOW, append, ending, event, insert, is_postgres, later, run, run_id, workspace};
+use crate::fixtures::{NOW, append, ending, event, has_leases, insert, later, run, run_id, workspace};
 use crate::signals::signal;
 
 fn cancel(workspace_id: &WorkspaceId, run_id: RunId) -> CancelUnowned {
     let event = EventRow { kind: "run.cancelled".to_owned(), ..event(0) };
     let tells = signal("end", "end");
-    CancelUnowned { workspace_id: workspace_id.clone(), run_id, at: later(5), event, tells }
+    let workspace_id = workspace_id.clone();
+    CancelUnowned { workspace_id, run_id, at: later(5), seen_seq: 1, usage: Usage::NONE, event, tells }
 }
 
 async fn claim(store: &Store, node: &str, limit: u32) -> Vec<RunRecord> {
@@ -300,7 +302,7 @@ each_engine! {
         claim(store.store(), "dead", 1).await;
         assert!(claim(store.store(), "alive", 1).await.is_empty());
 
-        if is_postgres(&store) {
+        if has_leases(&store) {
             // Its lease ran out.
             nodes::renew(store.store(), "dead", 0).await.expect("renew");
             assert_eq!(nodes::live(store.store()).await.expect("live"), ["alive"]);
@@ -309,10 +311,10 @@ each_engine! {
         }
         let taken = claim(store.store(), "alive", 1).await;
         // What a dead node may still write is fenced from when it is released.
-        let released = i64::from(is_postgres(&store));
+        let released = i64::from(has_leases(&store));
         assert_eq!((taken.len(), taken[0].epoch), (1, 2 + released));
 
-        if is_postgres(&store) {
+        if has_leases(&store) {
             store.store().write(nodes::Leave { node: "alive".to_owned() }).await.expect("leave");
             join(&store, "third").await;
             assert_eq!(claim(store.store(), "third", 1).await[0].epoch, 5);
@@ -327,6 +329,9 @@ each_engine! {
         let owned = claim(store.store(), "node", 1).await.remove(0);
         store.store().write(insert(run(&ws, 2))).await.expect("insert");
 
+        let late = CancelUnowned { seen_seq: 0, ..cancel(&ws, run_id(2)) };
+        let unseen = store.store().write(late).await.expect_err("its journal has grown");
+        assert!(matches!(unseen, StoreError::Conflict(_)), "{unseen}");
         let free = store.store().write(cancel(&ws, run_id(2))).await.expect("cancel");
         assert_eq!(free, CancelOutcome::Cancelled);
         let found = runs::find(store.store(), &ws, run_id(2)).await.expect("read").expect("there");
