@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_engine::program::Performing;
-use nh_engine::{ChildRun, Decision, Ending, History, Outcome, Performed, Program, Step, Wait, Work};
+use nh_engine::{ChildRun, Decision, Ending, History, Live, Outcome, Performed, Program, Step, Wait, Work};
 use nh_store::runs::{Group, RunRecord};
 use nh_types::RunId;
 use nh_types::model::Usage;
@@ -106,7 +106,7 @@ impl Work for PlanProgram {
         Decision::Finish(Ending::Success(outputs.into()))
     }
 
-    fn perform(&self, run: &RunRecord, _: &History, step: &Step) -> Performing {
+    fn perform(&self, run: &RunRecord, _: &History, step: &Step, _: Live) -> Performing {
         let (world, machine, run, step) = (self.world.clone(), self.machine, run.clone(), step.clone());
         Box::pin(async move {
             let performing = world.begin(machine, &run, &step);
