@@ -123,7 +123,7 @@ fn again(
         ApiError::new(ErrorCode::Conflict, message).param("runId")
     })?;
     let spending = Spending::new(Spending::read(&run.definition).own, &caller);
-    let timeout_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(run.timeout_ms);
+    let own_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(run.timeout_ms);
     let metadata = changes.metadata.clone().unwrap_or(run.metadata);
     let input = changes.input.clone().unwrap_or(run.input);
     let definition = match definition {
@@ -144,6 +144,10 @@ fn again(
             Definition::Workflow(pinned)
         }
     };
+    let bounds = [start::agents_limits(&definition), caller.limits.runs];
+    let bounds_ms =
+        bounds.into_iter().filter_map(|limits| limits.timeout_seconds.map(|seconds| seconds * 1000));
+    let timeout_ms = own_ms.into_iter().chain(bounds_ms).min();
     let mut pinned = definition.to_value();
     spending.put_into(&mut pinned);
     Ok(NewRun {

@@ -44,6 +44,8 @@ struct Follower {
     principal: Arc<Principal>,
     run_id: RunId,
     after: i64,
+    /// The journal may have grown since the last look at it.
+    may_have_grown: bool,
     watch: Watch,
     listening: Listening,
     /// Heard, and not sent yet.
@@ -68,6 +70,7 @@ pub(crate) fn follow(
     let follower = Follower {
         run_id: run.id,
         after,
+        may_have_grown: true,
         watch: app.hub.engine.watch(run.id),
         listening: app.hub.engine.listen(run.id),
         words: VecDeque::new(),
@@ -88,7 +91,6 @@ pub(crate) fn follow(
 impl Follower {
     /// The next bytes to send; None ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
-        let mut may_have_grown = true;
         while !self.is_over {
             if self.checked_at.elapsed() >= RECHECK {
                 self.checked_at = Instant::now();
@@ -96,14 +98,17 @@ impl Follower {
                     return None;
                 }
             }
-            if may_have_grown && let Some(frames) = self.read().await? {
+            if self.may_have_grown
+                && let Some(frames) = self.read().await?
+            {
                 return Some(frames);
             }
             if self.sent_at.elapsed() >= KEEP_ALIVE {
                 self.sent_at = Instant::now();
                 return Some(Bytes::from_static(b": keep-alive\n\n"));
             }
-            may_have_grown = tokio::select! {
+            self.may_have_grown = false;
+            self.may_have_grown = tokio::select! {
                 () = self.watch.changed() => true,
                 word = self.listening.next() => {
                     self.words.push_back(word);

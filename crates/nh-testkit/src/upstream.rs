@@ -130,6 +130,9 @@ pub fn chunk(delta: Value, finish_reason: Option<&str>) -> Value {
 /// A message in pieces.
 fn deltas(message: &Value) -> Vec<Value> {
     let mut deltas = vec![json!({"role": "assistant", "content": null})];
+    if let Some(refusal) = message["refusal"].as_str() {
+        deltas.push(json!({"refusal": refusal}));
+    }
     if let Some(text) = message["content"].as_str() {
         let half = text.floor_char_boundary(text.len() / 2);
         deltas.extend([json!({"content": text[..half]}), json!({"content": text[half..]})]);

@@ -62,7 +62,7 @@ pub fn decide(
             None => answer(message),
             Some(schema) => match output::read(schema, message) {
                 Ok(value) => Ending::Success(value),
-                Err(_) if may_repair(agent, history) => {
+                Err(_) if message["refusal"].is_null() && may_repair(agent, history) => {
                     return Decision::Perform(vec![model_step(agent, turn + 1)]);
                 }
                 Err(faults) => output::failure(message, &faults),

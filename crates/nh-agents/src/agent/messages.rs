@@ -89,8 +89,10 @@ fn turns(agent: &PinnedAgent, history: &History) -> Vec<Vec<Value>> {
 }
 
 fn messages_of(agent: &PinnedAgent, history: &History, turn: usize, message: &Value) -> Vec<Value> {
-    let mut messages = vec![message.clone()];
     let calls = requested_calls(message);
+    // Providers refuse a message that says nothing.
+    let is_empty = calls.is_empty() && message["content"].as_str().is_none_or(|text| text.trim().is_empty());
+    let mut messages = if is_empty { Vec::new() } else { vec![message.clone()] };
     if let Some(schema) = agent.agent.output_schema.as_ref().filter(|_| calls.is_empty())
         && let Err(faults) = output::read(schema, message)
     {

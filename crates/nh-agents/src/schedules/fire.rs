@@ -67,7 +67,10 @@ impl Hub {
     pub async fn fire_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let due = schedules::due(&self.store, self.clock.now(), BATCH).await?;
         for schedule in due {
-            self.fire(schedule).await?;
+            let id = schedule.id.clone();
+            if let Err(error) = self.fire(schedule).await {
+                tracing::error!(schedule = %id, %error, "a schedule could not be seen to; it is tried again");
+            }
         }
         schedules::next_due(&self.store).await
     }

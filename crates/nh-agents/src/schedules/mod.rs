@@ -59,7 +59,7 @@ pub async fn changed(
     schedule: ScheduleRecord,
     change: ChangeSchedule,
 ) -> Result<ScheduleRecord, HubError> {
-    let old = schedule.definition;
+    let old = schedule.definition.clone();
     let definition = ScheduleDefinition {
         name: change.name.map_or(old.name, Option::unwrap_or_default),
         cron: change.cron.unwrap_or(old.cron),
@@ -70,6 +70,10 @@ pub async fn changed(
     };
     // Greater than before, so that two changes in one millisecond differ.
     let now = hub.clock.now().max(schedule.updated_at.plus_millis(1));
+    let is_as_before = definition.cron == schedule.definition.cron
+        && definition.time_zone == schedule.definition.time_zone
+        && change.enabled.unwrap_or(schedule.enabled) == schedule.enabled;
+    let pending = schedule.next_at.filter(|_| is_as_before);
     let record = ScheduleRecord {
         definition,
         enabled: change.enabled.unwrap_or(schedule.enabled),
@@ -79,7 +83,9 @@ pub async fn changed(
         updated_at: now,
         ..schedule
     };
-    checked(hub, caller, record, hub.clock.now()).await
+    let checked = checked(hub, caller, record, hub.clock.now()).await?;
+    // A tick that is tried again soon is not lost.
+    Ok(ScheduleRecord { next_at: pending.or(checked.next_at), ..checked })
 }
 
 fn utc() -> String {
@@ -107,7 +113,10 @@ async fn checked(
         let message = format!("`cron` is `{cron}`, and no such time will come");
         return Err(invalid("cron", message).into());
     }
-    check_run(hub, caller, run.clone()).await?;
+    // Whatever has become of what it runs, it can be disabled.
+    if record.enabled {
+        check_run(hub, caller, run.clone()).await?;
+    }
     record.next_at = next.filter(|_| record.enabled);
     Ok(record)
 }

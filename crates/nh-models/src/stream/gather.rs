@@ -104,7 +104,11 @@ impl Choice {
         }
         for (field, piece) in delta {
             let whole = self.message.entry(field.as_str()).or_insert(Value::Null);
-            if field == "role" { *whole = piece } else { join(whole, piece) }
+            // Some say it again in each piece.
+            if field == "role" && !whole.is_null() {
+                continue;
+            }
+            join(whole, piece);
         }
     }
 
@@ -135,8 +139,10 @@ impl Choice {
     }
 
     fn into_value(mut self, index: usize) -> Value {
-        self.message.entry("role").or_insert_with(|| Value::from("assistant"));
+        crate::chat::put_if_absent(&mut self.message, "role", || Value::from("assistant"));
         self.message.entry("content").or_insert(Value::Null);
+        // Some count from 1.
+        self.calls.retain(|call| !call.is_empty());
         if !self.calls.is_empty() {
             let calls = self.calls.into_iter().map(Value::Object).collect();
             self.message.insert("tool_calls".to_owned(), Value::Array(calls));
@@ -178,6 +184,19 @@ mod tests {
             answer.add(chunk.as_object().cloned().unwrap_or_default(), &silent);
         }
         Value::Object(answer.into_body())["choices"][0].take()
+    }
+
+    #[test]
+    fn what_some_providers_say_amiss_does_no_harm() {
+        let choice = gathered(&[
+            json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}),
+            json!({"choices": [{"index": 0, "delta": {"role": null, "content": "Hi"}}]}),
+            json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "a", "type": "function",
+                "function": {"name": "add", "arguments": "{}"}}]}, "finish_reason": "tool_calls"}]}),
+        ]);
+        let call = json!({"id": "a", "type": "function", "function": {"name": "add", "arguments": "{}"}});
+        let message = json!({"role": "assistant", "content": "Hi", "tool_calls": [call]});
+        assert_eq!(choice["message"], message);
     }
 
     #[test]

@@ -289,15 +289,20 @@ impl ChoiceState {
                 .is_some_and(|name| !name.is_empty());
             let given =
                 call.get("index").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
+            // Some give every call the index 0.
+            let is_another = |given: &usize| {
+                let known = self.calls.get(*given).filter(|known| !known.is_empty());
+                known.zip(id.as_ref()).is_some_and(|(known, id)| known != id)
+            };
+            let given = given.filter(|given| !is_another(given));
             let index = given.unwrap_or_else(|| self.place_of(id.as_deref(), names));
             if index >= MAX_CALLS {
                 return Err(Fault::Broken(format!("its stream has more than {MAX_CALLS} tool calls")));
             }
-            let begins = index >= self.calls.len();
             while self.calls.len() <= index {
                 self.calls.push(String::new());
             }
-            if begins {
+            if self.calls[index].is_empty() {
                 let id = id.unwrap_or_else(|| call_id(ids));
                 call.insert("id".to_owned(), Value::from(id.as_str()));
                 put_if_absent(call, "type", || Value::from("function"));

@@ -308,3 +308,19 @@ async fn what_changes_is_no_circle() {
     let run = run_of(&app, "c").await;
     assert_eq!(run["state"], json!("SUCCESS"), "{run}");
 }
+
+#[tokio::test]
+async fn an_empty_answer_is_mended_and_a_refusal_is_an_end() {
+    let nothing = message(json!({"role": "assistant", "content": null}), "stop");
+    let (app, upstream) = app_and_model([nothing, says("{\"name\": \"Ada\", \"age\": 36}")]).await;
+    agent(&app, structured()).await;
+    assert_eq!(run_of(&app, "s").await["result"], json!({"name": "Ada", "age": 36}));
+    let told = sent(&upstream, 1)["messages"].as_array().unwrap().clone();
+    let roles: Vec<&str> = told.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "user"], "a message without a word is refused by providers");
+
+    upstream.reply(message(json!({"role": "assistant", "content": null, "refusal": "I will not."}), "stop"));
+    let run = run_of(&app, "s").await;
+    assert_eq!((&run["state"], &run["error"]["code"]), (&json!("FAILED"), &json!("model_refused")), "{run}");
+    assert_eq!(upstream.calls().len(), 3);
+}

@@ -167,3 +167,19 @@ async fn a_fork_may_do_no_more_than_the_old_run_or_who_asks() {
         assert_eq!(reply.code(404), "not_found");
     }
 }
+
+#[tokio::test]
+async fn a_fork_keeps_to_the_time_that_its_key_may_take() {
+    let app = TestApp::new().await;
+    let old = app.post("/v1/run", calculation(json!({}))).send().await.ok(200);
+    let body = json!({"name": "k", "scopes": ["run:write", "tools:call"], "limits": {"timeout_seconds": 60}});
+    let key = app.post("/v1/keys", body).send().await.ok(201);
+    let key = key["key"].as_str().expect("a key");
+    for (timeout, expected_ms) in [(json!(604_800), 60_000), (json!(5), 5_000), (Value::Null, 60_000)] {
+        let fork = app.post(&path(&old, "fork"), json!({"timeout_seconds": timeout})).key(key);
+        let fork = fork.send().await.ok(200);
+        let id = fork["runId"].as_str().expect("an id").parse().expect("an id");
+        let run = runs::find(app.store(), &app.workspace_id, id).await.expect("a store").expect("a run");
+        assert_eq!(run.timeout_ms, Some(expected_ms), "{timeout}");
+    }
+}

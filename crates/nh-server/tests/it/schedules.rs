@@ -208,3 +208,27 @@ async fn schedules_are_listed_and_their_faults_are_named() {
         assert_eq!(error.1.as_deref(), Some(param), "{more}");
     }
 }
+
+#[tokio::test]
+async fn a_schedule_can_be_disabled_whatever_became_of_its_agent() {
+    let app = TestApp::new().await;
+    app.post("/v1/agents", json!({"id": "gone", "name": "Gone"})).send().await.ok(201);
+    let run = json!({"target": "gone", "type": "agent", "input": {"goal": "x"}});
+    create(&app, json!({"id": "s", "cron": "0 * * * *", "run": run})).await;
+    app.delete("/v1/agents/gone").send().await.ok(204);
+    let refused = app.call(Method::PATCH, "/v1/schedules/s").json(json!({"name": "n"})).send().await;
+    assert_eq!(refused.error(422).1.as_deref(), Some("run.target"));
+    let disabled = change(&app, json!({"enabled": false})).await;
+    assert_eq!((&disabled["enabled"], &disabled["next_at"]), (&json!(false), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_change_of_the_name_loses_no_tick_that_is_due() {
+    let app = TestApp::new().await;
+    create(&app, hourly()).await;
+    app.clock.advance_ms(HOUR_MS);
+    let renamed = change(&app, json!({"name": "T"})).await;
+    assert_eq!(renamed["next_at"], "2026-02-06T13:00:00.000Z", "{renamed}");
+    let after = tick(&app, 0).await;
+    assert_eq!(after["last_at"], "2026-02-06T13:00:00.000Z", "{after}");
+}

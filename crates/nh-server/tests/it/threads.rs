@@ -78,6 +78,26 @@ async fn two_runs_on_one_thread_queue_up() {
 }
 
 #[tokio::test]
+async fn a_run_that_left_a_thread_unbegun_lets_nobody_overtake() {
+    let asks = calls(&[call("c1", "calculate", "{\"expression\": \"1 + 1\"}")]);
+    let (app, upstream) = app_and_model([asks, says("Two."), says("Three.")]).await;
+    let change = json!({"requires_approval": ["calculate"]});
+    app.call(Method::PATCH, "/v1/agents/a").json(change).send().await.ok(200);
+    let input = |goal: &str| json!({"goal": goal, "thread_id": "t"});
+    let first = start(&app, "a", "agent", input("Add.")).await;
+    until_waiting(&app, &first, 1).await;
+    let second = start(&app, "a", "agent", input("Never asked.")).await;
+    app.post(&format!("/v1/run/{second}/cancel"), json!({})).send().await.ok(200);
+    let third = start(&app, "a", "agent", input("One more.")).await;
+    let waiting = app.get(&format!("/v1/run/{third}")).send().await.ok(200);
+    assert_eq!(waiting["state"], "PENDING", "the first goes on: {waiting}");
+    app.post(&format!("/v1/run/{first}/approve"), json!({})).send().await.ok(202);
+    assert_eq!(ended(&app, &third).await["result"], "Three.");
+    let last = shown(&upstream, 2);
+    assert_eq!(last[1..], pairs(&[("user", "Add."), ("assistant", "Two."), ("user", "One more.")]));
+}
+
+#[tokio::test]
 async fn threads_that_make_no_sense_are_refused_by_name() {
     let app = TestApp::new().await;
     for (more, status, param) in [

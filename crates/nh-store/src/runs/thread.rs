@@ -20,16 +20,21 @@ pub(super) struct Joined {
 /// Puts a new run at the end of its thread, if it has one.
 pub(super) async fn join(tx: &mut Tx, run: &RunRecord) -> Result<Joined, StoreError> {
     let Some(thread) = &run.thread else { return Ok(Joined::default()) };
-    let last = lock(tx, &run.workspace_id, &thread.thread_id).await?;
-    let seq = last.map_or(0, |(_, seq)| seq) + 1;
+    // Two nodes may make the thread at once: both then lock the one row.
     tx.execute(
-        "insert into threads (workspace_id, id, last_run_id, last_seq, created_at) values ($1, $2, $3, $4, $5) \
-         on conflict (workspace_id, id) do update set last_run_id = excluded.last_run_id, \
-         last_seq = excluded.last_seq",
-        args![&run.workspace_id, &thread.thread_id, run.id, seq, run.created_at],
+        "insert into threads (workspace_id, id, last_run_id, last_seq, created_at) values ($1, $2, $3, 0, $4) \
+         on conflict (workspace_id, id) do nothing",
+        args![&run.workspace_id, &thread.thread_id, run.id, run.created_at],
     )
     .await?;
-    let Some((before, _)) = last else { return Ok(Joined { seq: Some(seq), after: None }) };
+    let (before, seq) = lock(tx, &run.workspace_id, &thread.thread_id).await?.unwrap_or((run.id, 0));
+    let seq = seq + 1;
+    tx.execute(
+        "update threads set last_run_id = $3, last_seq = $4 where workspace_id = $1 and id = $2",
+        args![&run.workspace_id, &thread.thread_id, run.id, seq],
+    )
+    .await?;
+    // It is not stored yet: a thread's first run finds itself gone.
     let goes_on =
         tx.select("select 1 from runs where id = $1 and finished_at is null", args![before]).await?;
     Ok(Joined { seq: Some(seq), after: Some(before).filter(|_| !goes_on.is_empty()) })
@@ -69,6 +74,14 @@ pub(super) async fn leave(
          and (wake_at is null or wake_at = deadline_at) then 1 else ready end \
          where after_id = $1",
         args![run_id],
+    )
+    .await?;
+    // One that comes now waits for the run that still goes on.
+    tx.execute(
+        "update threads set last_run_id = (select after_id from runs where id = $3) \
+         where workspace_id = $1 and id = $2 and last_run_id = $3 \
+         and exists (select 1 from runs where id = $3 and after_id is not null)",
+        args![workspace_id, thread_id, run_id],
     )
     .await?;
     tx.execute("update runs set after_id = null where id = $1", args![run_id]).await.map(drop)
