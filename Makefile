@@ -13,9 +13,9 @@ test: ## Everything that CI runs.
 	scripts/test-clients
 	scripts/demo --debug
 
-test-long: ## The property tests with many more cases, and the hub killed many times.
+test-long: ## The property tests with many more cases, the simulation with many more seeds, and a hub killed many times.
 	scripts/setup test
-	PROPTEST_CASES=20000 NEURALHUB_KILLS=100 scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
+	PROPTEST_CASES=20000 NEURALHUB_SIMULATION_SEEDS=5000 NEURALHUB_KILLS=100 scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
 
 run: ## Serve on http://127.0.0.1:8080; the data stays in ./data.
 	scripts/setup build

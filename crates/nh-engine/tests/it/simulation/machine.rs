@@ -109,6 +109,7 @@ impl Machine {
     /// Drops all that the process was doing.
     pub(super) fn crash(&mut self) {
         self.world.note(|| format!("machine {} crashes", self.number));
+        self.world.facts().crashes += 1;
         self.is_frozen = false;
         self.inside = Arc::new(Mutex::new(Inside { phase: Phase::Down, engine: None }));
         self.runtime = None;

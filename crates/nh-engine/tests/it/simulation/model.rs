@@ -27,6 +27,8 @@ struct Model<'t> {
     by_id: &'t BTreeMap<RunId, &'t RunRecord>,
     children: &'t BTreeMap<(RunId, String), Vec<&'t RunRecord>>,
     steps: BTreeMap<String, Told>,
+    /// How often it was taken up since a step last ended.
+    resumed: u32,
     faults: Vec<String>,
 }
 
@@ -46,7 +48,8 @@ pub(super) fn faults_of(
     by_id: &BTreeMap<RunId, &RunRecord>,
     children: &BTreeMap<(RunId, String), Vec<&RunRecord>>,
 ) -> Vec<String> {
-    let mut model = Model { world, run, by_id, children, steps: BTreeMap::new(), faults: Vec::new() };
+    let mut model =
+        Model { world, run, by_id, children, steps: BTreeMap::new(), resumed: 0, faults: Vec::new() };
     model.read(journal);
     let expected = model.expect_all();
     model.check_end(&expected);
@@ -96,6 +99,7 @@ impl Model<'_> {
                         format!("{} is heard twice", data.as_str())
                     });
                 }
+                Event::Resumed { .. } => self.resumed += 1,
                 _ => {}
             }
         }
@@ -113,6 +117,7 @@ impl Model<'_> {
         let Some(step) = self.steps.get_mut(&id) else {
             return self.faults.push(format!("step {id} ends and was not started"));
         };
+        self.resumed = 0;
         let again = step.outcome.replace((row.seq, row.at, outcome)).is_some();
         step.input_tokens = input_tokens;
         let counted: u64 = within.iter().map(|taken| taken.usage.input_tokens).sum();
@@ -237,14 +242,14 @@ impl Model<'_> {
     /// Whether the run ended as its plan and its fate say.
     fn check_end(&mut self, expected: &Expected) {
         let code = self.run.error.as_ref().map(|error| error.code.as_str());
-        let crashes = self.world.facts().crashes;
+        let may_have_died = self.world.facts().crashes > 0 || self.world.facts().has_zombies;
         let is_cancelled = self.asked(|asked| !asked.cancels.is_empty());
         let is_right = match (self.run.state, expected) {
             (RunState::Success, Expected::Success(outputs)) => {
                 self.run.result == Some(outputs.clone().into())
             }
             (RunState::Failed, _) if code == Some("timeout") && self.run.timeout_ms.is_some() => true,
-            (RunState::Failed, _) if code == Some("crash_loop") => crashes >= 5,
+            (RunState::Failed, _) if code == Some("crash_loop") => self.resumed >= 5 && may_have_died,
             (RunState::Failed, Expected::Failure(codes)) => {
                 codes.iter().any(|one| Some(one.as_str()) == code)
             }

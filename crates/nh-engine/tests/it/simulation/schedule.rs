@@ -201,7 +201,6 @@ impl Simulation {
         match machine.phase() {
             Phase::Down if dice.happens(200) => machine.start(),
             Phase::Up | Phase::Stopping | Phase::Starting if dice.happens(settings.crashes) => {
-                self.world.facts().crashes += 1;
                 machine.crash();
             }
             Phase::Up if dice.happens(settings.stops) => {
