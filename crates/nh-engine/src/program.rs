@@ -55,6 +55,11 @@ pub trait Work: Send + Sync {
     /// [`Step::idempotency_key`]; it owns what it needs.
     fn perform(&self, run: &RunRecord, history: &History, step: &Step) -> Performing;
 
+    /// What people call what the run runs, for traces.
+    fn name<'n>(&'n self, run: &'n RunRecord) -> &'n str {
+        &run.target
+    }
+
     /// The run that a step of [`Wait::Run`](crate::Wait::Run) begins, asked when the step is
     /// started. What cannot be begun fails the step.
     fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {

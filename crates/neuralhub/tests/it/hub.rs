@@ -87,6 +87,15 @@ impl TestHub {
     }
 }
 
+impl TestHub {
+    /// At once, as a crash is; the folder for another start.
+    pub(crate) fn kill(mut self) -> TempDir {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"))
+    }
+}
+
 impl Drop for TestHub {
     fn drop(&mut self) {
         let _ = self.child.kill();

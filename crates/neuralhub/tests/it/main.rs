@@ -2,9 +2,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test may fail so
 
 mod binary;
+mod collector;
 mod configuration;
 mod crash;
 mod documents;
 mod edges;
 mod http;
 mod hub;
+mod metrics;
+mod traces;

@@ -18,6 +18,7 @@ use futures_util::stream::BoxStream;
 use nh_types::ApiError;
 use serde_json::{Map, Value, json};
 
+use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
@@ -69,9 +70,27 @@ pub(crate) async fn ask(
     provider: Arc<Provider>,
     model: &Model,
     caller: &Caller,
-    mut body: Map<String, Value>,
+    call: Call,
+    body: Map<String, Value>,
 ) -> Result<ChatStream, ModelError> {
-    let meter = chat::begin(hub, &provider, model, caller, &mut body).await?;
+    match open(hub, provider, model, caller, &call, body).await {
+        Ok(relay) => relay.start(call).await,
+        Err(error) => {
+            call.fail(&error);
+            Err(error)
+        }
+    }
+}
+
+async fn open(
+    hub: &Inner,
+    provider: Arc<Provider>,
+    model: &Model,
+    caller: &Caller,
+    call: &Call,
+    mut body: Map<String, Value>,
+) -> Result<relay::Relay, ModelError> {
+    let meter = chat::begin(hub, &provider, model, caller, call, &mut body).await?;
     let header = Header {
         id: chat::completion_id(&hub.ids),
         created: hub.clock.now().as_millis() / 1_000,
@@ -101,5 +120,5 @@ pub(crate) async fn ask(
         }
     };
     let shaper = Shaper::new(header, hub.ids.clone());
-    relay::Relay::new(provider, response.body, shaper, meter).start().await
+    Ok(relay::Relay::new(provider, response.body, shaper, meter))
 }
