@@ -14,6 +14,7 @@ use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
 use nh_server::{App, AppSetup, FirstKey, Metrics};
 use nh_store::Store;
 use nh_store::seals::{self, Proof, Sealer};
+use nh_telemetry::Telemetry;
 use nh_types::{SharedClock, SharedIds, SystemClock, SystemIds};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -34,6 +35,9 @@ const RUNS_GRACE: Duration = Duration::from_secs(20);
 /// After so long the process ends whatever hangs, such as a store that does
 /// not answer.
 const STOP_LIMIT: Duration = Duration::from_secs(28);
+
+/// How long the last spans may take to be sent after that.
+const SPANS_GRACE: Duration = Duration::from_secs(2);
 
 /// The variable that holds the operator's own first key.
 const BOOTSTRAP_KEY: &str = "NEURALHUB_BOOTSTRAP_KEY";
@@ -57,7 +61,13 @@ struct Listeners {
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains.
-pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &Path) -> Result<(), Failure> {
+pub async fn serve(
+    config: Config,
+    providers: Vec<ResolvedProvider>,
+    data_dir: &Path,
+    metrics: Metrics,
+    telemetry: Option<Telemetry>,
+) -> Result<(), Failure> {
     local::make_data_dir(data_dir)?;
     let listeners = Listeners::bind(&config).await?;
     let address = listeners.main.local_addr().map_err(anyhow::Error::new)?;
@@ -69,7 +79,6 @@ pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &
         }
     };
     let mut stop = Stop::listen()?;
-    let metrics = Metrics::install().context("the metrics cannot be set up")?;
     let parts = open(config, providers, data_dir, &listeners, metrics).await?;
     tracing::info!(%address, data_dir = %data_dir.display(), version = env!("CARGO_PKG_VERSION"), "the hub is up");
 
@@ -87,6 +96,9 @@ pub async fn serve(config: Config, providers: Vec<ResolvedProvider>, data_dir: &
             Err(_elapsed) => tracing::error!("not all could be ended in time; the next start goes on with it"),
         },
         _ = stop.asked() => return Err(anyhow!("stopped at once; what was unfinished goes on at the next start").into()),
+    }
+    if let Some(telemetry) = telemetry {
+        telemetry.shutdown(SPANS_GRACE).await;
     }
     tracing::info!("stopped");
     Ok(())

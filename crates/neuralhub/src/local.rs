@@ -5,13 +5,15 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use nh_models::ResolvedProvider;
 use nh_store::Store;
 use nh_store::seals::MasterKey;
 use nh_store::workspaces::{self, Workspace};
-use nh_types::{Ids, SystemIds, WorkspaceId};
+use nh_telemetry::{Collector, SpanLayer, Telemetry};
+use nh_types::{Ids, SystemClock, SystemIds, WorkspaceId};
 use serde_json::Value;
 
 use crate::cli::{Bind, Local};
@@ -34,6 +36,18 @@ pub(crate) fn providers(config: &Config) -> Result<Vec<ResolvedProvider>, Failur
     let resolved = ResolvedProvider::resolve(&config.providers, |name| std::env::var(name).ok());
     let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
     resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
+}
+
+/// Where spans go, if anywhere.
+pub(crate) fn collector(config: &Config) -> Result<Option<Collector>, Failure> {
+    let collector = Collector::resolve(&config.telemetry, |name| std::env::var(name).ok());
+    collector.map_err(|fault| Faults(vec![Fault { at: fault.at, message: fault.message }]).into())
+}
+
+/// The sending of spans, if they go anywhere.
+pub(crate) fn telemetry(config: &Config) -> Result<Option<(Telemetry, SpanLayer)>, Failure> {
+    let start = |collector| Telemetry::start(collector, Arc::new(SystemClock), Arc::new(SystemIds));
+    Ok(collector(config)?.map(start).transpose().context("spans cannot be sent")?)
 }
 
 /// Makes the data directory, for its owner alone.

@@ -2,27 +2,37 @@
 
 use std::io::IsTerminal;
 
+use nh_telemetry::SpanLayer;
+use nh_types::span;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Starts the log of this process; only the first call has an effect.
-pub(crate) fn start(settings: &LogSettings) -> Result<(), anyhow::Error> {
+/// Starts the log of this process, and the making of spans beside it if there
+/// is who wants them; only the first call has an effect.
+pub(crate) fn start(settings: &LogSettings, spans: Option<SpanLayer>) -> Result<(), anyhow::Error> {
     let filter = targets(&settings.level).map_err(|message| anyhow::anyhow!("log.level: {message}"))?;
+    // Without who wants them they are never made.
+    let filter = filter.with_target(span::TARGET, LevelFilter::OFF);
     let is_pretty = match settings.format {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
+    let lines =
+        if is_pretty { lines.with_target(false).boxed() } else { lines.json().flatten_event(true).boxed() };
     // Fails only when a log was started before, as in a test that starts two hubs.
-    let _ = if is_pretty {
-        registry.with(lines.with_target(false)).try_init()
-    } else {
-        registry.with(lines.json().flatten_event(true)).try_init()
+    let _ = match spans {
+        Some(spans) => {
+            let spans = spans.with_filter(SpanLayer::filter());
+            tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()
+        }
+        // A filter for all is asked once for each place in the code.
+        None => tracing_subscriber::registry().with(lines).with(filter).try_init(),
     };
     Ok(())
 }

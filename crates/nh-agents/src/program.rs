@@ -81,6 +81,10 @@ impl Work for AgentWork {
         }
     }
 
+    fn name<'n>(&'n self, _: &'n RunRecord) -> &'n str {
+        &self.pinned.agent.name
+    }
+
     fn child(&self, run: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
         match self.pinned.run_called(&step.name) {
             Some(called) => child_run(called, step, None, run, self.charges.spending()),

@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::journal::read_journal;
 use crate::lease::Lease;
 use crate::live::LiveWords;
+use crate::meters::Meters;
 use crate::program::{ChildRun, Program};
 use crate::queue_room::QueueRoom;
 use crate::shares::KnownShares;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     /// What this process drives.
     pub(crate) driven: Driven,
     pub(crate) lease: Lease,
+    pub(crate) meters: Meters,
     /// The drivers, and who spawns them.
     pub(crate) tasks: TaskTracker,
     /// What keeps this node alive in the store's eyes, until the last run is

@@ -17,6 +17,7 @@ use nh_store::runs::{self, EventRow, RunEnding, RunRecord, Then};
 use nh_types::crash;
 use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState};
+use tracing::Instrument;
 
 use crate::core::Core;
 use crate::driven::Reins;
@@ -24,7 +25,7 @@ use crate::fork::Fork;
 use crate::history::History;
 use crate::journal::{Event, Step, Wait};
 use crate::program::{Decision, Ending, Performed, Work};
-use crate::waits;
+use crate::{spans, waits};
 
 /// A run that takes its process down with it is not taken up for ever.
 const MAX_CRASHES: u32 = 5;
@@ -220,10 +221,13 @@ impl Driver {
         // Steps finish in any order but start in the journal's: those that are
         // launched are the oldest of the open ones.
         for step in open.into_iter().skip(launched) {
-            metrics::counter!("neuralhub_steps_total", "kind" => step.kind.clone()).increment(1);
+            let performance = self.core.meters.begin_step(&step.kind);
             let key = step.idempotency_key(self.run.id);
             let live = self.core.live.of(self.run.id, &step.id);
-            let performing = self.work().perform(&self.run, &self.history, &step, live);
+            let span = spans::step(&step);
+            // Made within it, so that what it makes itself hangs on it.
+            let performing = span.in_scope(|| self.work().perform(&self.run, &self.history, &step, live));
+            let performing = performing.instrument(span.clone());
             self.in_flight.push(Box::pin(async move {
                 crash::point(|| format!("perform {key}"));
                 let done = AssertUnwindSafe(performing).catch_unwind().await.unwrap_or_else(|panic| {
@@ -234,6 +238,10 @@ impl Driver {
                     ))
                 });
                 crash::point(|| format!("performed {key}"));
+                performance.end(done.is_err());
+                if let Err(error) = &done {
+                    span.record("error.type", error.code.as_str());
+                }
                 (step.id, done)
             }));
         }
@@ -250,6 +258,7 @@ impl Driver {
 
     fn record(&mut self, event: Event) {
         let (seq, at) = (self.history.last_seq() + 1, self.core.clock.now());
+        self.observe(&event, at);
         self.history.apply(seq, at, &event);
         self.unsaved.push(event.to_row(seq, at));
     }
@@ -300,6 +309,8 @@ impl Driver {
             self.core.wake_run(parent);
         }
         metrics::counter!("neuralhub_runs_finished_total", "state" => state.status()).increment(1);
+        // What is not open may be what failed.
+        spans::ended(&self.run, self.work.get().map_or(&self.run.target, |work| work.name(&self.run)));
         Ok(())
     }
 

@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nh_store::runs::{self, CancelOutcome, Group, Sent, SignalRow};
-use nh_store::{Idempotency, Once, Store, StoreError};
+use nh_store::{EngineKind, Idempotency, Once, Store, StoreError};
 use nh_types::run::{RunState, RunType};
 use nh_types::{RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::cancel;
 use crate::core::Core;
@@ -22,12 +23,14 @@ use crate::history::History;
 use crate::journal::UnreadableEvent;
 use crate::lease::Lease;
 use crate::live::{Listening, LiveWords};
+use crate::meters::Meters;
 use crate::program::Program;
 use crate::queue::{self, Slot};
 use crate::queue_room::{self, QueueRoom};
 use crate::retention;
 use crate::settings::EngineSettings;
 use crate::shares::KnownShares;
+use crate::spans;
 use crate::timers::Timers;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
@@ -125,6 +128,7 @@ impl Engine {
             live: LiveWords::default(),
             driven: Driven::default(),
             lease: Lease::new(settings.lease_ms),
+            meters: Meters::default(),
             tasks: TaskTracker::new(),
             background: TaskTracker::new(),
             stopping,
@@ -141,7 +145,7 @@ impl Engine {
         if self.0.stopping.is_cancelled() {
             return Err(EngineError::ShuttingDown);
         }
-        let submitting = self.0.tasks.spawn(submit(self.0.clone(), new, once));
+        let submitting = self.0.tasks.spawn(submit(self.0.clone(), new, once).in_current_span());
         // It is never aborted, so it ends early only at the end of the process.
         submitting.await.unwrap_or(Err(EngineError::ShuttingDown))
     }
@@ -238,7 +242,22 @@ impl Engine {
                 None => {}
             }
         }
-        cancel::cancel_unowned(&self.0, workspace_id, run_id).await
+        let outcome = cancel::cancel_unowned(&self.0, workspace_id, run_id).await?;
+        if outcome == CancelOutcome::Cancelled {
+            self.trace_cancelled(workspace_id, run_id).await;
+        }
+        Ok(outcome)
+    }
+
+    /// A run that nobody drove has nobody else to make its span.
+    async fn trace_cancelled(&self, workspace_id: &WorkspaceId, run_id: RunId) {
+        if !spans::are_wanted() {
+            return;
+        }
+        match runs::find(&self.0.store, workspace_id, run_id).await {
+            Ok(run) => run.iter().for_each(|run| spans::ended(run, &run.target)),
+            Err(error) => tracing::debug!(run = %run_id, %error, "a cancelled run could not be traced"),
+        }
     }
 
     /// Tells the run something: durable when the answer comes.
@@ -273,14 +292,27 @@ impl Engine {
         queue::leave(core).await;
     }
 
-    /// Brings the gauges of the queue up to date, for whoever reads the
-    /// metrics.
+    /// Brings the gauges of the queue and of the lease up to date, for whoever
+    /// reads the metrics.
     pub async fn measure_queue(&self) -> Result<(), StoreError> {
+        if self.0.store.engine() == EngineKind::Postgres {
+            let left = self.0.lease.left(tokio::time::Instant::now());
+            metrics::gauge!("neuralhub_lease_seconds_left").set(left.as_secs_f64());
+        }
         let depth = runs::queue_depth(&self.0.store).await?;
         let age_ms = depth.oldest_ready.map_or(0, |id| self.0.clock.now().millis_since(id.made_at()).max(0));
         metrics::gauge!("neuralhub_runs_ready").set(depth.ready as f64);
         metrics::gauge!("neuralhub_runs_ready_oldest_seconds").set(age_ms as f64 / 1000.0);
         metrics::gauge!("neuralhub_runs_asleep").set(depth.asleep as f64);
+        let pending = depth.unfinished - depth.running - depth.waiting;
+        let states = [
+            (RunState::Pending, pending),
+            (RunState::Running, depth.running),
+            (RunState::Waiting, depth.waiting),
+        ];
+        for (state, count) in states {
+            metrics::gauge!("neuralhub_runs_unfinished", "state" => state.status()).set(count as f64);
+        }
         Ok(())
     }
 
@@ -317,7 +349,8 @@ async fn submit(
         Once::First(_) => {
             match slot.zip(driving) {
                 Some((slot, driving)) => {
-                    drop(queue::spawn(&core, Some(slot), driving, driver.drive_to_end()))
+                    let span = spans::drive(driver.run());
+                    drop(queue::spawn(&core, Some(slot), driving, span, driver.drive_to_end()))
                 }
                 None if is_ready => core.wake_queue(),
                 None => {}

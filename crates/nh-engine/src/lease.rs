@@ -38,6 +38,13 @@ impl Lease {
         state.renewed_at = Some(now);
     }
 
+    /// Until it runs out; nothing once it has.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = state.renewed_at.map(|at| now.duration_since(at));
+        age.map_or(Duration::ZERO, |age| self.length.saturating_sub(age))
+    }
+
     /// Whether this node may claim runs now.
     pub(crate) fn allows_claims(&self, now: Instant) -> bool {
         let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +64,9 @@ mod tests {
         assert!(!lease.allows_claims(start), "never renewed");
         lease.renewed(start);
         assert!(lease.allows_claims(after(999)));
+        assert_eq!(lease.left(after(999)), Duration::from_millis(1));
         assert!(!lease.allows_claims(after(1000)), "it has run out");
+        assert_eq!(lease.left(after(1500)), Duration::ZERO);
         lease.renewed(after(5000));
         assert!(!lease.allows_claims(after(5100)), "the others may not be back yet");
         lease.renewed(after(5500));

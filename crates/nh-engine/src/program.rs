@@ -57,6 +57,11 @@ pub trait Work: Send + Sync {
     /// is heard by whoever follows the run, and not kept.
     fn perform(&self, run: &RunRecord, history: &History, step: &Step, live: Live) -> Performing;
 
+    /// What people call what the run runs, for traces.
+    fn name<'n>(&'n self, run: &'n RunRecord) -> &'n str {
+        &run.target
+    }
+
     /// The run that a step of [`Wait::Run`](crate::Wait::Run) begins, asked when the step is
     /// started. What cannot be begun fails the step.
     fn child(&self, _: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {

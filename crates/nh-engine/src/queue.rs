@@ -12,13 +12,14 @@ use nh_types::run::RunError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::core::Core;
 use crate::driven::{Driving, Reins};
 use crate::driver::Driver;
 use crate::engine::EngineError;
 use crate::history::History;
-use crate::{timers, upkeep};
+use crate::{spans, timers, upkeep};
 
 /// Runs claimed in one transaction.
 const CLAIM_BATCH: u32 = 64;
@@ -89,10 +90,11 @@ pub(crate) fn spawn(
     core: &Arc<Core>,
     slot: Option<Slot>,
     driving: Driving,
+    span: Span,
     drive: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     core.tasks.spawn(async move {
-        drive.await;
+        drive.instrument(span).await;
         drop(driving);
         drop(slot);
     })
@@ -147,8 +149,11 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<runs::Turn>) -> Result<b
     core.backlog.store(false, Ordering::Release);
     let shares = core.shares.get(core).await?;
     let claim = runs::Claim { node: core.node.clone(), limit, after: last_turn.clone(), shares };
-    let runs::Claimed { runs: claimed, last } = core.store.write(claim).await?;
+    let runs::Claimed { runs: claimed, last, orphans } = core.store.write(claim).await?;
     *last_turn = last;
+    if orphans > 0 {
+        metrics::counter!("neuralhub_runs_taken_over_total").increment(orphans);
+    }
     let full = claimed.len() == limit as usize;
     if full {
         core.backlog.store(true, Ordering::Release);
@@ -167,8 +172,8 @@ pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) ->
     // Without a slot it is only ended.
     run.started_at = run.started_at.or(slot.is_some().then(|| core.clock.now()));
     let makes_room = core.shares.makes_room(&run);
-    let core = core.clone();
-    spawn(&core.clone(), slot, driving, async move {
+    let (core, span) = (core.clone(), spans::drive(&run));
+    spawn(&core.clone(), slot, driving, span, async move {
         take_up(core.clone(), run, reins).await;
         if makes_room {
             core.wake_queue();
@@ -217,7 +222,10 @@ async fn keep_lease(core: Arc<Core>) {
             () = core.parking.cancelled() => return,
             () = tokio::time::sleep(renewal) => {}
         }
-        if let Err(error) = renew_lease(&core).await {
+        let renewed = renew_lease(&core).await;
+        let outcome = if renewed.is_ok() { "renewed" } else { "failed" };
+        metrics::counter!("neuralhub_lease_renewals_total", "outcome" => outcome).increment(1);
+        if let Err(error) = renewed {
             tracing::error!(%error, "this node's lease could not be renewed; others will take its runs over");
         }
     }

@@ -5,6 +5,7 @@ use nh_store::usage::UsageKind;
 use nh_types::SharedIds;
 use serde_json::{Map, Value, json};
 
+use crate::call::Call;
 use crate::catalogue::Model;
 use crate::ledger::{self, Called};
 use crate::models::Inner;
@@ -63,9 +64,10 @@ pub(crate) async fn ask(
     provider: &Provider,
     model: &Model,
     caller: &Caller,
+    call: &Call,
     mut body: Map<String, Value>,
 ) -> Result<Completion, ModelError> {
-    let meter = begin(hub, provider, model, caller, &mut body).await?;
+    let meter = begin(hub, provider, model, caller, call, &mut body).await?;
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     body.remove("stream");
     body.remove("stream_options");
@@ -112,18 +114,20 @@ pub(crate) async fn begin(
     provider: &Provider,
     model: &Model,
     caller: &Caller,
+    call: &Call,
     body: &mut Map<String, Value>,
 ) -> Result<Meter, ModelError> {
     let prompt_tokens = prompt_tokens(body);
-    let call = Metered {
+    let metered = Metered {
         caller,
+        meter: call.meter(),
         provider: provider.name(),
         model: &model.view.id,
         kind: UsageKind::Chat,
         price: model.price,
         prompt_tokens,
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
     if let Some(charge) = &caller.charge {
         let called =
             Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };

@@ -5,13 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use nh_store::usage::UsageKind;
 use serde_json::{Map, Value, json};
 
+use crate::call::Call;
 use crate::catalogue::Model;
 use crate::chat::{exchange, put_if_absent};
 use crate::ledger::{self, Called};
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
-use crate::{Caller, ModelError};
+use crate::{Caller, Completion, ModelError};
 
 /// How the numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,19 +57,21 @@ pub(crate) async fn ask(
     provider: &Provider,
     model: &Model,
     caller: &Caller,
+    call: &Call,
     mut body: Map<String, Value>,
     encoding: Encoding,
-) -> Result<Value, ModelError> {
+) -> Result<Completion, ModelError> {
     let prompt_tokens = prompt_tokens(&body);
-    let call = Metered {
+    let metered = Metered {
         caller,
+        meter: call.meter(),
         provider: provider.name(),
         model: &model.view.id,
         kind: UsageKind::Embeddings,
         price: model.price,
         prompt_tokens,
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
     if let Some(charge) = &caller.charge {
         let called =
             Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };
@@ -91,7 +94,7 @@ pub(crate) async fn ask(
         "usage",
         || json!({"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens, "estimated": true}),
     );
-    Ok(Value::Object(answer))
+    Ok(Completion { body: answer, usage })
 }
 
 /// Writes every embedding as it was asked for, whatever the provider did with

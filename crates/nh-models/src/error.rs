@@ -38,6 +38,21 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// What metrics and traces call it.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::Invalid { .. } => "invalid",
+            Self::Rejected { .. } => "rejected",
+            Self::Refused { .. } => "refused",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Failed { .. } => "failed",
+            Self::TimedOut { .. } => "timed_out",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
     /// Whether the same request may succeed later, unchanged.
     pub fn is_retryable(&self) -> bool {
         match self {

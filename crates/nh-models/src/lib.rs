@@ -8,11 +8,13 @@
 //! call either to a provider (`provider/`, `stream/`) or to the built-in
 //! [`offline`] planner.
 
+mod call;
 mod catalogue;
 mod chat;
 mod embeddings;
 mod error;
 mod ledger;
+mod meters;
 mod models;
 pub mod offline;
 mod provider;

@@ -10,8 +10,10 @@ use nh_types::model::{ModelView, Usage};
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
+use crate::call::{Call, Operation};
 use crate::catalogue::Model;
 use crate::ledger::Charge;
+use crate::meters::Meters;
 use crate::provider::Provider;
 use crate::{
     ChatStream, Listener, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline,
@@ -72,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
     pub(crate) usage: UsageSink,
+    meters: Meters,
     pub(crate) toolbox: offline::Toolbox,
 }
 
@@ -94,6 +97,7 @@ impl Models {
             clock,
             ids,
             usage,
+            meters: Meters::default(),
             toolbox: offline::Toolbox::new(),
         }))
     }
@@ -173,9 +177,18 @@ impl Models {
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
         match self.0.chat_route(&body).await? {
-            Route::Offline => offline::chat(&self.0, caller, &body).await,
+            Route::Offline => {
+                let call = Call::begin_offline(&self.0.meters, Operation::Chat);
+                let answer = offline::chat(&self.0, caller, &call, &body).await;
+                call.end(&answer);
+                answer
+            }
             Route::Provider(provider, model) => {
-                chat::ask(&self.0, &provider, &model, caller, body.into_owned()).await
+                let call = Call::begin(&self.0.meters, Operation::Chat, &provider, &model);
+                let asking = chat::ask(&self.0, &provider, &model, caller, &call, body.into_owned());
+                let answer = asking.await;
+                call.end(&answer);
+                answer
             }
         }
     }
@@ -189,14 +202,28 @@ impl Models {
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
         match self.0.chat_route(body).await? {
-            Route::Offline if !listener.is_heard => offline::chat(&self.0, caller, body).await,
+            Route::Offline if !listener.is_heard => {
+                let call = Call::begin_offline(&self.0.meters, Operation::Chat);
+                let answer = offline::chat(&self.0, caller, &call, body).await;
+                call.end(&answer);
+                answer
+            }
             Route::Offline => {
-                let frames = offline::chat_stream(&self.0, caller, body).await?;
-                stream::gather(frames, listener).await
+                let call = Call::begin_offline(&self.0.meters, Operation::ChatStream);
+                let answer = match offline::chat_stream(&self.0, caller, &call, body).await {
+                    Ok((frames, _)) => stream::gather(frames, listener).await,
+                    Err(error) => Err(error),
+                };
+                call.end(&answer);
+                answer
             }
             Route::Provider(provider, model) => {
-                let frames = stream::ask(&self.0, provider, &model, caller, body.clone()).await?;
-                stream::gather(frames, listener).await
+                let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
+                let span = call.span();
+                let frames = stream::ask(&self.0, provider, &model, caller, call, body.clone()).await?;
+                let completion = stream::gather(frames, listener).await?;
+                Call::tell(&span, &completion.body);
+                Ok(completion)
             }
         }
     }
@@ -209,8 +236,23 @@ impl Models {
         body: Map<String, Value>,
     ) -> Result<ChatStream, ModelError> {
         match self.0.chat_route(&body).await? {
-            Route::Offline => offline::chat_stream(&self.0, caller, &body).await,
-            Route::Provider(provider, model) => stream::ask(&self.0, provider, &model, caller, body).await,
+            Route::Offline => {
+                let call = Call::begin_offline(&self.0.meters, Operation::ChatStream);
+                match offline::chat_stream(&self.0, caller, &call, &body).await {
+                    Ok((stream, usage)) => {
+                        call.succeed(&usage);
+                        Ok(stream)
+                    }
+                    Err(error) => {
+                        call.fail(&error);
+                        Err(error)
+                    }
+                }
+            }
+            Route::Provider(provider, model) => {
+                let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
+                stream::ask(&self.0, provider, &model, caller, call, body).await
+            }
         }
     }
 
@@ -228,7 +270,11 @@ impl Models {
                 param: "model".to_owned(),
             }),
             Route::Provider(provider, model) => {
-                embeddings::ask(&self.0, &provider, &model, caller, body, encoding).await
+                let call = Call::begin(&self.0.meters, Operation::Embeddings, &provider, &model);
+                let asking = embeddings::ask(&self.0, &provider, &model, caller, &call, body, encoding);
+                let answer = asking.await;
+                call.end(&answer);
+                answer.map(|answer| Value::Object(answer.body))
             }
         }
     }

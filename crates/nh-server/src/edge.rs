@@ -16,11 +16,13 @@ use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nh_types::{ApiError, ErrorCode};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::app::App;
 use crate::auth::api_key::ApiKey;
 use crate::failure::{Failed, Failure};
 use crate::metrics::Meters;
+use crate::span;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -62,9 +64,10 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let id = request_id(&edge.app, request.headers());
     let method = request.method().clone();
     let path = request.extensions().get::<MatchedPath>().cloned();
+    let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
     let response = match refuse(&edge.app, &request) {
         Err(error) => Failure::from(error).into_response(),
-        Ok(()) => AssertUnwindSafe(next.run(request))
+        Ok(()) => AssertUnwindSafe(next.run(request).instrument(span.clone()))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
@@ -73,6 +76,7 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let response = finish(response, &method, route, id, &edge.methods);
     let time = began.elapsed();
     edge.meters.of(route, &method).count(response.status(), time);
+    span::answered(&span, response.status());
     tracing::debug!(
         method = method.as_str(),
         route = route.unwrap_or("none"),

@@ -26,13 +26,14 @@ mod routes;
 mod run_stream;
 mod serve;
 mod settings;
+mod span;
 mod store_failure;
 mod sync_waits;
 mod yaml;
 
 pub use app::{App, AppSetup};
 pub use first_start::{FirstKey, FirstStart, FirstStartError, first_start};
-pub use metrics::Metrics;
+pub use metrics::{METRICS, Metric, MetricKind, Metrics};
 pub use router::{metrics_router, openapi, router};
 pub use serve::{serve, serve_metrics};
 pub use settings::{SecuritySettings, ServerSettings};

@@ -10,8 +10,9 @@ use std::any::{Any, TypeId};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::{Histogram, histogram};
 use nh_types::crash;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -120,11 +121,15 @@ pub(crate) struct Writer {
     target: Target,
     tx: Option<Tx>,
     known_agents: Arc<KnownAgents>,
+    commit_writes: Histogram,
+    commit_seconds: Histogram,
 }
 
 impl Writer {
     pub(crate) fn new(target: Target, tx: Tx, known_agents: Arc<KnownAgents>) -> Self {
-        Self { target, tx: Some(tx), known_agents }
+        let commit_writes = histogram!("neuralhub_store_commit_writes");
+        let commit_seconds = histogram!("neuralhub_store_commit_seconds");
+        Self { target, tx: Some(tx), known_agents, commit_writes, commit_seconds }
     }
 
     /// Serves the queue until it is closed and drained, then closes the
@@ -214,6 +219,7 @@ impl Writer {
 
     /// Keeps the connection for the next transaction if it is still good.
     async fn transaction(&mut self, mut tx: Tx, batch: &mut Batch) -> Result<(), Stop> {
+        let began = Instant::now();
         let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, batch)).await;
         if tx.take_changes_agents() {
             self.known_agents.forget();
@@ -224,7 +230,11 @@ impl Writer {
             return Err(Stop::Unknown(StoreError::TimedOut { after_ms: BATCH_TIMEOUT.as_millis() as u64 }));
         };
         let is_good = match &outcome {
-            Ok(()) => true,
+            Ok(()) => {
+                self.commit_writes.record(batch.len() as f64);
+                self.commit_seconds.record(began.elapsed());
+                true
+            }
             Err(Stop::Broken(_)) => false,
             Err(Stop::Spoiled(_) | Stop::Unknown(_)) => {
                 matches!(timeout(BATCH_TIMEOUT, tx.rollback()).await, Ok(Ok(())))

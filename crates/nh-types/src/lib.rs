@@ -20,6 +20,7 @@ mod patch;
 pub mod run;
 pub mod schedule;
 pub mod scope;
+pub mod span;
 pub mod tool;
 pub mod workflow;
 

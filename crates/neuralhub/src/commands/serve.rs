@@ -1,6 +1,8 @@
 //! `neuralhub serve`.
 
+use anyhow::Context;
 use clap::Args;
+use nh_server::Metrics;
 
 use crate::cli::{Bind, Local};
 use crate::exit::Failure;
@@ -18,7 +20,10 @@ impl Serve {
     pub async fn perform(self) -> Result<(), Failure> {
         let config = local::load(&self.local, &self.bind)?;
         let providers = local::providers(&config)?;
-        log::start(&config.log)?;
-        hub::serve(config, providers, &self.local.data_dir).await
+        // First of all: what counts finds it when it is made.
+        let metrics = Metrics::install().context("the metrics cannot be set up")?;
+        let (telemetry, spans) = local::telemetry(&config)?.unzip();
+        log::start(&config.log, spans)?;
+        hub::serve(config, providers, &self.local.data_dir, metrics, telemetry).await
     }
 }

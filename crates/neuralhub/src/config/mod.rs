@@ -45,6 +45,7 @@ pub struct Config {
     pub http: nh_http::HttpSettings,
     pub engine: nh_engine::EngineSettings,
     pub log: LogSettings,
+    pub telemetry: nh_telemetry::TelemetrySettings,
 }
 
 /// What the hub tells about itself on stderr.

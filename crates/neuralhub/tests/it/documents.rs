@@ -206,6 +206,20 @@ fn the_table_of_errors_is_the_code_s() {
 }
 
 #[test]
+fn the_table_of_metrics_is_the_code_s() {
+    let page = read(&root().join("docs/operating.md"));
+    let row = |metric: &nh_server::Metric| {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (kind, labels) = (metric.kind.as_str(), labels.join(", "));
+        format!("| `{}` | {kind} | {labels} | {} |\n", metric.name, metric.about)
+    };
+    let table: String = nh_server::METRICS.iter().map(row).collect();
+    assert!(page.contains(&table), "docs/operating.md is out of date; its table should be:\n{table}");
+    let rows = page.lines().filter(|line| line.starts_with("| `neuralhub_")).count();
+    assert_eq!(rows, nh_server::METRICS.len(), "docs/operating.md lists a metric that is none");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut pages: Vec<PathBuf> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]

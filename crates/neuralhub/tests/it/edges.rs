@@ -12,11 +12,24 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-types", &[]),
     ("nh-store", &["nh-types"]),
     ("nh-http", &["nh-types"]),
+    ("nh-telemetry", &["nh-types", "nh-http"]),
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
     ("nh-engine", &["nh-types", "nh-store"]),
     ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine"]),
     ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents"]),
-    ("neuralhub", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents", "nh-server"]),
+    (
+        "neuralhub",
+        &[
+            "nh-types",
+            "nh-store",
+            "nh-http",
+            "nh-telemetry",
+            "nh-models",
+            "nh-engine",
+            "nh-agents",
+            "nh-server",
+        ],
+    ),
     ("nh-testkit", &["nh-types", "nh-store"]),
     ("nh-bench", &["nh-types", "nh-store"]),
 ];
@@ -27,6 +40,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum", &["nh-server", "nh-testkit"]),
     ("hyper-rustls", &["nh-http"]),
     ("rustls", &["nh-http", "nh-store"]),
+    ("prost", &["nh-telemetry"]),
     ("clap", &["neuralhub", "nh-bench"]),
     ("anyhow", &["neuralhub", "nh-bench"]),
 ];

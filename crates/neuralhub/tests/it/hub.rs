@@ -102,6 +102,8 @@ impl TestHub {
     }
 }
 
+impl TestHub {}
+
 impl Drop for TestHub {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test may fail so
 
 mod binary;
+mod collector;
 mod complaints;
 mod configuration;
 mod crash;
@@ -11,4 +12,6 @@ mod endpoint;
 mod http;
 mod hub;
 mod kills;
+mod metrics;
 mod takeover;
+mod traces;

@@ -6,6 +6,7 @@
 mod calculate;
 mod current_time;
 mod http_fetch;
+mod meter;
 mod registry;
 mod tool;
 mod web_search;

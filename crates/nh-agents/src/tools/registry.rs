@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jsonschema::Validator;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::calculate::Calculate;
 use super::current_time::CurrentTime;
 use super::http_fetch::HttpFetch;
+use super::meter::ToolMeter;
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use super::web_search::WebSearch;
 use crate::schema::{self, Fault};
@@ -27,6 +28,7 @@ struct Entry {
     validator: Validator,
     /// As models are offered it.
     function: Value,
+    meter: OnceLock<ToolMeter>,
 }
 
 /// What the built-in tools are made of.
@@ -73,7 +75,10 @@ impl Tools {
             let validator = schema::compile(&tool.spec().input_schema)
                 .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
             if entries
-                .insert(name.clone(), Entry { function: function(tool.spec()), tool, validator })
+                .insert(
+                    name.clone(),
+                    Entry { function: function(tool.spec()), tool, validator, meter: OnceLock::new() },
+                )
                 .is_some()
             {
                 return Err(bad("another tool has this name".to_owned()));
@@ -138,9 +143,22 @@ impl Tools {
     /// Validates, then calls under the tool's time-out. Whoever calls has
     /// checked the run's scopes.
     pub async fn call(&self, name: &str, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
-        let Some(tool) = self.get(name) else {
+        let Some(entry) = self.entries.get(name) else {
             return Err(ToolError::new("unknown_tool", self.unknown(name)));
         };
+        let watched = entry.meter.get_or_init(|| ToolMeter::new(name)).begin(&call);
+        let output = self.call_entry(name, entry, call).await;
+        watched.end(output.as_ref().err());
+        output
+    }
+
+    async fn call_entry(
+        &self,
+        name: &str,
+        entry: &Entry,
+        call: ToolCall<'_>,
+    ) -> Result<ToolOutput, ToolError> {
+        let tool = &entry.tool;
         let spec = tool.spec();
         if let Some(reason) = &spec.unavailable {
             return Err(ToolError::new("unavailable_tool", format!("`{name}` is unavailable: {reason}")));

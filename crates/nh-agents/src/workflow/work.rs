@@ -55,6 +55,10 @@ impl Work for WorkflowWork {
         Box::pin(async move { tokio::time::timeout(limit, call).await.unwrap_or(Err(late)) })
     }
 
+    fn name<'n>(&'n self, _: &'n RunRecord) -> &'n str {
+        &self.pinned.workflow.name
+    }
+
     fn child(&self, run: &RunRecord, _: &History, step: &Step) -> Result<ChildRun, RunError> {
         let planned = self.plan.as_ref().ok().and_then(|plan| plan.step_of(&step.id));
         let used = planned.and_then(|planned| self.pinned.uses.get(&planned.id));

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use nh_store::runs::{self, Parent, Then};
-use nh_types::RunId;
 use nh_types::run::RunState;
+use nh_types::{RunId, Timestamp};
 
 use super::{Driver, Lost, created};
 use crate::journal::Event;
 use crate::program::ChildRun;
-use crate::waits;
+use crate::{spans, waits};
 
 impl Driver {
     /// Makes ready a run that the step waits for.
@@ -31,6 +31,20 @@ impl Driver {
             any = true;
         }
         any
+    }
+
+    /// Counts the wait that `event` ends, if it ends one.
+    pub(super) fn observe(&self, event: &Event, at: Timestamp) {
+        let (step, error) = match event {
+            Event::StepCompleted { step, .. } => (step, None),
+            Event::StepFailed { step, error, .. } => (step, Some(error)),
+            _ => return,
+        };
+        let Some(record) = self.history.step(step).filter(|record| record.step.wait.is_some()) else {
+            return;
+        };
+        self.core.meters.end_wait(record, at.millis_since(record.started_at), error.is_some());
+        spans::waited(&self.run, record, error);
     }
 
     /// Until the next wait is over by itself.

@@ -18,6 +18,8 @@ pub(crate) struct Model {
     /// What the provider knows it by.
     pub(crate) upstream_id: String,
     pub(crate) price: Option<Price>,
+    /// Its provider lists it, or the configuration does.
+    pub(crate) is_listed: bool,
 }
 
 /// A provider's models at one instant.
@@ -78,7 +80,8 @@ impl Shelf {
 impl Model {
     /// A model that the provider does not list but may serve all the same.
     pub(crate) fn unlisted(provider: &ResolvedProvider, id: &str) -> Self {
-        model(provider, Listed { id: id.to_owned(), ..Listed::default() }, None)
+        let listed = Listed { id: id.to_owned(), ..Listed::default() };
+        Self { is_listed: false, ..model(provider, listed, None) }
     }
 }
 
@@ -122,6 +125,7 @@ fn model(provider: &ResolvedProvider, listed: Listed, settings: Option<&ModelSet
         },
         upstream_id,
         price,
+        is_listed: true,
     }
 }
 

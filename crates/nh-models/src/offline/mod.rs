@@ -31,6 +31,9 @@ pub(crate) use toolbox::Toolbox;
 /// The id of the built-in model.
 pub const MODEL_ID: &str = "neuralhub/offline";
 
+/// Who serves it.
+pub(crate) const PROVIDER: &str = "neuralhub";
+
 /// What `GET /v1/models` and the start log say of it.
 pub const DESCRIPTION: &str = "The hub's built-in offline planner. It is not a language model: it picks tools by the \
                                words of a goal and reports what they return. It needs no key and no network.";
@@ -40,7 +43,7 @@ pub(crate) fn view() -> ModelView {
         id: MODEL_ID.to_owned(),
         object: "model".to_owned(),
         created: 0,
-        owned_by: "neuralhub".to_owned(),
+        owned_by: PROVIDER.to_owned(),
         description: Some(DESCRIPTION.to_owned()),
         input_cost: Some(0.0),
         output_cost: Some(0.0),

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use nh_store::usage::UsageKind;
 use nh_types::SharedIds;
+use nh_types::model::Usage;
 use serde_json::{Map, Value, json};
 
-use super::MODEL_ID;
 use super::conversation::Conversation;
 use super::plan::{PlannedCall, Reply, reply};
+use super::{MODEL_ID, PROVIDER};
+use crate::call::Call;
 use crate::catalogue::Price;
 use crate::chat::{call_id, completion_id, finish_reason};
 use crate::ledger;
@@ -23,10 +25,11 @@ const CHUNK_CHARS: usize = 48;
 pub(crate) async fn chat(
     hub: &Inner,
     caller: &Caller,
+    call: &Call,
     body: &Map<String, Value>,
 ) -> Result<Completion, ModelError> {
     let message = message(hub, body)?;
-    let usage = account(hub, caller, body, &message).await?;
+    let usage = account(hub, caller, call, body, &message).await?;
     let has_calls = message.contains_key("tool_calls");
     let choice = [
         ("index", Value::from(0)),
@@ -49,10 +52,11 @@ pub(crate) async fn chat(
 pub(crate) async fn chat_stream(
     hub: &Inner,
     caller: &Caller,
+    call: &Call,
     body: &Map<String, Value>,
-) -> Result<ChatStream, ModelError> {
+) -> Result<(ChatStream, Usage), ModelError> {
     let message = message(hub, body)?;
-    let usage = account(hub, caller, body, &message).await?;
+    let usage = account(hub, caller, call, body, &message).await?;
     let has_calls = message.contains_key("tool_calls");
     let header = json!({
         "id": completion_id(&hub.ids),
@@ -75,7 +79,7 @@ pub(crate) async fn chat_stream(
         frames.push(frame(json!([]), Some(usage_object(usage.input_tokens, usage.output_tokens))));
     }
     frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    Ok(ChatStream::new(stream::iter(frames), StreamEnd::known(usage)))
+    Ok((ChatStream::new(stream::iter(frames), StreamEnd::known(usage)), usage))
 }
 
 /// The assistant's message.
@@ -141,18 +145,20 @@ fn usage_object(input_tokens: u64, output_tokens: u64) -> Value {
 async fn account(
     hub: &Inner,
     caller: &Caller,
+    call: &Call,
     body: &Map<String, Value>,
     message: &Map<String, Value>,
-) -> Result<nh_types::model::Usage, ModelError> {
-    let call = Metered {
+) -> Result<Usage, ModelError> {
+    let metered = Metered {
         caller,
-        provider: "neuralhub",
+        meter: call.meter(),
+        provider: PROVIDER,
         model: MODEL_ID,
         kind: UsageKind::Chat,
         price: Some(Price::FREE),
         prompt_tokens: prompt_tokens(body),
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, call).await?;
+    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
     let size: usize = message
         .iter()
         .filter(|(field, _)| *field != "role")

@@ -45,6 +45,8 @@ pub(crate) struct Provider {
     http: Outbound,
     clock: SharedClock,
     authorization: Option<HeaderValue>,
+    /// Where it is: a host and a port.
+    server: (Option<String>, Option<u16>),
     shelf: RwLock<Arc<Shelf>>,
     listing: Mutex<ListingState>,
     /// One look-up at a time; the others wait for it and use what it found.
@@ -75,11 +77,15 @@ impl Provider {
             Some(value)
         });
         let shelf = RwLock::new(Arc::new(Shelf::configured(&settings)));
+        let url = url::Url::parse(&settings.base_url).ok();
+        let host = url.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
+        let server = (host, url.and_then(|url| url.port_or_known_default()));
         Self {
             settings,
             http,
             clock,
             authorization,
+            server,
             shelf,
             listing: Mutex::default(),
             one_lookup: Semaphore::new(1),
@@ -88,6 +94,10 @@ impl Provider {
 
     pub(crate) fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    pub(crate) fn server(&self) -> (Option<&str>, Option<u16>) {
+        (self.server.0.as_deref(), self.server.1)
     }
 
     pub(crate) fn shelf(&self) -> Arc<Shelf> {

@@ -21,10 +21,11 @@ use nh_types::ApiError;
 use nh_types::model::Usage;
 use serde_json::{Map, Value, json};
 
+use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
-use crate::{Caller, ModelError, chat};
+use crate::{Caller, Completion, ModelError, chat};
 
 pub use gather::Listener;
 pub(crate) use gather::gather;
@@ -96,9 +97,38 @@ pub(crate) async fn ask(
     provider: Arc<Provider>,
     model: &Model,
     caller: &Caller,
-    mut body: Map<String, Value>,
+    call: Call,
+    body: Map<String, Value>,
 ) -> Result<ChatStream, ModelError> {
-    let meter = chat::begin(hub, &provider, model, caller, &mut body).await?;
+    match open(hub, provider, model, caller, &call, body).await {
+        Ok(Opened::Stream(relay)) => relay.start(call).await,
+        Ok(Opened::Whole { completion, wants_usage }) => {
+            let answer = Ok(completion);
+            call.end(&answer);
+            answer.map(|completion| whole::stream_of(completion, wants_usage))
+        }
+        Err(error) => {
+            call.fail(&error);
+            Err(error)
+        }
+    }
+}
+
+/// What a provider answers with.
+enum Opened {
+    Stream(Box<relay::Relay>),
+    Whole { completion: Completion, wants_usage: bool },
+}
+
+async fn open(
+    hub: &Inner,
+    provider: Arc<Provider>,
+    model: &Model,
+    caller: &Caller,
+    call: &Call,
+    mut body: Map<String, Value>,
+) -> Result<Opened, ModelError> {
+    let meter = chat::begin(hub, &provider, model, caller, call, &mut body).await?;
     let header = Header {
         id: chat::completion_id(&hub.ids),
         created: hub.clock.now().as_millis() / 1_000,
@@ -130,8 +160,8 @@ pub(crate) async fn ask(
     if whole::is_whole(&response.headers) {
         let wants_usage = header.wants_usage;
         let completion = chat::take_whole(hub, &provider, model, response, meter).await?;
-        return Ok(whole::stream_of(completion, wants_usage));
+        return Ok(Opened::Whole { completion, wants_usage });
     }
     let shaper = Shaper::new(header, hub.ids.clone());
-    relay::Relay::new(provider, response.body, shaper, meter).start().await
+    Ok(Opened::Stream(Box::new(relay::Relay::new(provider, response.body, shaper, meter))))
 }

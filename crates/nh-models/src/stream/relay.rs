@@ -11,6 +11,7 @@ use nh_http::{Body, HttpError};
 use super::shaper::{Fault, Shaper};
 use super::{ChatStream, StreamEnd, error_frame};
 use crate::ModelError;
+use crate::call::Call;
 use crate::provider::Provider;
 use crate::usage::Meter;
 
@@ -29,6 +30,7 @@ pub(super) struct Relay {
     shaper: Shaper,
     /// None once the stream is over for the client.
     meter: Option<Meter>,
+    call: Option<Call>,
     has_failed: bool,
     end: StreamEnd,
 }
@@ -41,14 +43,23 @@ impl Relay {
             decoder: Decoder::new(SSE_LIMITS),
             shaper,
             meter: Some(meter),
+            call: None,
             has_failed: false,
             end: StreamEnd::default(),
         }
     }
 
     /// Waits for the first bytes; an error in them is not yet part of a stream.
-    pub(super) async fn start(mut self) -> Result<ChatStream, ModelError> {
-        let first = match self.read().await {
+    pub(super) async fn start(mut self, call: Call) -> Result<ChatStream, ModelError> {
+        let first = self.read().await;
+        match &first {
+            Err((before, error)) if before.is_empty() => call.fail(error),
+            _ => {
+                call.first_chunk();
+                self.call = Some(call);
+            }
+        }
+        let first = match first {
             Ok(first) => first,
             Err((before, error)) if before.is_empty() => {
                 if let Some(meter) = self.meter.take() {
@@ -145,14 +156,19 @@ impl Relay {
         tracing::warn!(provider = self.provider.name(), %error, "a provider's stream failed");
         self.has_failed = true;
         self.end.tell(Err(error.clone()));
+        if let Some(call) = self.call.take() {
+            call.fail(&error);
+        }
         self.settle();
         before.extend_from_slice(&error_frame(error));
         before.freeze()
     }
 
     fn settle(&mut self) {
-        if let Some(meter) = self.meter.take() {
-            self.end.tell(Ok(meter.settle()));
+        let Some(usage) = self.meter.take().map(Meter::settle) else { return };
+        self.end.tell(Ok(usage));
+        if let Some(call) = self.call.take() {
+            call.succeed(&usage);
         }
     }
 

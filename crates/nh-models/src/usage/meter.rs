@@ -1,5 +1,7 @@
 //! Follows one call from its start to its row in the ledger.
 
+use std::sync::Arc;
+
 use nh_store::ledger::Bid;
 use nh_store::usage::{UsageKind, UsageRow};
 use nh_types::SharedClock;
@@ -10,6 +12,7 @@ use super::sink::Place;
 use super::{Reported, UsageSink};
 use crate::catalogue::Price;
 use crate::ledger::{Charge, Reservation};
+use crate::meters::CallMeter;
 use crate::{Caller, ModelError};
 
 /// Counts what one call uses. Dropped without an end (the client went away, or
@@ -18,6 +21,7 @@ pub(crate) struct Meter {
     /// None once the call is accounted for, or cost nothing.
     place: Option<Place>,
     caller: Caller,
+    meter: Arc<CallMeter>,
     clock: SharedClock,
     provider: String,
     model: String,
@@ -33,6 +37,7 @@ pub(crate) struct Meter {
 /// What a meter is made for.
 pub(crate) struct Metered<'a> {
     pub(crate) caller: &'a Caller,
+    pub(crate) meter: &'a Arc<CallMeter>,
     pub(crate) provider: &'a str,
     pub(crate) model: &'a str,
     pub(crate) kind: UsageKind,
@@ -50,6 +55,7 @@ impl Meter {
         Ok(Self {
             place: Some(sink.reserve().await?),
             caller: call.caller.clone(),
+            meter: call.meter.clone(),
             clock: clock.clone(),
             provider: call.provider.to_owned(),
             model: call.model.to_owned(),
@@ -119,6 +125,7 @@ impl Meter {
     fn record(&mut self) -> Usage {
         let (usage, estimated) = self.usage();
         if let Some(place) = self.place.take() {
+            self.meter.used(&usage);
             let settlement = self.reservation.take().map(|reservation| reservation.settlement(Some(&usage)));
             let row = UsageRow {
                 workspace_id: self.caller.workspace_id.clone(),

@@ -19,7 +19,7 @@ use crate::failure::{Answer, Failure};
 use crate::idempotency::{Once, in_flight, mismatch};
 use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
-use crate::run_stream;
+use crate::{run_stream, span};
 
 /// Run an agent, a tool or a workflow.
 ///
@@ -100,6 +100,7 @@ async fn begin(
         Submitted::Replay(id) => *id,
         Submitted::Mismatch => return Err(mismatch().into()),
     };
+    span::started(run_id);
     if let Some(seconds) = wait {
         // A repeat learns the end, but is not kept waiting beside the first.
         let seconds = if is_beside_the_first { 0 } else { seconds };

@@ -59,13 +59,14 @@ impl TestApp {
         let clock = FixedClock::default();
         let ids: SharedIds = Arc::new(SeededIds::new(1));
         let stopping = CancellationToken::new();
+        let metrics = metrics();
         let hub = hub(store.store(), &clock, &ids, providers, &stopping).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
             clock: Arc::new(clock.clone()),
             ids: ids.clone(),
-            metrics: metrics(),
+            metrics,
             stopping: stopping.clone(),
         };
         let app = App::new(setup);

@@ -45,14 +45,16 @@ pub struct Claimed {
     pub runs: Vec<RunRecord>,
     /// Where it ended, for the next claim.
     pub last: Option<Turn>,
+    /// How many runs of dead nodes became ready.
+    pub orphans: u64,
 }
 
 impl Write for Claim {
     type Output = Claimed;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Claimed, StoreError> {
-        release_what_dead_nodes_own(tx, &self.node).await?;
-        let mut claimed = Claimed { runs: Vec::new(), last: self.after.clone() };
+        let orphans = release_what_dead_nodes_own(tx, &self.node).await?;
+        let mut claimed = Claimed { runs: Vec::new(), last: self.after.clone(), orphans };
         loop {
             let before = claimed.runs.len();
             let start = turns::start(claimed.last.as_ref(), &self.shares);
@@ -243,9 +245,10 @@ async fn ready_lanes(tx: &mut Tx, after: &str, before: &str, limit: u32) -> Resu
     rows.iter().map(|row| Columns::of(row).text()).collect()
 }
 
-async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<(), StoreError> {
+/// How many there were.
+async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<u64, StoreError> {
     if !tx.is_shared() {
-        return Ok(());
+        return Ok(0);
     }
     let sql = format!(
         "with orphaned (run_id) as materialized (select id from runs where finished_at is null \
@@ -258,7 +261,7 @@ async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<(), Stor
         tx.engine().skip_locked()
     );
     // Only this crate's own words were put together.
-    tx.execute(AssertSqlSafe(sql), args![node, BATCH]).await.map(drop)
+    tx.execute(AssertSqlSafe(sql), args![node, BATCH]).await
 }
 
 /// Looks at the runs whose `wake_at` has come: makes them ready, or, when it is

@@ -159,8 +159,9 @@ pub async fn count_waiting(store: &Store, workspace_id: &WorkspaceId, most: u32)
     Ok(count.unwrap_or(0))
 }
 
-/// The runs that nobody drives, of all workspaces together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The runs that have not ended, of all workspaces together. Each number is counted
+/// along an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueDepth {
     /// May be taken up now.
     pub ready: i64,
@@ -168,6 +169,12 @@ pub struct QueueDepth {
     pub oldest_ready: Option<RunId>,
     /// Wait for a time: a delay, a timer, a deadline.
     pub asleep: i64,
+    /// Have not ended, whoever has them.
+    pub unfinished: i64,
+    /// Of those, the ones that some process drives.
+    pub running: i64,
+    /// Of those, the ones that wait for a time, a word or a run, undriven.
+    pub waiting: i64,
 }
 
 /// For an operator's eyes: no answer to a workspace holds it.
@@ -175,18 +182,28 @@ pub async fn queue_depth(store: &Store) -> Result<QueueDepth, StoreError> {
     let depth = store
         .find(
             "select (select count(*) from runs where ready = 1), (select min(id) from runs where ready = 1), \
-             (select count(*) from runs where wake_at is not null and ready = 0)",
+             (select count(*) from runs where wake_at is not null and ready = 0), \
+             (select count(*) from runs where finished_at is null), \
+             (select count(*) from runs where finished_at is null and owner is not null), \
+             (select count(*) from runs where state = 'WAITING' and owner is null)",
             args![],
             |row| {
                 let mut columns = Columns::of(row);
                 let ready = columns.int()?;
                 let oldest = columns.optional_text()?;
                 let oldest_ready = oldest.and_then(|id| id.parse().ok());
-                Ok(QueueDepth { ready, oldest_ready, asleep: columns.int()? })
+                Ok(QueueDepth {
+                    ready,
+                    oldest_ready,
+                    asleep: columns.int()?,
+                    unfinished: columns.int()?,
+                    running: columns.int()?,
+                    waiting: columns.int()?,
+                })
             },
         )
         .await?;
-    Ok(depth.unwrap_or(QueueDepth { ready: 0, oldest_ready: None, asleep: 0 }))
+    Ok(depth.unwrap_or_default())
 }
 
 /// When the first of the runs that nobody drives is due.

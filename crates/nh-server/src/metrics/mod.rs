@@ -1,15 +1,29 @@
-//! What is measured of requests, for Prometheus. No label names a workspace.
+//! The metrics of a process, for Prometheus, and what is measured of requests.
+//! No label names a workspace.
+
+mod table;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Histogram, counter, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+pub use table::{METRICS, Metric, MetricKind};
 
 const REQUESTS: &str = "neuralhub_http_requests_total";
 const SECONDS: &str = "neuralhub_http_request_seconds";
-const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
+/// Of histograms, which would be summaries without: those cannot be added up
+/// over nodes.
+const BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Of those that do not measure what a request or a step takes.
+const OTHER_BUCKETS: [(&str, &[f64]); 3] = [
+    ("neuralhub_wait_seconds", &[0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0]),
+    ("neuralhub_store_commit_writes", &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
+    ("neuralhub_model_call_dollars", &[0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]),
+];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The process's metrics: what every crate counts, and how it is printed.
@@ -17,17 +31,17 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Installs the recorder of this process; works once in a process.
+    /// Installs the recorder of this process; works once in a process, before
+    /// anything that counts is made.
     pub fn install() -> Result<Self, BuildError> {
-        let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
-        describe_counter!(REQUESTS, "Requests answered, by route, method and class of status.");
-        describe_histogram!(SECONDS, "Seconds from a request's headers to its answer's headers.");
-        describe_gauge!("neuralhub_runs_running", "Runs that this process drives.");
-        describe_gauge!("neuralhub_runs_ready", "Runs in the queue, of all workspaces.");
-        describe_gauge!("neuralhub_runs_ready_oldest_seconds", "Seconds since the oldest of them was made.");
-        describe_gauge!("neuralhub_runs_asleep", "Runs that wait for a time: a delay, a deadline.");
-        describe_counter!("neuralhub_runs_finished_total", "Runs that ended here, by state.");
-        describe_counter!("neuralhub_steps_total", "Steps that were begun here, by kind.");
+        let mut builder = PrometheusBuilder::new();
+        for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
+            let other = OTHER_BUCKETS.iter().find(|(name, _)| *name == metric.name);
+            let buckets = other.map_or(BUCKETS, |(_, buckets)| buckets);
+            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+        }
+        let handle = builder.install_recorder()?;
+        table::describe();
         Ok(Self(handle))
     }
 
