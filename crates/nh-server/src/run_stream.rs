@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, StatusCode};
 use nh_agents::view;
-use nh_engine::Watch;
+use nh_engine::{EngineError, Watch};
 use nh_store::runs::{self, EventRow, RunRecord};
 use nh_types::{ApiError, ErrorCode, RunId};
 use tokio::time::Instant;
@@ -45,6 +45,8 @@ struct Follower {
     sent_at: Instant,
     checked_at: Instant,
     is_over: bool,
+    /// Large values are sent in their places.
+    is_full: bool,
     _open: OpenStream,
 }
 
@@ -53,6 +55,7 @@ pub(crate) fn follow(
     principal: Arc<Principal>,
     run: &RunRecord,
     headers: &HeaderMap,
+    is_full: bool,
 ) -> Answer<Response> {
     let after = last_event_id(headers)?.min(run.last_seq);
     if run.state.is_terminal() && after == run.last_seq {
@@ -66,6 +69,7 @@ pub(crate) fn follow(
         sent_at: Instant::now(),
         checked_at: Instant::now(),
         is_over: false,
+        is_full,
         _open: app.event_streams.open(&principal.workspace_id)?,
         app: app.clone(),
         principal,
@@ -108,7 +112,12 @@ impl Follower {
     /// stream.
     async fn read(&mut self) -> Option<Option<Bytes>> {
         let workspace_id = &self.principal.workspace_id;
-        let rows = runs::events(&self.app.hub.store, workspace_id, self.run_id, self.after, BATCH).await;
+        let batch = if self.is_full { 1 } else { BATCH };
+        let rows = runs::events(&self.app.hub.store, workspace_id, self.run_id, self.after, batch).await;
+        let rows = match rows.map_err(EngineError::from) {
+            Ok(rows) if self.is_full => self.filled(rows).await,
+            rows => rows,
+        };
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
@@ -121,14 +130,20 @@ impl Follower {
         self.after = last.seq;
         self.is_over = LAST_KINDS.contains(&last.kind.as_str());
         self.sent_at = Instant::now();
-        Some(Some(frames(rows)))
+        Some(Some(frames(self.run_id, rows)))
+    }
+
+    async fn filled(&self, mut rows: Vec<EventRow>) -> Result<Vec<EventRow>, EngineError> {
+        let values = self.app.hub.engine.values().as_ref();
+        nh_engine::fill_events(values, &self.principal.workspace_id, self.run_id, &mut rows).await?;
+        Ok(rows)
     }
 }
 
-fn frames(rows: Vec<EventRow>) -> Bytes {
+fn frames(run_id: RunId, rows: Vec<EventRow>) -> Bytes {
     let mut text = String::new();
     for row in rows {
-        let event = view::journal_event(row);
+        let event = view::journal_event(run_id, row);
         // JSON holds no raw line break, so it fits one `data` line.
         let data = serde_json::to_string(&event).unwrap_or_default();
         text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));

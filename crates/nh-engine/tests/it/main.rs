@@ -5,4 +5,5 @@ mod heal;
 mod progress;
 mod resume;
 mod script;
+mod values;
 mod waits;

@@ -203,6 +203,7 @@ each_engine! {
         let event = runs::EventRow { seq: 0, kind: "run.cancelled".to_owned(), at: later(9), data: json!({}).into() };
         let tells = runs::SignalRow {
             id: "x".to_owned(), name: "x".to_owned(), sent_by: "x".to_owned(), at: later(9), data: json!({}).into(),
+            large: None,
         };
         let cancel = CancelUnowned { workspace_id: ws.clone(), run_id: run_id(1), at: later(9), event, tells };
         assert_eq!(claims.store.store().write(cancel).await.expect("cancel"), CancelOutcome::Cancelled);
