@@ -1,8 +1,8 @@
 //! What people and programs tell a run that goes on: signals, and what they
 //! decide of the steps that wait for it.
 
-use nh_engine::{EngineError, History, approval_of, read_journal};
-use nh_store::runs::{self, RunRecord, Sent, SignalRow};
+use nh_engine::{EngineError, History, approval_of};
+use nh_store::runs::{RunRecord, Sent, SignalRow};
 use nh_types::run::{DecidedStep, SentSignal, SignalRun, WaitKind, WaitView};
 use nh_types::{ApiError, ErrorCode, RunId};
 use serde_json::{Map, Value};
@@ -52,6 +52,7 @@ impl Hub {
             sent_by: caller.created_by.clone(),
             at,
             data: signal.data.into(),
+            large: None,
         };
         let status = match self.engine.signal(&caller.workspace_id, run_id, row).await? {
             Sent::Done => "accepted",
@@ -72,10 +73,8 @@ impl Hub {
             let message = format!("`comment` is too long; at most {MAX_COMMENT_CHARS} characters fit");
             return Err(invalid("comment", message).into());
         }
-        let found = runs::find(&self.store, &caller.workspace_id, run_id).await?;
-        let run = found.ok_or_else(|| no_run(run_id))?;
-        let journal = read_journal(&self.store, &caller.workspace_id, run_id).await?;
-        let history = History::read(&journal).map_err(EngineError::from)?;
+        let found = self.engine.read(&caller.workspace_id, run_id).await?;
+        let (run, history) = found.ok_or_else(|| no_run(run_id))?;
         let wait = pick(&run, &history, decision.step.as_deref())?;
         if let Some(arguments) = &decision.arguments {
             self.check_arguments(&wait, arguments)?;
@@ -90,8 +89,9 @@ impl Hub {
             _ => format!("{name}:{}", self.ids.uuid_v7(at)),
         };
         let data = approval::answer(approved, &caller.created_by, arguments, comment).into();
-        let row = SignalRow { id, name, sent_by: caller.created_by.clone(), at, data };
-        match self.engine.signal(&caller.workspace_id, run_id, row).await? {
+        let row = SignalRow { id, name, sent_by: caller.created_by.clone(), at, data, large: None };
+        let sent = self.engine.signal(&caller.workspace_id, run_id, row).await;
+        match sent.map_err(of_arguments)? {
             Sent::Done => Ok(DecidedStep { run_id, step: wait.step, approved }),
             Sent::Repeated => {
                 let message = format!("the step `{}` was decided already", wait.step);
@@ -148,6 +148,16 @@ fn pick(run: &RunRecord, history: &History, step: Option<&str>) -> Result<WaitVi
         };
         ApiError::new(ErrorCode::Conflict, message).param("step")
     })
+}
+
+/// Nothing else of an answer can be large.
+fn of_arguments(error: EngineError) -> EngineError {
+    match error {
+        EngineError::TooLarge { bytes, most, .. } => {
+            EngineError::TooLarge { field: "arguments", bytes, most }
+        }
+        other => other,
+    }
 }
 
 fn not_sent(run_id: RunId, sent: Sent) -> ApiError {

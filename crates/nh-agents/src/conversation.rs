@@ -1,7 +1,8 @@
 //! Threads: a run that continues a conversation is shown what was said in it.
 
-use nh_store::runs::{self, RunRecord, ThreadPlace, ThreadTurn};
-use nh_store::{Store, StoreError};
+use nh_engine::read_value;
+use nh_store::Store;
+use nh_store::runs::{self, Kept, RunRecord, ThreadPlace, ThreadTurn};
 use nh_types::WorkspaceId;
 use nh_types::run::RunError;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use serde_json::{Value, json};
 
 /// Exchanges that a run is shown, the last ones.
 const MAX_TURNS: u32 = 100;
+
+/// Of their inputs and results that are over 256 KiB, together.
+const MAX_LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Beside what [`crate::definition::Definition`] reads: of a fork, which does
 /// not stand in the thread itself.
@@ -43,21 +47,50 @@ impl Conversation {
     ) -> Result<Vec<Value>, RunError> {
         let before = ThreadPlace { thread_id: self.thread_id.clone(), seq: self.before };
         let turns = runs::thread_turns(store, workspace_id, &before, MAX_TURNS).await;
-        let turns = turns.map_err(|error: StoreError| {
-            tracing::error!(%error, "a thread could not be read");
-            RunError::new("internal_error", "The thread could not be read; the hub's log has the cause.")
-        })?;
-        Ok(turns.into_iter().flat_map(said).collect())
+        let turns = turns.map_err(unreadable)?;
+        let values = nh_engine::values_of(store);
+        let mut messages = Vec::new();
+        for turn in fitting(turns) {
+            let read = async |kept, name| match kept {
+                Kept::Here(value) => Ok(value),
+                Kept::Apart(bytes) => {
+                    let text = read_value(values.as_ref(), workspace_id, turn.run_id, name, bytes).await;
+                    serde_json::from_str(&text.map_err(unreadable)?).map_err(unreadable)
+                }
+            };
+            messages.extend(said(read(turn.input, "input").await?, read(turn.result, "result").await?));
+        }
+        Ok(messages)
     }
 }
 
-fn said(turn: ThreadTurn) -> Vec<Value> {
-    let mut messages = match turn.input["messages"].as_array() {
+fn unreadable(error: impl std::fmt::Display) -> RunError {
+    tracing::error!(%error, "a thread could not be read");
+    RunError::new("internal_error", "The thread could not be read; the hub's log has the cause.")
+}
+
+/// The last exchanges of which the large values fit together.
+fn fitting(mut turns: Vec<ThreadTurn>) -> Vec<ThreadTurn> {
+    let large = |kept: &Kept<Value>| match kept {
+        Kept::Here(_) => 0,
+        Kept::Apart(bytes) => *bytes,
+    };
+    let mut sum = 0;
+    let too_far = turns.iter().rposition(|turn| {
+        sum += large(&turn.input) + large(&turn.result);
+        sum > MAX_LARGE_BYTES
+    });
+    turns.drain(..too_far.map_or(0, |place| place + 1));
+    turns
+}
+
+fn said(input: Value, result: Value) -> Vec<Value> {
+    let mut messages = match input["messages"].as_array() {
         // The system prompt is the run's own.
         Some(given) => given.iter().filter(|message| message["role"] != "system").cloned().collect(),
-        None => vec![json!({"role": "user", "content": turn.input["goal"]})],
+        None => vec![json!({"role": "user", "content": input["goal"]})],
     };
-    let answer = match turn.result {
+    let answer = match result {
         Value::String(text) => text,
         other => other.to_string(),
     };

@@ -1,9 +1,8 @@
 //! The checks behind a retry and a fork: from a run that was to a new one that
 //! the engine can store.
 
-use nh_engine::{EngineError, Fork, ForkError, NewRun, read_journal};
-use nh_store::Store;
-use nh_store::runs::{self, EventRow, RunRecord};
+use nh_engine::{Engine, EngineError, Fork, ForkError, NewRun};
+use nh_store::runs::{EventRow, RunRecord};
 use nh_types::agent::ChangeAgent;
 use nh_types::run::{ForkRun, RetryRun, RunState};
 use nh_types::{ApiError, ErrorCode, RunId, Scope};
@@ -26,13 +25,13 @@ const MAX_STEPS_TOLD: usize = 20;
 
 /// A run that goes on from where `run_id` failed or was cancelled.
 pub(crate) async fn retried(
-    store: &Store,
+    engine: &Engine,
     tools: &Tools,
     caller: &RunCaller,
     run_id: RunId,
     retry: RetryRun,
 ) -> Result<NewRun, HubError> {
-    let (run, journal) = original(store, caller, run_id).await?;
+    let (run, journal) = original(engine, caller, run_id).await?;
     if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
         let help = if run.state == RunState::Success { "fork it" } else { "cancel it first, or fork it" };
         let message =
@@ -63,13 +62,13 @@ pub(crate) async fn retried(
 
 /// A run that shares the beginning of `run_id` and then goes its own way.
 pub(crate) async fn forked(
-    store: &Store,
+    engine: &Engine,
     tools: &Tools,
     caller: &RunCaller,
     run_id: RunId,
     fork_run: ForkRun,
 ) -> Result<NewRun, HubError> {
-    let (run, journal) = original(store, caller, run_id).await?;
+    let (run, journal) = original(engine, caller, run_id).await?;
     if changes_of_an_agent(&fork_run).is_some() {
         // An agent's model and tools are what a key without this scope is held to.
         require(caller, Scope::AgentsWrite, "run with another model, prompt or tool set than the agent's")?;
@@ -87,15 +86,15 @@ pub(crate) async fn forked(
 }
 
 async fn original(
-    store: &Store,
+    engine: &Engine,
     caller: &RunCaller,
     run_id: RunId,
 ) -> Result<(RunRecord, Vec<EventRow>), HubError> {
-    let Some(run) = runs::find(store, &caller.workspace_id, run_id).await? else {
+    let Some(run) = engine.find(&caller.workspace_id, run_id).await? else {
         let message = format!("there is no run `{run_id}` in this workspace");
         return Err(ApiError::new(ErrorCode::NotFound, message).into());
     };
-    let journal = read_journal(store, &caller.workspace_id, run_id).await?;
+    let journal = engine.journal(&caller.workspace_id, run_id).await?;
     Ok((run, journal))
 }
 

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, History, Submitted, Watch, read_journal};
+use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
 use nh_models::{Ledger, Models};
-use nh_store::runs;
 use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
 use nh_types::agent::AgentDefinition;
 use nh_types::key::KeyLimits;
 use nh_types::run::{ForkRun, RetryRun, RunView, StartRun};
-use nh_types::{ApiError, KeyId, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, KeyId, RunId, ScopeSet, SharedClock, SharedIds, WorkspaceId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -28,12 +27,23 @@ pub enum HubError {
     #[error(transparent)]
     Refused(#[from] ApiError),
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
+}
+
+impl From<EngineError> for HubError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::TooLarge { field, .. } => {
+                Self::Refused(ApiError::new(ErrorCode::PayloadTooLarge, error.to_string()).param(field))
+            }
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl From<StoreError> for HubError {
     fn from(error: StoreError) -> Self {
-        Self::Engine(error.into())
+        EngineError::from(error).into()
     }
 }
 
@@ -120,8 +130,8 @@ impl Hub {
             RunRequest::Start(body) => {
                 start::new_run(store, tools, self.models.default_model(), caller, body).await?
             }
-            RunRequest::Retry(of, body) => fork::retried(store, tools, caller, of, body).await?,
-            RunRequest::Fork(of, body) => fork::forked(store, tools, caller, of, body).await?,
+            RunRequest::Retry(of, body) => fork::retried(&self.engine, tools, caller, of, body).await?,
+            RunRequest::Fork(of, body) => fork::forked(&self.engine, tools, caller, of, body).await?,
         };
         if let Some(account) = Spending::read(&run.definition).key_account(self.clock.now()) {
             self.ledger.check_left(&run.workspace_id, &account).await.map_err(ApiError::from)?;
@@ -158,11 +168,8 @@ impl Hub {
         workspace_id: &WorkspaceId,
         run_id: RunId,
     ) -> Result<Option<RunView>, HubError> {
-        let run = runs::find(&self.store, workspace_id, run_id).await?;
-        let Some(run) = run else { return Ok(None) };
-        let journal = read_journal(&self.store, workspace_id, run_id).await?;
-        let history = History::read(&journal).map_err(EngineError::from)?;
-        Ok(Some(view::run(&run, &history, &self.tools)))
+        let read = self.engine.read(workspace_id, run_id).await?;
+        Ok(read.map(|(run, history)| view::run(&run, &history, &self.tools)))
     }
 
     /// Waits for the run's end and shows it; None when the wait ends first.

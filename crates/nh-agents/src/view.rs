@@ -1,12 +1,12 @@
 //! Runs as the API shows them, folded from the row and the journal.
 
 use nh_engine::{History, Outcome, StepRecord, StepsTaken, Wait, approval_of};
-use nh_store::runs::{EventRow, RunRecord};
-use nh_types::RunId;
+use nh_store::runs::{Apart, EventReference, EventRow, RunRecord};
 use nh_types::run::{
     AcceptedRun, JournalEvent, ModelUse, RunState, RunSummary, RunType, RunUsageView, RunView, ToolCallView,
     ToolUse, WaitKind, WaitView,
 };
+use nh_types::{JsonText, RunId};
 use serde_json::{Map, Value};
 
 use crate::agent::messages::shown;
@@ -44,6 +44,7 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         created_at: run.created_at,
         started_at: run.started_at,
         finished_at: run.finished_at,
+        is_large: run.apart != Apart::default() || history.large_bytes() > 0,
     }
 }
 
@@ -86,14 +87,18 @@ fn partial_result(run: &RunRecord, history: &History) -> Option<Value> {
             .map(Value::from),
         RunType::Workflow => {
             let outputs = completed.filter(|(record, _)| matches!(&*record.step.kind, TOOL_STEP | RUN_STEP));
-            let outputs = outputs.map(|(record, output)| (record.step.id.clone(), came_out(output).clone()));
+            let outputs =
+                outputs.map(|(record, output)| (record.step.id.clone(), came_out(record, output).clone()));
             Some(Value::Object(outputs.collect())).filter(|outputs| outputs != &Value::Object(Map::new()))
         }
     }
 }
 
 /// A tool's structured value or its text; of a run, its result.
-fn came_out(output: &Value) -> &Value {
+fn came_out<'a>(record: &StepRecord, output: &'a Value) -> &'a Value {
+    if record.step.kind == RUN_STEP {
+        return output;
+    }
     let parts = [&output["value"], &output["text"]];
     parts.into_iter().find(|part| !part.is_null()).unwrap_or(output)
 }
@@ -116,8 +121,15 @@ pub fn summary(run: RunRecord) -> RunSummary {
     }
 }
 
-pub fn journal_event(row: EventRow) -> JournalEvent {
-    JournalEvent { seq: row.seq, kind: row.kind, at: row.at, data: row.data }
+/// What is kept apart of an event is told by its size and where it is.
+pub fn journal_event(run_id: RunId, row: EventRow) -> JournalEvent {
+    let EventRow { seq, kind, at, data } = row;
+    let told = EventReference::read(data.as_str()).and_then(|reference| {
+        let EventReference { field, bytes, rest } = reference;
+        let href = format!("/v1/run/{run_id}/values/{}", reference.name(&kind, seq));
+        JsonText::new(format!(r#"{{"large":{{"{field}":{{"bytes":{bytes},"href":"{href}"}}}}{rest}"#)).ok()
+    });
+    JournalEvent { seq, kind, at, data: told.unwrap_or(data) }
 }
 
 /// What has to happen before the run goes on.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nh_store::Store;
-use nh_store::runs::{self, Parent, RunRecord, ThreadPlace};
+use nh_store::runs::{self, Apart, Parent, RunRecord, SignalRow, ThreadPlace};
+use nh_store::{Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::run::RunState;
 use nh_types::{RunId, SharedClock, SharedIds, WorkspaceId};
@@ -14,9 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::driven::Driven;
-use crate::engine::{EngineError, NewRun};
-use crate::history::History;
-use crate::journal::read_journal;
+use crate::engine::NewRun;
 use crate::lease::Lease;
 use crate::live::LiveWords;
 use crate::meters::Meters;
@@ -24,10 +22,20 @@ use crate::program::{ChildRun, Program};
 use crate::queue_room::QueueRoom;
 use crate::shares::KnownShares;
 use crate::timers::Timers;
+use crate::values::{self, ValueStore};
 use crate::watch::Watchers;
+
+/// How large values may be.
+#[derive(Clone, Copy)]
+pub(crate) struct ValueLimits {
+    pub(crate) value_bytes: u64,
+    pub(crate) run_values_bytes: u64,
+}
 
 pub(crate) struct Core {
     pub(crate) store: Store,
+    pub(crate) values: Arc<dyn ValueStore>,
+    pub(crate) limits: ValueLimits,
     pub(crate) program: Arc<dyn Program>,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -94,11 +102,18 @@ impl Core {
             signals: 0,
             groups: new.groups,
             thread: new.thread_id.map(|thread_id| ThreadPlace { thread_id, seq: 0 }),
+            apart: Apart::default(),
         }
     }
 
-    pub(crate) async fn read_history(&self, run: &RunRecord) -> Result<History, EngineError> {
-        Ok(History::read(&read_journal(&self.store, &run.workspace_id, run.id).await?)?)
+    pub(crate) async fn waiting_signals(
+        &self,
+        workspace_id: &WorkspaceId,
+        run_id: RunId,
+    ) -> Result<Vec<SignalRow>, StoreError> {
+        let mut signals = runs::signals(&self.store, workspace_id, run_id).await?;
+        values::fill_signals(self.values.as_ref(), workspace_id, run_id, &mut signals).await?;
+        Ok(signals)
     }
 
     /// Puts a run of this process back into the queue, to be read anew. What
@@ -113,6 +128,8 @@ impl Core {
             events: Vec::new(),
             took: Vec::new(),
             children: Vec::new(),
+            large: Vec::new(),
+            gone: Vec::new(),
             change,
         };
         if let Err(error) = self.store.write(release).await {

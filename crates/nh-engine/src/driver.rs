@@ -2,6 +2,7 @@
 //! decided, perform, save what came of it, ask again. What a step gave and the
 //! start of the next one share a commit.
 
+mod recording;
 mod saving;
 mod waiting;
 
@@ -13,9 +14,8 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use nh_store::runs::{self, EventRow, RunEnding, RunRecord, Then};
+use nh_store::runs::{self, EventRow, LargeValue, RunEnding, RunRecord, Then};
 use nh_types::crash;
-use nh_types::model::Usage;
 use nh_types::run::{RunError, RunState};
 use tracing::Instrument;
 
@@ -25,7 +25,7 @@ use crate::fork::Fork;
 use crate::history::History;
 use crate::journal::{Event, Step, Wait};
 use crate::program::{Decision, Ending, Performed, Work};
-use crate::{spans, waits};
+use crate::{spans, values, waits};
 
 /// A run that takes its process down with it is not taken up for ever.
 const MAX_CRASHES: u32 = 5;
@@ -44,6 +44,10 @@ pub(crate) struct Driver {
     work: OnceLock<Box<dyn Work>>,
     history: History,
     unsaved: Vec<EventRow>,
+    /// What is kept apart of those.
+    large: Vec<LargeValue>,
+    /// The names of values of signals that are in the history.
+    gone: Vec<String>,
     /// Signals that are in the history, and in the store still wait.
     took: Vec<String>,
     /// Begun in the history, and not yet in the store.
@@ -55,19 +59,18 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(core: Arc<Core>, run: RunRecord, history: History, reins: Reins) -> Self {
         let (work, in_flight) = (OnceLock::new(), FuturesUnordered::new());
-        let (unsaved, took, children) = (Vec::new(), Vec::new(), Vec::new());
-        Self { core, run, work, history, unsaved, took, children, in_flight, reins }
+        let (unsaved, large, gone) = (Vec::new(), Vec::new(), Vec::new());
+        let (took, children) = (Vec::new(), Vec::new());
+        Self { core, run, work, history, unsaved, large, gone, took, children, in_flight, reins }
     }
 
     /// The rows of a run that is not stored yet: its creation, what it takes
     /// over, and, when its first steps are `planned`, their start.
-    pub(crate) fn first_rows(&mut self, fork: Option<Fork>, planned: bool) -> Vec<EventRow> {
+    pub(crate) fn first_rows(&mut self, fork: Option<Fork>, planned: bool) -> runs::Insert {
         self.record(created(&self.run));
         if let Some(Fork { from, step, kept }) = fork {
             for (row, event) in kept {
-                let seq = self.history.last_seq() + 1;
-                self.history.apply(seq, row.at, &event);
-                self.unsaved.push(EventRow { seq, ..row });
+                self.take_over(row, &event);
             }
             self.record(Event::Forked { from, step });
         }
@@ -80,7 +83,11 @@ impl Driver {
             self.start_new(steps);
         }
         self.run.last_seq = self.history.last_seq();
-        std::mem::take(&mut self.unsaved)
+        let mut insert = runs::Insert::new(self.run.clone(), std::mem::take(&mut self.unsaved));
+        values::split_run(&mut insert);
+        self.run.apart = insert.run.apart;
+        insert.large.append(&mut self.large);
+        insert
     }
 
     fn work(&self) -> &dyn Work {
@@ -160,7 +167,11 @@ impl Driver {
             self.end_waits();
             match self.work().decide(&self.run, &self.history) {
                 Decision::Finish(ending) => return self.finish(ending).await,
-                Decision::Perform(steps) => self.start_new(steps),
+                Decision::Perform(steps) => {
+                    if self.start_new(steps) {
+                        continue;
+                    }
+                }
             }
             if self.end_waits() {
                 continue;
@@ -193,25 +204,32 @@ impl Driver {
         }
     }
 
-    /// Records the steps that the journal does not know yet as started.
-    fn start_new(&mut self, steps: Vec<Step>) {
+    /// Records the steps that the journal does not know yet as started, and
+    /// says whether one of them failed at once.
+    fn start_new(&mut self, steps: Vec<Step>) -> bool {
+        let mut any_failed = false;
         for mut step in steps {
             if self.history.step(&step.id).is_some() {
                 continue;
             }
             let mut failed = None;
             if step.begins_run() {
-                match self.work().child(&self.run, &self.history, &step) {
-                    Ok(child) => step.wait = Some(Wait::Run { run_id: Some(self.begin(&step.id, child)) }),
+                let child = self.work().child(&self.run, &self.history, &step);
+                match child.and_then(|child| self.begin(&step.id, child)) {
+                    Ok(id) => step.wait = Some(Wait::Run { run_id: Some(id) }),
                     Err(error) => failed = Some(error),
                 }
             }
             let id = step.id.clone();
             self.record(Event::StepStarted(step));
-            if let Some(error) = failed {
-                self.record(Event::StepFailed { step: id, error, usage: Usage::NONE, within: Vec::new() });
+            // Arguments that are too large have made it fail by now.
+            let has_failed = self.history.step(&id).is_none_or(|record| record.finished.is_some());
+            any_failed |= has_failed || failed.is_some();
+            if let Some(error) = failed.filter(|_| !has_failed) {
+                self.record(Event::failed(id, error));
             }
         }
+        any_failed
     }
 
     /// Performs what the journal says is in flight and is not yet under way.
@@ -252,15 +270,8 @@ impl Driver {
             Ok(Performed { output, usage }) => {
                 Event::StepCompleted { step, output, usage, within: Vec::new() }
             }
-            Err(error) => Event::StepFailed { step, error, usage: Usage::NONE, within: Vec::new() },
+            Err(error) => Event::failed(step, error),
         });
-    }
-
-    fn record(&mut self, event: Event) {
-        let (seq, at) = (self.history.last_seq() + 1, self.core.clock.now());
-        self.observe(&event, at);
-        self.history.apply(seq, at, &event);
-        self.unsaved.push(event.to_row(seq, at));
     }
 
     async fn finish(&mut self, ending: Ending) -> Result<(), Lost> {
@@ -276,15 +287,22 @@ impl Driver {
         }
     }
 
-    async fn end(&mut self, state: RunState, event: Event) -> Result<(), Lost> {
+    async fn end(&mut self, mut state: RunState, event: Event) -> Result<(), Lost> {
         self.in_flight.clear();
-        self.record(event);
+        if let Err(error) = self.try_record(event) {
+            state = RunState::Failed;
+            (self.run.result, self.run.error) = (None, Some(error.clone()));
+            self.record(Event::Failed { error });
+        }
         let (finished_at, usage) = (self.core.clock.now(), self.history.usage());
         (self.run.finished_at, self.run.usage, self.run.owner) = (Some(finished_at), usage, None);
         self.run.state = state;
         let (result, error) = (self.run.result.clone(), self.run.error.clone());
         let parent = self.run.parent.as_ref().map(|parent| parent.run_id);
-        let tells = parent.map(|parent| (parent, waits::child_ended(&self.run, &self.history, finished_at)));
+        let tells = parent.map(|parent| {
+            let told = waits::child_ended(&self.run, &self.history, finished_at);
+            (parent, values::split_signal(told))
+        });
         let cancels_children = self.history.waiting().any(|record| record.step.begins_run());
         // What was begun and not stored need not be cancelled.
         self.children.clear();

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::cancel;
-use crate::core::Core;
+use crate::core::{Core, ValueLimits};
 use crate::driven::{Driven, Driving};
 use crate::driver::Driver;
 use crate::fork::Fork;
@@ -32,6 +32,7 @@ use crate::settings::EngineSettings;
 use crate::shares::KnownShares;
 use crate::spans;
 use crate::timers::Timers;
+use crate::values;
 use crate::watch::{EndedRun, Heard, Watch, Watchers};
 
 /// How long a cancel waits for the run's own driver to write the end.
@@ -47,6 +48,11 @@ pub enum EngineError {
     /// Of the run's workspace.
     #[error("the workspace has {most} runs in the queue, as many as it may have")]
     QueueFull { most: u32 },
+    /// A value of the run that was to be stored.
+    #[error("`{field}` has {bytes} bytes as JSON; at most {most} fit")]
+    TooLarge { field: &'static str, bytes: u64, most: u64 },
+    #[error("the large value `{name}` of the run is unreadable: {reason}")]
+    UnreadableValue { name: String, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -96,7 +102,7 @@ pub enum Submitted {
 
 /// The engine of one process.
 #[derive(Clone)]
-pub struct Engine(Arc<Core>);
+pub struct Engine(pub(crate) Arc<Core>);
 
 impl Engine {
     /// Starts the engine: takes up what is unfinished and unowned, and goes on
@@ -113,6 +119,11 @@ impl Engine {
         let node = ids.uuid_v7(clock.now()).to_string();
         let backstop = queue::poll_interval(store.is_shared());
         let core = Arc::new(Core {
+            values: values::values_of(&store),
+            limits: ValueLimits {
+                value_bytes: settings.max_value_bytes,
+                run_values_bytes: settings.max_run_values_bytes.max(settings.max_value_bytes),
+            },
             store,
             program,
             clock,
@@ -207,8 +218,8 @@ impl Engine {
 
     async fn find_end(&self, workspace_id: &WorkspaceId, run_id: RunId) -> Result<Found, EngineError> {
         match runs::find(&self.0.store, workspace_id, run_id).await? {
-            Some(run) if run.state.is_terminal() => {
-                let history = self.0.read_history(&run).await?;
+            Some(mut run) if run.state.is_terminal() => {
+                let history = self.0.read_whole(&mut run).await?;
                 Ok(Found::Ended(Arc::new(EndedRun { run, history })))
             }
             Some(_) => Ok(Found::GoesOn),
@@ -267,6 +278,14 @@ impl Engine {
         run_id: RunId,
         signal: SignalRow,
     ) -> Result<Sent, EngineError> {
+        let (bytes, most) = (signal.data.as_str().len() as u64, self.0.limits.value_bytes);
+        if bytes > most {
+            return Err(EngineError::TooLarge { field: "data", bytes, most });
+        }
+        let mut signal = values::split_signal(signal);
+        if let Some(value) = signal.large.take() {
+            signal.large = Some(self.0.values.put(workspace_id, run_id, value).await?);
+        }
         let workspace_id = workspace_id.clone();
         let sent = runs::Send { workspace_id, run_id, signal, most: MAX_SIGNALS_WAITING };
         let sent = self.0.store.write(sent).await?;
@@ -341,9 +360,18 @@ async fn submit(
     let driving = slot.is_some().then(|| core.driven.register(&run));
     let reins = driving.as_ref().map(Driving::reins).unwrap_or_default();
     let mut driver = Driver::new(core.clone(), run, History::default(), reins);
-    let events = driver.first_rows(fork, slot.is_some());
+    let mut insert = driver.first_rows(fork, slot.is_some());
+    let (bytes, most) = (insert.run.apart.input.unwrap_or_default(), core.limits.value_bytes);
+    if bytes > most {
+        if slot.is_none() {
+            core.queue_room.give_place(&insert.run.workspace_id);
+        }
+        return Err(EngineError::TooLarge { field: "input", bytes, most });
+    }
+    for value in &mut insert.large {
+        *value = core.values.put(&insert.run.workspace_id, id, value.clone()).await?;
+    }
     let watch = core.watchers.watch(id);
-    let insert = runs::Insert { run: driver.run().clone(), events };
     let (is_ready, wake_at) = (insert.run.ready, insert.run.wake_at);
     match core.store.write_once(once, insert).await? {
         Once::First(_) => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::journal::{Event, Step, UnreadableEvent, Wait, approval_of};
+use crate::values::LARGE_BYTES;
 
 /// How a step came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,8 @@ pub struct History {
     usage: Usage,
     last_seq: i64,
     resumes_in_a_row: u32,
+    /// Of events with large values.
+    large_bytes: u64,
     forked_from: Option<RunId>,
     /// Of `steps`, the first that was not taken over from another run.
     first_own: usize,
@@ -83,6 +86,7 @@ impl Default for History {
             usage: Usage::NONE,
             last_seq: 0,
             resumes_in_a_row: 0,
+            large_bytes: 0,
             forked_from: None,
             first_own: 0,
             signals: Vec::new(),
@@ -96,8 +100,22 @@ impl History {
         let mut history = Self::default();
         for row in rows {
             history.apply(row.seq, row.at, &Event::read(row)?);
+            history.count_large(row);
         }
         Ok(history)
+    }
+
+    /// Counts an event whose whole row has become large.
+    pub(crate) fn count_large(&mut self, row: &EventRow) {
+        let bytes = row.data.as_str().len();
+        if bytes > LARGE_BYTES && row.kind != "run.succeeded" {
+            self.large_bytes += bytes as u64;
+        }
+    }
+
+    /// What its large values came to, the result aside.
+    pub fn large_bytes(&self) -> u64 {
+        self.large_bytes
     }
 
     pub(crate) fn apply(&mut self, seq: i64, at: Timestamp, event: &Event) {

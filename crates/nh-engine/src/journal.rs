@@ -2,7 +2,7 @@
 //! from them. The API's events, the live stream and a resumed run
 //! all read these rows.
 
-use nh_store::runs::{self, EventRow};
+use nh_store::runs::{self, EventReference, EventRow};
 use nh_store::{Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::run::RunError;
@@ -159,6 +159,24 @@ impl Event {
         EventRow { seq, kind: kind.to_owned(), at, data }
     }
 
+    /// That a step failed which used nothing.
+    pub(crate) fn failed(step: String, error: RunError) -> Self {
+        Self::StepFailed { step, error, usage: Usage::NONE, within: Vec::new() }
+    }
+
+    /// The part of it that users, models and tools bring, with the field in
+    /// which it stands.
+    pub(crate) fn value(&self) -> Option<(&'static str, String)> {
+        let (field, value) = match self {
+            Event::StepStarted(step) => ("arguments", &step.arguments),
+            Event::StepCompleted { output, .. } => ("output", output),
+            Event::Succeeded { result } => ("result", result),
+            Event::SignalReceived { data, .. } => return Some(("data", data.as_str().to_owned())),
+            _ => return None,
+        };
+        Some((field, serde_json::to_string(value).unwrap_or_default()))
+    }
+
     /// The step that was started or came to an end.
     pub(crate) fn step(&self) -> Option<&str> {
         match self {
@@ -175,13 +193,14 @@ impl Event {
         }
     }
 
+    /// A row of which a value is kept apart is unreadable until that is put in.
     pub fn read(row: &EventRow) -> Result<Event, UnreadableEvent> {
+        let unreadable = |source| UnreadableEvent { seq: row.seq, kind: row.kind.clone(), source };
+        if EventReference::read(row.data.as_str()).is_some() {
+            return Err(unreadable(serde::de::Error::custom("a value of it is kept apart")));
+        }
         let tagged = format!(r#"{{"type":{},"data":{}}}"#, Value::from(row.kind.as_str()), row.data.as_str());
-        serde_json::from_str(&tagged).map_err(|source| UnreadableEvent {
-            seq: row.seq,
-            kind: row.kind.clone(),
-            source,
-        })
+        serde_json::from_str(&tagged).map_err(unreadable)
     }
 }
 
@@ -192,7 +211,8 @@ fn taken_apart(tagged: &str) -> Option<(&str, &str)> {
     Some((kind, rest.strip_prefix(r#","data":"#)?.strip_suffix('}')?))
 }
 
-/// A run's whole journal, in order; empty when the workspace has no such run.
+/// A run's whole journal as its rows have it, in order; empty when the workspace
+/// has no such run. [`crate::Engine::journal`] has the large values in their places.
 pub async fn read_journal(
     store: &Store,
     workspace_id: &WorkspaceId,

@@ -181,10 +181,10 @@ pub(crate) fn drive(core: &Arc<Core>, slot: Option<Slot>, mut run: RunRecord) ->
     })
 }
 
-async fn take_up(core: Arc<Core>, run: RunRecord, reins: Reins) {
-    match core.read_history(&run).await {
+async fn take_up(core: Arc<Core>, mut run: RunRecord, reins: Reins) {
+    match core.read_whole(&mut run).await {
         Ok(history) => Driver::new(core, run, history, reins).drive_claimed().await,
-        Err(EngineError::Unreadable(error)) => {
+        Err(error @ (EngineError::Unreadable(_) | EngineError::UnreadableValue { .. })) => {
             tracing::error!(run = %run.id, %error, "a run cannot go on");
             let last_seq = run.last_seq;
             let driver = Driver::new(core, run, History::default(), reins);

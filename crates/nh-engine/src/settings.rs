@@ -20,10 +20,25 @@ pub struct EngineSettings {
     /// What their model calls used stays counted.
     #[schema(minimum = 1, maximum = 36_500)]
     pub keep_finished_days: u32,
+    /// The largest input, step's output or result of a run, in bytes as JSON. A
+    /// larger input is refused with a 413; a step that gives more has failed.
+    #[schema(minimum = 262_144, maximum = 268_435_456)]
+    pub max_value_bytes: u64,
+    /// How much of one run's values over 256 KiB is kept together, its result
+    /// aside, in bytes. A run that is under way has them in memory.
+    #[schema(minimum = 262_144, maximum = 4_294_967_296_u64)]
+    pub max_run_values_bytes: u64,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { max_running: 256, max_queued_per_workspace: 100_000, lease_ms: 10_000, keep_finished_days: 30 }
+        Self {
+            max_running: 256,
+            max_queued_per_workspace: 100_000,
+            lease_ms: 10_000,
+            keep_finished_days: 30,
+            max_value_bytes: 16 * 1024 * 1024,
+            max_run_values_bytes: 64 * 1024 * 1024,
+        }
     }
 }

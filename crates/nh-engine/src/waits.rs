@@ -38,7 +38,7 @@ pub(crate) fn child_ended(run: &RunRecord, history: &History, at: Timestamp) -> 
     };
     let data = serde_json::to_value(&end).unwrap_or_default().into();
     let name = end_of(run.id);
-    SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data }
+    SignalRow { id: name.clone(), sent_by: name.clone(), name, at, data, large: None }
 }
 
 /// What a signal is to a run: the end of the step that waits for it, or a word

@@ -14,7 +14,8 @@ use crate::document;
 use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, schedules, tools, workflows,
+    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, schedules, tools, values,
+    workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -33,6 +34,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::find))
         .routes(routes!(runs::events))
+        .routes(routes!(values::find))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::retry))
         .routes(routes!(runs::fork))

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, StatusCode};
 use nh_agents::view;
-use nh_engine::{Listening, LiveWord, Watch};
+use nh_engine::{EngineError, Listening, LiveWord, Watch};
 use nh_store::runs::{self, EventRow, RunRecord};
 use nh_types::{ApiError, ErrorCode, RunId};
 use tokio::time::Instant;
@@ -53,6 +53,8 @@ struct Follower {
     sent_at: Instant,
     checked_at: Instant,
     is_over: bool,
+    /// Large values are sent in their places.
+    is_full: bool,
     _open: OpenStream,
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn follow(
     principal: Arc<Principal>,
     run: &RunRecord,
     headers: &HeaderMap,
+    is_full: bool,
 ) -> Answer<Response> {
     let after = last_event_id(headers)?.min(run.last_seq);
     if run.state.is_terminal() && after == run.last_seq {
@@ -77,6 +80,7 @@ pub(crate) fn follow(
         sent_at: Instant::now(),
         checked_at: Instant::now(),
         is_over: false,
+        is_full,
         _open: app.event_streams.open(&principal.workspace_id)?,
         app: app.clone(),
         principal,
@@ -133,7 +137,12 @@ impl Follower {
         self.hear();
         let (run_id, after) = (self.run_id, self.after);
         let workspace_id = &self.principal.workspace_id;
-        let rows = runs::events(&self.app.hub.store, workspace_id, run_id, after, BATCH).await;
+        let batch = if self.is_full { 1 } else { BATCH };
+        let rows = runs::events(&self.app.hub.store, workspace_id, run_id, after, batch).await;
+        let rows = match rows.map_err(EngineError::from) {
+            Ok(rows) if self.is_full => self.filled(rows).await,
+            rows => rows,
+        };
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
@@ -143,7 +152,7 @@ impl Follower {
             }
         };
         let mut text = String::new();
-        let has_seen_all = rows.len() < BATCH as usize;
+        let has_seen_all = rows.len() < batch as usize;
         for row in rows {
             if let Some(step) = step_ended(&row) {
                 // It said its last word before its end was stored.
@@ -151,7 +160,7 @@ impl Follower {
                 self.say(&mut text, |word| word.step == step);
             }
             (self.after, self.is_over) = (row.seq, LAST_KINDS.contains(&row.kind.as_str()));
-            write_event(&mut text, row);
+            write_event(&mut text, run_id, row);
         }
         if has_seen_all && !self.watch.has_changed() {
             self.say(&mut text, |_| true);
@@ -161,6 +170,12 @@ impl Follower {
         }
         self.sent_at = Instant::now();
         Some(Some(text.into()))
+    }
+
+    async fn filled(&self, mut rows: Vec<EventRow>) -> Result<Vec<EventRow>, EngineError> {
+        let values = self.app.hub.engine.values().as_ref();
+        nh_engine::fill_events(values, &self.principal.workspace_id, self.run_id, &mut rows).await?;
+        Ok(rows)
     }
 
     /// What was heard, when nothing else has become of the run.
@@ -209,8 +224,8 @@ fn write_word(text: &mut String, word: &LiveWord) {
     text.push_str(&format!("event: step.delta\ndata: {data}\n\n"));
 }
 
-fn write_event(text: &mut String, row: EventRow) {
-    let event = view::journal_event(row);
+fn write_event(text: &mut String, run_id: RunId, row: EventRow) {
+    let event = view::journal_event(run_id, row);
     // JSON holds no raw line break, so it fits one `data` line.
     let data = serde_json::to_string(&event).unwrap_or_default();
     text.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind));

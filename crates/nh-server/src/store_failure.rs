@@ -51,8 +51,11 @@ impl From<EngineError> for Failure {
                     .retry_after(QUEUE_RETRY_AFTER_SECONDS)
                     .into()
             }
+            EngineError::TooLarge { field, .. } => {
+                ApiError::new(ErrorCode::PayloadTooLarge, error.to_string()).param(field).into()
+            }
             EngineError::Store(error) => error.into(),
-            EngineError::Unreadable(error) => Failure::internal(error),
+            EngineError::Unreadable(_) | EngineError::UnreadableValue { .. } => Failure::internal(error),
         }
     }
 }

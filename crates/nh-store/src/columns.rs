@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 
 use crate::StoreError;
+use crate::runs::Kept;
 use crate::sql::Row;
 
 /// A cursor over the columns of one row, in the order of the select list.
@@ -88,6 +89,15 @@ impl<'r> Columns<'r> {
         self.optional_text()?.map(|text| parse_json(&text)).transpose()
     }
 
+    /// JSON, or what refers to it.
+    pub(crate) fn kept_json<T: DeserializeOwned>(&mut self) -> Result<Kept<T>, StoreError> {
+        read_kept(&self.text()?)
+    }
+
+    pub(crate) fn optional_kept_json<T: DeserializeOwned>(&mut self) -> Result<Option<Kept<T>>, StoreError> {
+        self.optional_text()?.map(|text| read_kept(&text)).transpose()
+    }
+
     /// JSON that is not looked into.
     pub(crate) fn json_text(&mut self) -> Result<nh_types::JsonText, StoreError> {
         nh_types::JsonText::new(self.text()?).map_err(|error| StoreError::Corrupt(error.to_string()))
@@ -102,6 +112,12 @@ impl<'r> Columns<'r> {
             .try_into()
             .map_err(|bytes: Vec<u8>| StoreError::Corrupt(format!("a hash of {} bytes", bytes.len())))
     }
+}
+
+fn read_kept<T: DeserializeOwned>(text: &str) -> Result<Kept<T>, StoreError> {
+    let Some(bytes) = text.strip_prefix('@') else { return parse_json(text).map(Kept::Here) };
+    let damaged = |_| StoreError::Corrupt(format!("`@{bytes}` refers to no value"));
+    bytes.parse().map(Kept::Apart).map_err(damaged)
 }
 
 fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {

@@ -300,6 +300,9 @@ pub struct RunView {
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    /// Some of this is large: writing it as text takes a while.
+    #[serde(skip)]
+    pub is_large: bool,
 }
 
 /// One tool call of a run.
@@ -352,6 +355,28 @@ pub struct RunSummary {
     pub finished_at: Option<Timestamp>,
 }
 
+/// How a journal shows the values in it that are over 256 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Values {
+    /// By what refers to them: the default.
+    Refs,
+    /// In their places.
+    Full,
+}
+
+impl FromStr for Values {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "refs" => Ok(Self::Refs),
+            "full" => Ok(Self::Full),
+            _ => Err(unknown_word(text, ["refs", "full"].into_iter())),
+        }
+    }
+}
+
 /// One row of a run's journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JournalEvent {
@@ -361,7 +386,8 @@ pub struct JournalEvent {
     #[serde(rename = "type")]
     pub kind: String,
     pub at: Timestamp,
-    /// What the kind says: see `docs/runs.md`.
+    /// What the kind says: see `docs/runs.md`. A value in it that is over 256 KiB
+    /// is left out, and `large` says how many bytes it has and where it is.
     #[schema(value_type = Object)]
     pub data: JsonText,
 }

@@ -108,5 +108,8 @@ fn words(fault: RunFault) -> &'static str {
         RunFault::Undead => "it has ended, but is still owned or waited for",
         RunFault::HalfEnded => "its state and its end do not agree",
         RunFault::JournalBroken => "its journal has gaps",
+        RunFault::ValueMissing => "a large value that it refers to is not there",
+        RunFault::ValueUnreferenced => "it has a large value that nothing refers to",
+        RunFault::ValuesOrphaned => "it was removed, but its large values are still there",
     }
 }

@@ -133,9 +133,9 @@ impl Teller {
             "step.started" => self.begins(step, &data),
             "step.completed" => {
                 let output = &data["output"];
-                if let (Some(name), Some(text)) =
-                    (self.tools.remove(step), output["text"].as_str().or(output.as_str()))
-                {
+                let text = output["text"].as_str().or(output.as_str()).map(str::to_owned);
+                let large = || Some(format!("{} bytes", data["large"]["output"]["bytes"].as_u64()?));
+                if let (Some(name), Some(text)) = (self.tools.remove(step), text.or_else(large)) {
                     self.line(&format!("← {name}: {text}"));
                 }
             }

@@ -102,8 +102,6 @@ impl TestHub {
     }
 }
 
-impl TestHub {}
-
 impl Drop for TestHub {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -6,6 +6,7 @@
 use nh_engine::{History, Outcome};
 use serde_json::{Map, Value, json};
 
+use super::cut::cut;
 use super::decide::{requested_calls, tool_step_id, verdict};
 use super::{MODEL_STEP, output};
 use crate::approval::Verdict;
@@ -118,6 +119,7 @@ fn came_of(history: &History, turn: usize, index: usize) -> String {
     let shown = outcome.map(shown).unwrap_or_default();
     match verdict {
         Some(Verdict::Approved { arguments: Some(arguments) }) => {
+            let arguments = cut(&arguments.to_string());
             format!("(A person had it called with {arguments} instead.)\n{shown}")
         }
         _ => shown,
@@ -127,10 +129,10 @@ fn came_of(history: &History, turn: usize, index: usize) -> String {
 /// What the model sees of the outcome of a tool, or of a run that is one.
 pub fn shown(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Completed(Value::String(text)) => text.clone(),
+        Outcome::Completed(Value::String(text)) => cut(text),
         Outcome::Completed(output) => match output["text"].as_str() {
-            Some(text) => text.to_owned(),
-            None => output.to_string(),
+            Some(text) => cut(text),
+            None => cut(&output.to_string()),
         },
         Outcome::Failed(error) => format!("Error ({}): {}", error.code, error.message),
     }

@@ -1,6 +1,7 @@
 //! The agent loop: [`decide`] says what comes next, [`messages`] what the
 //! model is shown.
 
+mod cut;
 pub mod decide;
 pub mod messages;
 mod output;

@@ -11,8 +11,11 @@ use serde_json::{Map, Value};
 
 /// About so many instructions, and 64 bytes for each, in one expression.
 const FUEL: u64 = 100_000;
-/// Of what an expression, or the text around it, comes to.
-pub const MAX_VALUE_BYTES: usize = 256 * 1024;
+/// Of what all expressions in one value come to, with the texts around them.
+pub const MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
+/// The same for the values in lists and objects, each of which takes much more
+/// memory than its text; as many as a request may hold.
+const MAX_VALUES: usize = 500_000;
 const MAX_EXPRESSION_BYTES: usize = 4096;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -64,21 +67,21 @@ impl Shape {
     }
 
     pub fn evaluate(&self, context: &Context) -> Result<Value, String> {
-        let value = self.evaluated(context)?;
-        let bytes = serde_json::to_vec(&value).map_or(0, |json| json.len());
-        if bytes > MAX_VALUE_BYTES {
-            return Err(format!("it comes to {bytes} bytes as JSON; at most {MAX_VALUE_BYTES} fit"));
-        }
-        Ok(value)
+        self.evaluated(context, &mut Room::new())
     }
 
-    fn evaluated(&self, context: &Context) -> Result<Value, String> {
+    fn evaluated(&self, context: &Context, room: &mut Room) -> Result<Value, String> {
         match self {
+            // A workflow has a bound of its own.
             Self::Plain(value) => Ok(value.clone()),
-            Self::Text(template) => template.evaluate(context),
-            Self::List(items) => items.iter().map(|item| item.evaluated(context)).collect(),
+            Self::Text(template) => template.evaluated(context, room),
+            Self::List(items) => items.iter().map(|item| item.evaluated(context, room)).collect(),
             Self::Object(fields) => {
-                fields.iter().map(|(name, shape)| Ok((name.clone(), shape.evaluated(context)?))).collect()
+                let mut object = Map::new();
+                for (name, shape) in fields {
+                    object.insert(name.clone(), shape.evaluated(context, room)?);
+                }
+                Ok(Value::Object(object))
             }
         }
     }
@@ -129,20 +132,21 @@ impl Template {
     }
 
     pub fn evaluate(&self, context: &Context) -> Result<Value, String> {
+        self.evaluated(context, &mut Room::new())
+    }
+
+    fn evaluated(&self, context: &Context, room: &mut Room) -> Result<Value, String> {
         if let [Part::Expression(source, expression)] = self.0.as_slice() {
-            return evaluate(source, expression, context);
+            return evaluate(source, expression, context, room);
         }
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(given) => text.push_str(given),
-                Part::Expression(source, expression) => match evaluate(source, expression, context)? {
+                Part::Expression(source, expression) => match evaluate(source, expression, context, room)? {
                     Value::String(given) => text.push_str(&given),
                     other => text.push_str(&other.to_string()),
                 },
-            }
-            if text.len() > MAX_VALUE_BYTES {
-                return Err(format!("it comes to more than {MAX_VALUE_BYTES} bytes"));
             }
         }
         Ok(Value::String(text))
@@ -203,32 +207,54 @@ fn evaluate(
     source: &str,
     expression: &Expression<'static, 'static>,
     context: &Context,
+    room: &mut Room,
 ) -> Result<Value, String> {
     let failed = |reason: String| format!("`{}` cannot be evaluated: {reason}", shortened(source));
     let value = expression.eval(context.clone()).map_err(|error| failed(told(&error)))?;
     if value.is_undefined() {
         return Err(failed("there is no such value".to_owned()));
     }
-    bounded(&value).map_err(|error| failed(error.to_string()))
+    bounded(&value, room).map_err(|error| failed(error.to_string()))
 }
 
 /// As JSON: what an expression gives may be a promise of much more than it is.
-fn bounded(value: &minijinja::Value) -> Result<Value, serde_json::Error> {
-    let mut text = Bounded(Vec::new());
+fn bounded(value: &minijinja::Value, room: &mut Room) -> Result<Value, serde_json::Error> {
+    let mut text = Bounded { text: Vec::new(), room };
     serde_json::to_writer(&mut text, value)?;
-    serde_json::from_slice(&text.0)
+    serde_json::from_slice(&text.text)
 }
 
-/// Takes so many bytes and no more.
-struct Bounded(Vec<u8>);
+/// What may still come.
+struct Room {
+    bytes: usize,
+    values: usize,
+}
 
-impl std::io::Write for Bounded {
+impl Room {
+    fn new() -> Self {
+        Self { bytes: MAX_VALUE_BYTES, values: MAX_VALUES }
+    }
+}
+
+/// Takes as many bytes as there is room for.
+struct Bounded<'r> {
+    text: Vec<u8>,
+    room: &'r mut Room,
+}
+
+impl std::io::Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_VALUE_BYTES {
+        let Some(left) = self.room.bytes.checked_sub(bytes.len()) else {
             let message = format!("it comes to more than {MAX_VALUE_BYTES} bytes as JSON");
             return Err(std::io::Error::other(message));
+        };
+        self.room.bytes = left;
+        // The writer writes what stands between values by itself.
+        if matches!(bytes, b"," | b"[" | b"{") {
+            let message = || std::io::Error::other(format!("it holds more than {MAX_VALUES} values"));
+            self.room.values = self.room.values.checked_sub(1).ok_or_else(message)?;
         }
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -307,6 +333,20 @@ mod tests {
             let bytes = outcome.as_ref().map_or(0, |value| value.to_string().len());
             assert!(bytes <= MAX_VALUE_BYTES, "{text} came to {bytes} bytes");
         }
+    }
+
+    #[test]
+    fn all_expressions_of_a_value_share_its_bound() {
+        let values = json!({"input": {"text": "x".repeat(MAX_VALUE_BYTES / 3)}});
+        let of = |count: usize| {
+            let shape = Shape::parse(&json!(vec!["{{ input.text }}"; count]), "with").expect("a shape");
+            shape.evaluate(&context(&values))
+        };
+        assert!(of(2).is_ok());
+        let error = of(4).expect_err("too much");
+        assert!(error.contains("it comes to more than 16777216 bytes as JSON"), "{error}");
+        let error = evaluated("{{ [[1] * 1000] * 1000 }}").expect_err("too many");
+        assert!(error.contains("it holds more than 500000 values"), "{error}");
     }
 
     #[test]

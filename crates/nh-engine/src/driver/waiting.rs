@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use nh_store::runs::{self, Parent, Then};
-use nh_types::run::RunState;
+use nh_types::run::{RunError, RunState};
 use nh_types::{RunId, Timestamp};
 
 use super::{Driver, Lost, created};
 use crate::journal::Event;
 use crate::program::ChildRun;
-use crate::{spans, waits};
+use crate::{spans, values, waits};
 
 impl Driver {
     /// Makes ready a run that the step waits for.
-    pub(super) fn begin(&mut self, step: &str, child: ChildRun) -> RunId {
+    pub(super) fn begin(&mut self, step: &str, child: ChildRun) -> Result<RunId, RunError> {
         let parent = Parent { run_id: self.run.id, step: step.to_owned() };
         let run = self.core.new_child(&self.run, parent, child);
         let event = created(&run).to_row(1, run.created_at);
         let id = run.id;
-        self.children.push(runs::Insert { run, events: vec![event] });
-        id
+        let mut insert = runs::Insert::new(run, vec![event]);
+        values::split_run(&mut insert);
+        if let Some(error) = insert.run.apart.input.and_then(|bytes| self.too_large_to_begin(bytes)) {
+            return Err(error);
+        }
+        self.children.push(insert);
+        Ok(id)
     }
 
     /// Ends the steps that have what they waited for, and says whether there
@@ -63,7 +68,7 @@ impl Driver {
     pub(super) async fn take_signals(&mut self) -> Result<(), Lost> {
         let mut tries = 0;
         let signals = loop {
-            match runs::signals(&self.core.store, &self.run.workspace_id, self.run.id).await {
+            match self.core.waiting_signals(&self.run.workspace_id, self.run.id).await {
                 Ok(signals) => break signals,
                 Err(error) => {
                     tracing::error!(run = %self.run.id, %error, tries, "a run's signals could not be read yet");
@@ -74,6 +79,7 @@ impl Driver {
         for signal in signals {
             if !self.took.contains(&signal.id) {
                 self.record(waits::received(&self.history, &signal));
+                self.gone.extend(signal.large.map(|large| large.name));
                 self.took.push(signal.id);
             }
         }

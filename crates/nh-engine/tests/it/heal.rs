@@ -27,7 +27,7 @@ async fn strand(process: &Process, like: RunId, owner: Option<String>, events: &
         ..found
     };
     let events = events.iter().zip(1..).map(|(event, seq)| row(event, seq, process)).collect();
-    process.store.write(runs::Insert { run, events }).await.unwrap();
+    process.store.write(runs::Insert::new(run, events)).await.unwrap();
     id
 }
 

@@ -6,4 +6,5 @@ mod progress;
 mod resume;
 mod script;
 mod simulation;
+mod values;
 mod waits;

@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 /// side. Names decide what a step does: `fail…` fails, `panic…` panics,
 /// `hold…` waits for [`Script::release`], `once…` holds and may not be
 /// repeated, `sleep 500` waits so many milliseconds, `signal go` waits for the
-/// signal `go` (`signal go 500` for so long at most), and an object is a run of
-/// its own with these rounds. The result is the number of completed steps.
+/// signal `go` (`signal go 500` for so long at most), `large 500` gives a text of
+/// so many bytes, and an object is a run of its own with these `rounds`. The result
+/// is the number of completed steps, or what the last one gave if that was large.
 #[derive(Clone)]
 pub(crate) struct Script {
     /// Idempotency keys in the order in which their steps began.
@@ -102,7 +103,12 @@ impl Work for Script {
                 return Decision::Perform(steps);
             }
         }
-        Decision::Finish(Ending::Success(json!(history.steps().len())))
+        let last = history.steps().last().filter(|record| record.step.name.starts_with("large"));
+        let result = match last.and_then(|record| record.outcome()) {
+            Some(Outcome::Completed(output)) => output.clone(),
+            _ => json!(history.steps().len()),
+        };
+        Decision::Finish(Ending::Success(result))
     }
 
     fn perform(&self, run: &RunRecord, _: &History, step: &Step, _: Live) -> Performing {
@@ -124,7 +130,11 @@ impl Work for Script {
                 return Err(RunError::new("no_luck", format!("{name} failed")));
             }
             let usage = Usage { input_tokens: 2, cost_usd: Some(0.5), ..Usage::NONE };
-            Ok(Performed { output: json!({ "did": name }), usage })
+            let output = match name.strip_prefix("large ") {
+                Some(bytes) => large(bytes.parse().unwrap()),
+                None => json!({ "did": name }),
+            };
+            Ok(Performed { output, usage })
         })
     }
 
@@ -138,6 +148,14 @@ impl Work for Script {
             groups: Vec::new(),
         })
     }
+}
+
+/// A text of so many bytes as JSON, with all that is hard to cut.
+pub(crate) fn large(bytes: usize) -> Value {
+    let unit = "\u{0}語\"🧮";
+    let text = unit.repeat((bytes - 2) / (json!(unit).to_string().len() - 2));
+    let padding = bytes - json!(text).to_string().len();
+    json!(text + &"x".repeat(padding))
 }
 
 fn step(round: usize, what: &Value) -> Step {
@@ -245,6 +263,7 @@ impl Process {
             sent_by: "key:1".to_owned(),
             at: self.clock.now(),
             data: data.into(),
+            large: None,
         };
         self.engine.signal(&self.workspace_id, id, signal).await.unwrap()
     }

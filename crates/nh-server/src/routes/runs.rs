@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use nh_agents::{MAX_WAIT_SECONDS, RunCaller, RunRequest, view};
 use nh_engine::Submitted;
 use nh_store::runs::{self, CancelOutcome, RunFilter, RunRecord};
-use nh_types::run::{AcceptedRun, ForkRun, JournalPage, RetryRun, RunList, RunView, StartRun};
+use nh_types::run::{AcceptedRun, ForkRun, JournalPage, RetryRun, RunList, RunView, StartRun, Values};
 use nh_types::{ApiError, ErrorCode, Page, PageRequest, RunId};
 
+use super::values;
 use crate::app::App;
 use crate::auth::{Auth, Principal, RunRead, RunWrite};
 use crate::failure::{Answer, Failure};
@@ -110,7 +111,7 @@ async fn begin(
             _ => app.hub.wait_for_run(&auth.workspace_id, run_id, time).await,
         };
         match waited {
-            Ok(Some(run)) => return Ok(axum::Json(run).into_response()),
+            Ok(Some(run)) => return values::whole(StatusCode::OK, run).await,
             Ok(None) if is_beside_the_first => return Err(in_flight().into()),
             Ok(None) => {}
             // The run is stored and goes on: its id must not be lost, or a
@@ -129,16 +130,19 @@ pub(crate) async fn find(
     auth: Auth<RunRead>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Answer<axum::Json<RunView>> {
+) -> Answer<Response> {
     let found = app.hub.run_view(&auth.workspace_id, parse(&id)?).await?;
-    found.map(axum::Json).ok_or_else(|| missing(&id))
+    values::whole(StatusCode::OK, found.ok_or_else(|| missing(&id))?).await
 }
 
 /// Read a run's journal: as JSON or, with `Accept: text/event-stream`, as a
 /// stream that replays it, follows it, and resumes from `Last-Event-ID`.
+///
+/// Values over 256 KiB are left out, and told in `large`; with `values=full`
+/// they are in their places.
 #[utoipa::path(get, path = "/v1/run/{runId}/events", tag = "Runs",
     params(("runId" = String, Path), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query), ("Last-Event-ID" = Option<String>, Header)),
+        ("cursor" = Option<String>, Query), ("values" = Option<Values>, Query), ("Last-Event-ID" = Option<String>, Header)),
     security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
     responses((status = 200, description = "The journal", content(
             (JournalPage = "application/json"), (String = "text/event-stream"))),
@@ -153,25 +157,29 @@ pub(crate) async fn events(
     let run_id = parse(&id)?;
     let found = runs::find(&app.hub.store, &auth.workspace_id, run_id).await?;
     let run = found.ok_or_else(|| missing(&id))?;
-    let page = query.page()?;
+    let (page, is_full) = (query.page()?, query.parsed("values")? == Some(Values::Full));
     query.finish()?;
     let mut response = if wants_event_stream(&headers) {
-        run_stream::follow(&app, auth.shared(), &run, &headers)?
+        run_stream::follow(&app, auth.shared(), &run, &headers, is_full)?
     } else {
-        axum::Json(journal(&app, &run, &page).await?).into_response()
+        axum::Json(journal(&app, &run, &page, is_full).await?).into_response()
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
 
-async fn journal(app: &App, run: &RunRecord, page: &PageRequest) -> Answer<JournalPage> {
+async fn journal(app: &App, run: &RunRecord, page: &PageRequest, is_full: bool) -> Answer<JournalPage> {
     let after = page.after.as_deref().unwrap_or("0").parse();
     let after =
         after.map_err(|_| invalid("cursor", "`cursor` is not one that this list gave out".to_owned()))?;
     let rows = runs::events(&app.hub.store, &run.workspace_id, run.id, after, page.limit + 1).await?;
-    let cut = Page::cut(rows, page.limit, |row| row.seq.to_string());
+    let mut cut = Page::cut(rows, page.limit, |row| row.seq.to_string());
     let next_cursor = cut.next.as_deref().map(seal_cursor);
-    let events = cut.items.into_iter().map(view::journal_event).collect();
+    if is_full {
+        let values = app.hub.engine.values().as_ref();
+        nh_engine::fill_events(values, &run.workspace_id, run.id, &mut cut.items).await?;
+    }
+    let events = cut.items.into_iter().map(|row| view::journal_event(run.id, row)).collect();
     Ok(JournalPage { events, next_cursor })
 }
 
@@ -217,7 +225,7 @@ pub(crate) async fn cancel(
     auth: Auth<RunWrite>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Answer<(StatusCode, axum::Json<RunView>)> {
+) -> Answer<Response> {
     let run_id = parse(&id)?;
     let status = match app.hub.engine.cancel(&auth.workspace_id, run_id).await? {
         CancelOutcome::Cancelled => StatusCode::OK,
@@ -229,7 +237,7 @@ pub(crate) async fn cancel(
         }
     };
     let run = app.hub.run_view(&auth.workspace_id, run_id).await?;
-    run.map(|run| (status, axum::Json(run))).ok_or_else(|| missing(&id))
+    values::whole(status, run.ok_or_else(|| missing(&id))?).await
 }
 
 pub(super) fn caller(principal: &Principal) -> RunCaller {

@@ -1,7 +1,7 @@
 //! `/v1/run/{runId}/events`: the journal as JSON and as a stream.
 
 use http_body_util::BodyExt;
-use nh_store::runs::{EventRow, Insert, RunRecord};
+use nh_store::runs::{Apart, EventRow, Insert, RunRecord};
 use nh_testkit::upstream::{Part, Reply, chunk};
 use nh_types::model::Usage;
 use nh_types::run::{RunState, RunType};
@@ -135,10 +135,11 @@ async fn waiting_run(app: &TestApp) -> String {
         signals: 0,
         groups: Vec::new(),
         thread: None,
+        apart: Apart::default(),
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];
-    app.store().write(Insert { run, events }).await.expect("inserted");
+    app.store().write(Insert::new(run, events)).await.expect("inserted");
     format!("/v1/run/{id}/events")
 }
 

@@ -24,6 +24,7 @@ mod sessions;
 mod threads;
 mod tools;
 mod upstream;
+mod values;
 mod waits;
 mod walk;
 mod workflows;

@@ -82,6 +82,7 @@ fn filled(path: &str, ids: &Value) -> String {
     for place in ["{id}", "{runId}"] {
         path = path.replace(place, &fill);
     }
+    path = path.replace("{name}", "result");
     assert!(!path.contains('{'), "{path}: teach the walk this parameter");
     path
 }

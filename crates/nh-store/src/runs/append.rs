@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::insert::{Insert, insert, insert_events};
 use super::signal::{self, SignalRow};
-use super::{EventRow, thread};
+use super::{EventRow, Kept, LargeValue, thread, values};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Arg, args, to_json};
@@ -29,6 +29,10 @@ pub struct Append {
     pub took: Vec<String>,
     /// Runs that this one begins and waits for.
     pub children: Vec<Insert>,
+    /// What is kept apart of these events, and of the run's result.
+    pub large: Vec<LargeValue>,
+    /// The names of values that nothing refers to any more.
+    pub gone: Vec<String>,
     pub change: RunChange,
 }
 
@@ -124,7 +128,12 @@ impl Append {
             Then::Sleep { wake_at } => (true, false, *wake_at, None),
             Then::End(ending) => (true, false, None, Some(ending)),
         };
-        let result = ending.and_then(|ending| ending.result.as_ref());
+        let large = self.large.iter().find(|value| value.name == "result");
+        let result = match ending.and_then(|ending| ending.result.as_ref()) {
+            Some(_) if let Some(large) = large => Some(Kept::Apart(large.bytes)),
+            Some(result) => Some(Kept::Here(to_json(result)?)),
+            None => None,
+        };
         let error = ending.and_then(|ending| ending.error.as_ref());
         Ok(args![
             self.run_id,
@@ -141,7 +150,7 @@ impl Append {
             self.took.len() as i64,
             ending.map(|ending| to_json(&ending.usage)).transpose()?,
             error.map(to_json).transpose()?,
-            result.map(to_json).transpose()?,
+            result.map(Kept::into_column),
         ])
     }
 
@@ -231,6 +240,8 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
     let kept = || appends.iter().filter(|append| changed.contains(&append.run_id));
     insert_events(tx, kept().map(|append| (append.run_id, append.events.as_slice()))).await?;
     for append in kept() {
+        values::insert(tx, append.run_id, &append.large).await?;
+        values::remove(tx, append.run_id, &append.gone).await?;
         append.reach_others(tx).await?;
     }
     Ok(changed)

@@ -1,10 +1,11 @@
 //! What must hold of every run's rows: it has ended, or somebody drives it, or
 //! it is ready, or a timer or a signal will wake it, which has not come yet;
-//! and its journal has no gaps.
+//! and its journal has no gaps, and what it refers to is there.
 
 use nh_types::RunId;
 use nh_types::run::RunState;
 
+use super::values;
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Row, args};
@@ -13,7 +14,7 @@ use crate::{Store, StoreError, Tx, Write};
 /// Runs looked at in one read.
 const PAGE: u32 = 1000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RunFault {
     /// It has not ended, and nothing will ever take it up.
     Stranded,
@@ -23,12 +24,18 @@ pub enum RunFault {
     HalfEnded,
     /// Its journal lacks events, or its row does not know the last one.
     JournalBroken,
+    /// A row refers to a large value that is not there as it should be.
+    ValueMissing,
+    /// It has a large value that no row refers to.
+    ValueUnreferenced,
+    /// It was removed, and its large values were not yet.
+    ValuesOrphaned,
 }
 
 impl RunFault {
     /// Whether [`Repair`] mends it.
     pub fn is_mendable(self) -> bool {
-        matches!(self, Self::Stranded | Self::Undead)
+        matches!(self, Self::Stranded | Self::Undead | Self::ValuesOrphaned)
     }
 }
 
@@ -51,13 +58,16 @@ pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, S
              (select count(*) from run_events where run_id = runs.id), \
              (select coalesce(max(seq), 0) from run_events where run_id = runs.id) \
              from runs where id > $1 order by id limit $2",
-            args![after, PAGE],
+            args![&after, PAGE],
             checked,
         )
         .await?;
     let next = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == PAGE as usize);
     let count = rows.len() as u64;
-    let faults = rows.into_iter().filter_map(|(id, fault)| Some((id, fault?))).collect();
+    // Behind the last run, greater than every id, there may be values of removed ones.
+    let last = next.map_or_else(|| "g".to_owned(), |id| id.to_string());
+    let of_values = values::check(store, &after, &last).await?;
+    let faults = rows.into_iter().filter_map(|(id, fault)| Some((id, fault?))).chain(of_values).collect();
     Ok(CheckedRuns { count, faults, next })
 }
 
@@ -90,8 +100,8 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     Ok((id, fault))
 }
 
-/// Mends what can be mended of these runs without a guess: makes stranded runs ready, and ends
-/// what holds on to runs that have ended.
+/// Mends what can be mended of these runs without a guess: makes stranded runs ready, ends what
+/// holds on to runs that have ended, and removes what removed runs left.
 #[derive(Clone, Debug)]
 pub struct Repair(pub Vec<RunId>);
 
@@ -100,10 +110,11 @@ impl Write for Repair {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
         for page in self.0.chunks(PAGE as usize) {
-            let (mut stranded, mut undead) = (Rows::new(1), Rows::new(1));
+            let (mut stranded, mut undead, mut removed) = (Rows::new(1), Rows::new(1), Rows::new(1));
             for id in page {
                 stranded.push(args![*id]);
                 undead.push(args![*id]);
+                removed.push(args![*id]);
             }
             tx.execute_rows(
                 "update runs set ready = 1, wake_at = deadline_at, after_id = null \
@@ -118,6 +129,12 @@ impl Write for Repair {
                  where id in (select column1 from (values ROWS) as given) and finished_at is not null \
                  and state in ('SUCCESS', 'FAILED', 'CANCELLED')",
                 undead,
+            )
+            .await?;
+            tx.execute_rows(
+                "delete from run_values where run_id in (select column1 from (values ROWS) as given) \
+                 and not exists (select 1 from runs where runs.id = run_values.run_id)",
+                removed,
             )
             .await?;
         }

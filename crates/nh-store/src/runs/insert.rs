@@ -1,7 +1,7 @@
 use nh_types::RunId;
 
 use super::lane::lane;
-use super::{EventRow, RunRecord, thread};
+use super::{EventRow, Kept, LargeValue, RunRecord, thread, values};
 use crate::rows::Rows;
 use crate::sql::{args, to_json};
 use crate::{StoreError, Tx, Write};
@@ -13,6 +13,21 @@ use crate::{StoreError, Tx, Write};
 pub struct Insert {
     pub run: RunRecord,
     pub events: Vec<EventRow>,
+    /// The texts of its `input` and `definition`.
+    pub input: Kept<String>,
+    pub definition: Kept<String>,
+    /// What is kept apart of all this.
+    pub large: Vec<LargeValue>,
+}
+
+impl Insert {
+    /// With all of it in the rows.
+    pub fn new(run: RunRecord, events: Vec<EventRow>) -> Self {
+        // Serialising a value cannot fail: its keys are texts.
+        let text = |value| Kept::Here(serde_json::to_string(value).unwrap_or_default());
+        let (input, definition) = (text(&run.input), text(&run.definition));
+        Self { run, events, input, definition, large: Vec::new() }
+    }
 }
 
 impl Write for Insert {
@@ -34,7 +49,7 @@ impl Write for Insert {
 
 pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
     let mut runs = Rows::new(31);
-    for Insert { run, events } in group {
+    for Insert { run, events, input, definition, .. } in group {
         let thread::Joined { seq, after } = thread::join(tx, run).await?;
         runs.push(args![
             run.id,
@@ -65,8 +80,8 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
             to_json(&run.usage)?,
             run.error.as_ref().map(to_json).transpose()?,
             to_json(&run.metadata)?,
-            to_json(&run.input)?,
-            to_json(&run.definition)?,
+            input.clone().into_column(),
+            definition.clone().into_column(),
             run.result.as_ref().map(to_json).transpose()?,
         ]);
     }
@@ -80,7 +95,11 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
         runs,
     )
     .await?;
-    insert_events(tx, group.iter().map(|insert| (insert.run.id, insert.events.as_slice()))).await
+    insert_events(tx, group.iter().map(|insert| (insert.run.id, insert.events.as_slice()))).await?;
+    for insert in group {
+        values::insert(tx, insert.run.id, &insert.large).await?;
+    }
+    Ok(())
 }
 
 /// Appends to the journals of several runs.

@@ -13,10 +13,12 @@ mod insert;
 mod lane;
 mod read;
 mod record;
+mod reference;
 mod retention;
 mod signal;
 mod thread;
 mod turns;
+mod values;
 
 pub use append::{Append, Appended, RunChange, RunEnding, Then};
 pub use cancel::{CancelOutcome, CancelUnowned};
@@ -28,8 +30,10 @@ pub use read::{
     OwnedRun, QueueDepth, RunFilter, count_unfinished, count_waiting, events, find, list, next_wake, owned,
     queue_depth,
 };
-pub use record::{EventRow, Parent, RunRecord, ThreadPlace};
+pub use record::{Apart, EventRow, Parent, RunRecord, ThreadPlace};
+pub use reference::EventReference;
 pub use retention::{RemoveFinished, Removed};
 pub use signal::{Send, Sent, SignalRow, signals};
 pub use thread::{ThreadTurn, thread_turns};
 pub use turns::{Share, Shares, Turn};
+pub use values::{Kept, LargeValue, RemoveOrphans, value_bytes, value_from};

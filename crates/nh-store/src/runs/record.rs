@@ -3,6 +3,7 @@ use nh_types::run::{RunError, RunState, RunType};
 use nh_types::{JsonText, RunId, ScopeSet, Timestamp, WorkspaceId};
 use serde_json::{Map, Value};
 
+use super::Kept;
 use super::lane::{self, Group};
 use crate::StoreError;
 use crate::columns::Columns;
@@ -55,6 +56,17 @@ pub struct RunRecord {
     pub groups: Vec<Group>,
     /// The conversation that it continues.
     pub thread: Option<ThreadPlace>,
+    pub apart: Apart,
+}
+
+/// Which long values of a run are kept apart from its row, and how many bytes
+/// they have. The store reads them as null, or as no result; who reads a run
+/// whole puts them in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apart {
+    pub input: Option<u64>,
+    pub definition: Option<u64>,
+    pub result: Option<u64>,
 }
 
 /// A run's place in a conversation.
@@ -119,7 +131,7 @@ fn thread(columns: &mut Columns<'_>) -> Result<Option<ThreadPlace>, StoreError> 
 
 pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
     let mut columns = Columns::of(row);
-    Ok(RunRecord {
+    let mut run = RunRecord {
         id: columns.parse()?,
         workspace_id: columns.parse()?,
         target: columns.text()?,
@@ -146,10 +158,26 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,
-        input: columns.json()?,
-        definition: columns.json()?,
-        result: columns.optional_json()?,
-    })
+        input: Value::Null,
+        definition: Value::Null,
+        result: None,
+        apart: Apart::default(),
+    };
+    (run.input, run.apart.input) = split(columns.kept_json()?);
+    (run.definition, run.apart.definition) = split(columns.kept_json()?);
+    match columns.optional_kept_json()? {
+        Some(Kept::Here(result)) => run.result = Some(result),
+        Some(Kept::Apart(bytes)) => run.apart.result = Some(bytes),
+        None => {}
+    }
+    Ok(run)
+}
+
+fn split(kept: Kept<Value>) -> (Value, Option<u64>) {
+    match kept {
+        Kept::Here(value) => (value, None),
+        Kept::Apart(bytes) => (Value::Null, Some(bytes)),
+    }
 }
 
 pub(super) fn event(row: &Row) -> Result<EventRow, StoreError> {

@@ -6,7 +6,8 @@ use crate::sql::args;
 use crate::{StoreError, Tx, Write};
 
 /// Removes runs that ended before an instant, the oldest first, with their
-/// journals. What their model calls used stays in the ledger.
+/// journals. What their model calls used stays in the ledger; their large values
+/// are left to [`super::RemoveOrphans`].
 #[derive(Clone, Copy, Debug)]
 pub struct RemoveFinished {
     pub before: Timestamp,
@@ -73,7 +74,7 @@ impl Write for RemoveFinished {
 
 /// What every UUIDv7 of that millisecond begins with (RFC 9562, section 5.7):
 /// less than each of them, greater than all earlier ones.
-fn first_id_at(at: Timestamp) -> String {
+pub(super) fn first_id_at(at: Timestamp) -> String {
     let ms = at.as_millis().max(0);
     format!("{:08x}-{:04x}", ms >> 16, ms & 0xffff)
 }

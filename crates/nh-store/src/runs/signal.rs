@@ -2,6 +2,7 @@ use nh_types::run::RunState;
 use nh_types::{JsonText, RunId, Timestamp, WorkspaceId};
 use sqlx::AssertSqlSafe;
 
+use super::{Kept, LargeValue, values};
 use crate::columns::Columns;
 use crate::sql::{Row, args};
 use crate::{Store, StoreError, Tx, Write};
@@ -26,7 +27,16 @@ pub struct SignalRow {
     /// As a run's `created_by`; of a child run `run:…`.
     pub sent_by: String,
     pub at: Timestamp,
+    /// Null where that is kept apart.
     pub data: JsonText,
+    pub large: Option<LargeValue>,
+}
+
+impl SignalRow {
+    /// What its data are called where they are kept apart.
+    pub fn value_name(&self) -> String {
+        format!("signal.{}", self.id)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +94,17 @@ pub(super) async fn send(tx: &mut Tx, run_id: RunId, signal: &SignalRow) -> Resu
     if changed == 0 {
         return Ok(());
     }
-    let SignalRow { id, name, sent_by, at, data } = signal;
+    let SignalRow { id, name, sent_by, at, data, large } = signal;
+    let data = match large {
+        Some(large) => Kept::Apart(large.bytes).into_column(),
+        None => data.as_str().to_owned(),
+    };
     tx.execute(
         "insert into run_signals (run_id, id, name, sent_by, at, data) values ($1, $2, $3, $4, $5, $6)",
-        args![run_id, id, name, sent_by, *at, data.as_str()],
+        args![run_id, id, name, sent_by, *at, data],
     )
-    .await
-    .map(drop)
+    .await?;
+    values::insert(tx, run_id, large.as_slice()).await
 }
 
 /// Marks signals as taken into the journal. The run's count of them is changed
@@ -121,13 +135,21 @@ pub async fn signals(
 
 fn signal(row: &Row) -> Result<SignalRow, StoreError> {
     let mut columns = Columns::of(row);
-    Ok(SignalRow {
+    let mut signal = SignalRow {
         id: columns.text()?,
         name: columns.text()?,
         sent_by: columns.text()?,
         at: columns.time()?,
-        data: columns.json_text()?,
-    })
+        data: JsonText::default(),
+        large: None,
+    };
+    match columns.kept_json()? {
+        Kept::Here(data) => signal.data = data,
+        Kept::Apart(bytes) => {
+            signal.large = Some(LargeValue { name: signal.value_name(), bytes, text: None });
+        }
+    }
+    Ok(signal)
 }
 
 /// Has the runs that `parent` waits for cancelled: who drives one finds the

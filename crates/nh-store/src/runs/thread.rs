@@ -4,7 +4,7 @@
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
-use super::{RunRecord, ThreadPlace};
+use super::{Kept, RunRecord, ThreadPlace};
 use crate::columns::Columns;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx};
@@ -91,8 +91,8 @@ pub(super) async fn leave(
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThreadTurn {
     pub run_id: RunId,
-    pub input: Value,
-    pub result: Value,
+    pub input: Kept<Value>,
+    pub result: Kept<Value>,
     pub finished_at: Timestamp,
 }
 
@@ -113,8 +113,8 @@ pub async fn thread_turns(
                 let mut columns = Columns::of(row);
                 Ok(ThreadTurn {
                     run_id: columns.parse()?,
-                    input: columns.json()?,
-                    result: columns.json()?,
+                    input: columns.kept_json()?,
+                    result: columns.kept_json()?,
                     finished_at: columns.time()?,
                 })
             },

@@ -1,7 +1,7 @@
 //! What the tests begin with.
 
 use nh_store::Store;
-use nh_store::runs::{Append, EventRow, Insert, RunChange, RunEnding, RunRecord, Then};
+use nh_store::runs::{Apart, Append, EventRow, Insert, RunChange, RunEnding, RunRecord, Then};
 use nh_store::workspaces::{self, Workspace};
 use nh_testkit::{SeededIds, TestStore};
 use nh_types::agent::AgentDefinition;
@@ -67,6 +67,7 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         signals: 0,
         groups: Vec::new(),
         thread: None,
+        apart: Apart::default(),
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) fn event(seq: i64) -> EventRow {
 }
 
 pub(crate) fn insert(run: RunRecord) -> Insert {
-    Insert { run, events: vec![EventRow { kind: "run.created".to_owned(), ..event(1) }] }
+    Insert::new(run, vec![EventRow { kind: "run.created".to_owned(), ..event(1) }])
 }
 
 /// An append of the events `from..=to`, RUNNING.
@@ -87,6 +88,8 @@ pub(crate) fn append(run: &RunRecord, epoch: i64, from: i64, to: i64) -> Append 
         events: (from..=to).map(event).collect(),
         took: Vec::new(),
         children: Vec::new(),
+        large: Vec::new(),
+        gone: Vec::new(),
         change: RunChange { state: RunState::Running, started_at: Some(later(1)), then: Then::GoOn },
     }
 }

@@ -133,7 +133,7 @@ each_engine! {
 
     async fn a_big_batch_goes_into_several_statements(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
-        let big = Insert { run: run(&ws, 1), events: (1..=1300).map(event).collect() };
+        let big = Insert::new(run(&ws, 1), (1..=1300).map(event).collect());
         store.store().write(big).await.expect("insert");
         let journal = runs::events(store.store(), &ws, run_id(1), 0, 5000).await.expect("events");
         assert_eq!(journal.len(), 1300);

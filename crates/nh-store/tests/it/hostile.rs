@@ -43,7 +43,7 @@ each_engine! {
             let events = vec![EventRow { data: draw().into(), ..event(1) }];
             let text = any::<String>().new_tree(&mut runner).expect("a text").current();
             new.target = text.replace('\0', "");
-            store.store().write(Insert { run: new.clone(), events: events.clone() }).await.expect("insert");
+            store.store().write(Insert::new(new.clone(), events.clone())).await.expect("insert");
             new.last_seq = 1;
             assert_eq!(runs::events(store.store(), &ws, new.id, 0, 9).await.expect("events"), events);
             let filter = RunFilter { target: Some(new.target.clone()), ..RunFilter::default() };
@@ -66,7 +66,7 @@ each_engine! {
         let error = workspaces::find_by_name(store.store(), "\0").await.expect_err("it cannot be looked up");
         assert!(matches!(error, StoreError::Unstorable(_)));
         // Inside JSON it is escaped, and so is fine.
-        let fine = Insert { events: vec![EventRow { data: json!("\0").into(), ..event(1) }], run: run(&ws, 3) };
+        let fine = Insert::new(run(&ws, 3), vec![EventRow { data: json!("\0").into(), ..event(1) }]);
         store.store().write(fine).await.expect("kept");
     }
 

@@ -204,6 +204,7 @@ each_engine! {
         let event = runs::EventRow { seq: 0, kind: "run.cancelled".to_owned(), at: later(9), data: json!({}).into() };
         let tells = runs::SignalRow {
             id: "x".to_owned(), name: "x".to_owned(), sent_by: "x".to_owned(), at: later(9), data: json!({}).into(),
+            large: None,
         };
         let (workspace_id, usage) = (ws.clone(), Usage::NONE);
         let cancel = CancelUnowned { workspace_id, run_id: run_id(1), at: later(9), seen_seq: 1, usage, event, tells };

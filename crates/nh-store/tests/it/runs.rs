@@ -282,7 +282,7 @@ each_engine! {
         for new in [stranded, undead, endless] {
             store.store().write(insert(new)).await.expect("insert");
         }
-        let gaps = Insert { run: run(&ws, 6), events: vec![event(1), event(3)] };
+        let gaps = Insert::new(run(&ws, 6), vec![event(1), event(3)]);
         store.store().write(gaps).await.expect("insert");
         let beyond_repair = [(run_id(5), RunFault::HalfEnded), (run_id(6), RunFault::JournalBroken)];
         let mut all = vec![(run_id(3), RunFault::Stranded), (run_id(4), RunFault::Undead)];

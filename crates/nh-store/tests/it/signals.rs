@@ -8,7 +8,14 @@ use crate::fixtures::{append, ending, event, insert, later, run, run_id, workspa
 
 pub(crate) fn signal(id: &str, name: &str) -> SignalRow {
     let data = JsonText::from(json!({"id": id}));
-    SignalRow { id: id.to_owned(), name: name.to_owned(), sent_by: "key:1".to_owned(), at: later(3), data }
+    SignalRow {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        sent_by: "key:1".to_owned(),
+        at: later(3),
+        data,
+        large: None,
+    }
 }
 
 fn send(workspace_id: &WorkspaceId, run_id: RunId, id: &str) -> Send {

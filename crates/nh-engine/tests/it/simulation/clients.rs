@@ -190,6 +190,7 @@ impl Clients {
             sent_by: "key:1".to_owned(),
             at: machine.clock.now(),
             data: data.into(),
+            large: None,
         };
         let times = if self.dice.happens(200) { 2 } else { 1 };
         for _ in 0..times {
