@@ -40,6 +40,8 @@ pub(crate) struct Core {
     /// When runs that nobody drives are due.
     pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
+    /// Somebody is to be told that a run has ended.
+    pub(crate) webhook_owed: Notify,
     /// What this process drives.
     pub(crate) driven: Driven,
     pub(crate) lease: Lease,
@@ -90,6 +92,7 @@ impl Core {
             signals: 0,
             groups: new.groups,
             thread: new.thread_id.map(|thread_id| ThreadPlace { thread_id, seq: 0 }),
+            webhook_url: new.webhook_url,
         }
     }
 
@@ -135,6 +138,7 @@ impl Core {
             delay_ms: 0,
             groups: child.groups,
             thread_id: None,
+            webhook_url: None,
             fork: None,
         };
         RunRecord { parent: Some(parent), ..self.new_record(new, false) }

@@ -76,6 +76,8 @@ pub struct NewRun {
     /// The conversation that it continues: it begins when the run before it has
     /// ended.
     pub thread_id: Option<String>,
+    /// Who is told of its end.
+    pub webhook_url: Option<String>,
     /// What it takes over of another run of the workspace.
     pub fork: Option<Fork>,
 }
@@ -121,6 +123,7 @@ impl Engine {
             shares: KnownShares::default(),
             timers: Timers::default(),
             watchers: Watchers::new(backstop),
+            webhook_owed: Notify::new(),
             driven: Driven::default(),
             lease: Lease::new(settings.lease_ms),
             tasks: TaskTracker::new(),
@@ -237,6 +240,7 @@ impl Engine {
         let outcome = self.0.store.write(cancel).await?;
         self.0.watchers.changed(run_id);
         if outcome == CancelOutcome::Cancelled {
+            self.0.webhook_owed.notify_one();
             self.0.driven.cancel_children(run_id);
             self.0.wake_queue();
         }
@@ -284,6 +288,11 @@ impl Engine {
         metrics::gauge!("neuralhub_runs_ready_oldest_seconds").set(age_ms as f64 / 1000.0);
         metrics::gauge!("neuralhub_runs_asleep").set(depth.asleep as f64);
         Ok(())
+    }
+
+    /// Told when a run has ended here whose end somebody is to be told of.
+    pub fn webhook_owed(&self) -> &Notify {
+        &self.0.webhook_owed
     }
 
     /// How many runs this process drives now.

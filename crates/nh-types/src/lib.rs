@@ -21,6 +21,7 @@ pub mod run;
 pub mod schedule;
 pub mod scope;
 pub mod tool;
+pub mod webhook;
 pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};

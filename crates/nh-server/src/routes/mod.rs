@@ -13,4 +13,5 @@ pub(crate) mod models;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod tools;
+pub(crate) mod webhooks;
 pub(crate) mod workflows;

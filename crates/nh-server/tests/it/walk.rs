@@ -74,6 +74,8 @@ fn filled(path: &str, ids: &Value) -> String {
         "workflow_theirs".to_owned()
     } else if path.starts_with("/v1/schedules") {
         "schedule_theirs".to_owned()
+    } else if path.starts_with("/v1/webhooks") {
+        format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
         "neuralhub/offline".to_owned()
     } else {
@@ -103,6 +105,8 @@ async fn theirs(app: &TestApp) -> Value {
     let body = json!({"target": "calculate", "type": "tool", "input": {"expression": "1+1"}});
     let schedule = json!({"id": "schedule_theirs", "cron": "@daily", "run": body});
     app.post("/v1/schedules", schedule).key(&key).send().await.ok(201);
+    let mut body = body;
+    body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
     json!({"key": id, "run": run["runId"]})
 }

@@ -67,6 +67,7 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         signals: 0,
         groups: Vec::new(),
         thread: None,
+        webhook_url: None,
     }
 }
 
@@ -100,5 +101,6 @@ pub(crate) fn ending() -> RunEnding {
         tells: None,
         cancels_children: false,
         thread_id: None,
+        webhook_url: None,
     }
 }

@@ -18,4 +18,5 @@ mod seals;
 mod signals;
 mod usage;
 mod users;
+mod webhooks;
 mod workspaces;
