@@ -216,6 +216,8 @@ async fn the_document_is_openapi_3_1_and_each_operation_tells_its_errors() {
         let id = operation.document["operationId"].as_str().expect("an operation id").to_owned();
         assert!(ids.insert(id), "{} has the operationId of another", operation.name());
     }
+    let told = &document["webhooks"]["run.ended"]["post"]["requestBody"]["content"]["application/json"];
+    assert_eq!(told["schema"]["$ref"], "#/components/schemas/WebhookEvent");
     for reference in references(&document) {
         let pointer = reference.strip_prefix('#').expect("local");
         assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");

@@ -7,6 +7,7 @@ use http::Method;
 use nh_agents::webhooks::{Deliveries, backoff, keep};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio_util::task::TaskTracker;
 
 use crate::app::TestApp;
 use crate::receiver::{Receiver, Told, app_with, client, telling_app};
@@ -115,7 +116,7 @@ async fn the_end_of_a_run_is_told_once_and_signed() {
 #[tokio::test]
 async fn the_hub_tells_by_itself_as_soon_as_a_run_has_ended() {
     let (app, receiver) = (telling_app().await, Receiver::start().await);
-    let keeping = tokio::spawn(keep(app.hub.clone(), app.stopping.clone()));
+    let keeping = TaskTracker::new().spawn(keep(app.hub.clone(), app.stopping.clone()));
     run(&app, &receiver.url()).await;
     let told = receiver.until(1).await;
     assert!(told[0].header("webhook-signature").starts_with("v1,"), "signed though nobody made a secret");
@@ -228,7 +229,7 @@ async fn a_silent_receiver_keeps_nobody_else_waiting() {
     for _ in 0..20 {
         run(&app, &format!("http://{}/silent", silent.address)).await;
     }
-    let keeping = tokio::spawn(keep(app.hub.clone(), app.stopping.clone()));
+    let keeping = TaskTracker::new().spawn(keep(app.hub.clone(), app.stopping.clone()));
     assert_eq!(silent.until(16).await.len(), 16);
     run(&app, &other.url()).await;
     assert_eq!(other.until(1).await.len(), 1);
