@@ -27,5 +27,6 @@ mod tools;
 mod upstream;
 mod waits;
 mod walk;
+mod webhook_rights;
 mod webhooks;
 mod workflows;
