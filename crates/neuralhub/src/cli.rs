@@ -30,6 +30,8 @@ pub enum Command {
     Schedules(commands::schedules::Schedules),
     /// List workflows, show, create, change or delete one
     Workflows(commands::workflows::Workflows),
+    /// List webhook deliveries, show or repeat one, make the signing secret
+    Webhooks(commands::webhooks::Webhooks),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
     /// List the models of the hub
@@ -108,6 +110,7 @@ impl Cli {
             Command::Agents(command) => command.perform().await,
             Command::Schedules(command) => command.perform().await,
             Command::Workflows(command) => command.perform().await,
+            Command::Webhooks(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,

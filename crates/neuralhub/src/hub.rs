@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nh_agents::Hub;
 use nh_agents::tools::{BuiltinSetup, Tools};
+use nh_agents::webhooks::Webhooks;
+use nh_agents::{Hub, HubSetup};
 use nh_http::Outbound;
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
 use nh_server::{App, AppSetup, FirstKey, Metrics};
@@ -51,6 +52,8 @@ struct Parts {
     hub: Hub,
     app: Arc<App>,
     usage: UsageSink,
+    /// Of webhooks: those under way are finished before the store is closed.
+    deliveries: TaskTracker,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -136,7 +139,7 @@ async fn open(
     let (clock, ids): (SharedClock, SharedIds) = (Arc::new(SystemClock), Arc::new(SystemIds));
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     let store = local::store(&config, data_dir).await?;
-    prove_master_key(&config, data_dir, &store, ids.clone()).await?;
+    let sealer = prove_master_key(&config, data_dir, &store, ids.clone()).await?;
     first_start(&store, data_dir).await?;
 
     say_what_models(&providers);
@@ -151,22 +154,26 @@ async fn open(
         ids: ids.clone(),
         usage: usage.clone(),
     });
+    let guarded = Outbound::guarded(&config.http, listeners.addresses())?;
     let tools = Tools::builtin(BuiltinSetup {
-        guarded: Outbound::guarded(&config.http, listeners.addresses())?,
+        guarded: guarded.clone(),
         operator,
         search: &config.search,
         environment: &|name| std::env::var(name).ok(),
     })?;
-    let hub = Hub::start(
-        store.clone(),
+    let hub = Hub::start(HubSetup {
+        store: store.clone(),
         models,
         tools,
-        clock.clone(),
-        ids.clone(),
-        &config.engine,
-        stopping.clone(),
-    )
+        webhooks: Webhooks { http: guarded, sealer },
+        clock: clock.clone(),
+        ids: ids.clone(),
+        settings: &config.engine,
+        stopping: stopping.clone(),
+    })
     .await?;
+    let deliveries = TaskTracker::new();
+    deliveries.spawn(nh_agents::webhooks::keep(hub.clone(), stopping.clone()));
     tasks.spawn(nh_agents::schedules::keep(hub.clone(), stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
@@ -176,14 +183,16 @@ async fn open(
         metrics,
         stopping: stopping.clone(),
     });
-    Ok(Parts { store, hub, app, usage, tasks, stopping })
+    Ok(Parts { store, hub, app, usage, deliveries, tasks, stopping })
 }
 
 /// In the order in which each still needs the next: answers and runs, the
 /// usage that they recorded, the store.
 async fn close(parts: &Parts, serving: JoinHandle<io::Result<()>>) -> Result<(), anyhow::Error> {
     parts.stopping.cancel();
-    let ((), served) = tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), serving);
+    parts.deliveries.close();
+    let ((), (), served) =
+        tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), parts.deliveries.wait(), serving);
     parts.usage.flush().await;
     parts.store.close().await;
     served.context("the server stopped by itself")?.context("the server could not end well")
@@ -194,15 +203,16 @@ async fn prove_master_key(
     data_dir: &Path,
     store: &Store,
     ids: SharedIds,
-) -> Result<(), anyhow::Error> {
+) -> Result<Arc<Sealer>, anyhow::Error> {
     let (current, old) = local::master_keys(config, data_dir)?;
-    match seals::prove(store, &Sealer::new(&current, &old, ids)).await? {
+    let sealer = Arc::new(Sealer::new(&current, &old, ids));
+    match seals::prove(store, &sealer).await? {
         Proof::First | Proof::Same => {}
         Proof::Rotated { secrets } => {
             tracing::info!(secrets, "the master key was changed; the old one is no longer needed");
         }
     }
-    Ok(())
+    Ok(sealer)
 }
 
 async fn first_start(store: &Store, data_dir: &Path) -> Result<(), anyhow::Error> {

@@ -47,6 +47,7 @@ pub(crate) async fn retried(
     let fork_run = ForkRun {
         wait_seconds: retry.wait_seconds,
         timeout_seconds: retry.timeout_seconds,
+        webhook_url: retry.webhook_url,
         ..ForkRun::default()
     };
     let thread_id = run.thread.as_ref().map(|thread| thread.thread_id.clone());
@@ -124,6 +125,7 @@ fn again(
     let spending = Spending::new(Spending::read(&run.definition).own, &caller);
     let own_ms = changes.timeout_seconds.map(|seconds| seconds * 1000).or(run.timeout_ms);
     let metadata = changes.metadata.clone().unwrap_or(run.metadata);
+    let webhook_url = changes.webhook_url.clone().unwrap_or(run.webhook_url);
     let input = changes.input.clone().unwrap_or(run.input);
     let definition = match definition {
         Definition::Agent(pinned) => Definition::Agent(changed(pinned, changes, &input, tools, &caller)?),
@@ -163,6 +165,7 @@ fn again(
         timeout_ms,
         priority: run.priority,
         delay_ms: 0,
+        webhook_url,
         fork: Some(fork),
     })
 }

@@ -18,6 +18,7 @@ use crate::program::RunProgram;
 use crate::spending::Spending;
 use crate::target::Target;
 use crate::tools::Tools;
+use crate::webhooks::Webhooks;
 use crate::{fork, start, view};
 
 /// Why a run could not be started or shown.
@@ -74,11 +75,24 @@ pub enum RunRequest {
     Fork(RunId, ForkRun),
 }
 
+/// What a [`Hub`] is made of.
+pub struct HubSetup<'s> {
+    pub store: Store,
+    pub models: Models,
+    pub tools: Tools,
+    pub webhooks: Webhooks,
+    pub clock: SharedClock,
+    pub ids: SharedIds,
+    pub settings: &'s EngineSettings,
+    pub stopping: CancellationToken,
+}
+
 #[derive(Clone)]
 pub struct Hub {
     pub store: Store,
     pub models: Models,
     pub tools: Tools,
+    pub(crate) webhooks: Webhooks,
     pub engine: Engine,
     pub ledger: Ledger,
     pub(crate) clock: SharedClock,
@@ -88,15 +102,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub async fn start(
-        store: Store,
-        models: Models,
-        tools: Tools,
-        clock: SharedClock,
-        ids: SharedIds,
-        settings: &EngineSettings,
-        stopping: CancellationToken,
-    ) -> Result<Self, EngineError> {
+    pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
+        let HubSetup { store, models, tools, webhooks, clock, ids, settings, stopping } = setup;
         let ledger = Ledger::new(store.clone(), clock.clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
@@ -107,7 +114,8 @@ impl Hub {
         });
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
-        Ok(Self { store, models, tools, engine, ledger, clock, ids, schedules_changed: Arc::default() })
+        let schedules_changed = Arc::default();
+        Ok(Self { store, models, tools, webhooks, engine, ledger, clock, ids, schedules_changed })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.
@@ -126,13 +134,14 @@ impl Hub {
             }
         }
         let (store, tools) = (&self.store, &self.tools);
-        let run = match request {
+        let mut run = match request {
             RunRequest::Start(body) => {
                 start::new_run(store, tools, self.models.default_model(), caller, body).await?
             }
             RunRequest::Retry(of, body) => fork::retried(&self.engine, tools, caller, of, body).await?,
             RunRequest::Fork(of, body) => fork::forked(&self.engine, tools, caller, of, body).await?,
         };
+        self.webhooks.check_run(&mut run)?;
         if let Some(account) = Spending::read(&run.definition).key_account(self.clock.now()) {
             self.ledger.check_left(&run.workspace_id, &account).await.map_err(ApiError::from)?;
         }

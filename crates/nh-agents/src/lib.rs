@@ -25,11 +25,12 @@ mod start;
 mod target;
 pub mod tools;
 pub mod view;
+pub mod webhooks;
 pub mod workflow;
 pub mod workflows;
 
 pub use answers::StepDecision;
-pub use hub::{Hub, HubError, RunCaller, RunRequest};
+pub use hub::{Hub, HubError, HubSetup, RunCaller, RunRequest};
 pub use limits::{check_limits, check_usd};
 pub use settings::AgentsSettings;
 pub use start::MAX_WAIT_SECONDS;

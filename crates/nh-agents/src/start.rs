@@ -74,6 +74,7 @@ pub(crate) async fn new_run(
         timeout_ms: timeouts.into_iter().flatten().min().map(|seconds| seconds * 1000),
         priority: start.priority.unwrap_or(0),
         delay_ms: start.delay_seconds.unwrap_or(0) * 1000,
+        webhook_url: start.webhook_url,
         fork: None,
     })
 }
@@ -134,10 +135,6 @@ fn or_nothing(input: Value) -> Value {
 }
 
 fn check_options(start: &StartRun) -> Result<(), ApiError> {
-    if start.webhook_url.is_some() {
-        let message = "`webhook_url` is not available in this version; leave it out";
-        return Err(ApiError::new(ErrorCode::NotAvailable, message).param("webhook_url"));
-    }
     check_range("wait_seconds", start.wait_seconds, 1..=MAX_WAIT_SECONDS)?;
     check_range("timeout_seconds", start.timeout_seconds, 1..=MAX_TIMEOUT_SECONDS)?;
     check_range("delay_seconds", start.delay_seconds, 0..=MAX_DELAY_SECONDS)?;

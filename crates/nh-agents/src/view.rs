@@ -39,6 +39,7 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
         thread_id: run.thread.as_ref().map(|thread| thread.thread_id.clone()),
         forked_from: history.forked_from(),
         parent_run_id: run.parent.as_ref().map(|parent| parent.run_id),
+        webhook_url: run.webhook_url.clone(),
         waiting_for: if run.state.is_terminal() { Vec::new() } else { waiting_for(history) },
         metadata: run.metadata.clone(),
         created_at: run.created_at,

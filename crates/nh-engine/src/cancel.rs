@@ -59,6 +59,7 @@ async fn try_once(
     let outcome = core.store.write(cancel).await?;
     core.watchers.changed(run_id);
     if outcome == CancelOutcome::Cancelled {
+        core.webhook_owed.notify_one();
         core.driven.cancel_children(run_id);
         if let Some(parent) = &run.parent {
             core.wake_run(parent.run_id);

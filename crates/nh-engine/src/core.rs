@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     pub(crate) watchers: Watchers,
     pub(crate) live: LiveWords,
+    /// Somebody is to be told that a run has ended.
+    pub(crate) webhook_owed: Notify,
     /// What this process drives.
     pub(crate) driven: Driven,
     pub(crate) lease: Lease,
@@ -103,6 +105,7 @@ impl Core {
             groups: new.groups,
             thread: new.thread_id.map(|thread_id| ThreadPlace { thread_id, seq: 0 }),
             apart: Apart::default(),
+            webhook_url: new.webhook_url,
         }
     }
 
@@ -156,6 +159,7 @@ impl Core {
             delay_ms: 0,
             groups: child.groups,
             thread_id: None,
+            webhook_url: None,
             fork: None,
         };
         RunRecord { parent: Some(parent), ..self.new_record(new, false) }

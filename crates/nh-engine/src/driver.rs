@@ -316,9 +316,13 @@ impl Driver {
                 tells,
                 cancels_children,
                 thread_id: self.run.thread.as_ref().map(|thread| thread.thread_id.clone()),
+                webhook_url: self.run.webhook_url.clone(),
             })),
         )
         .await?;
+        if self.run.webhook_url.is_some() {
+            self.core.webhook_owed.notify_one();
+        }
         if cancels_children {
             self.core.driven.cancel_children(self.run.id);
             self.core.wake_queue();

@@ -86,6 +86,8 @@ pub struct NewRun {
     /// The conversation that it continues: it begins when the run before it has
     /// ended.
     pub thread_id: Option<String>,
+    /// Who is told of its end.
+    pub webhook_url: Option<String>,
     /// What it takes over of another run of the workspace.
     pub fork: Option<Fork>,
 }
@@ -137,6 +139,7 @@ impl Engine {
             timers: Timers::default(),
             watchers: Watchers::new(backstop),
             live: LiveWords::default(),
+            webhook_owed: Notify::new(),
             driven: Driven::default(),
             lease: Lease::new(settings.lease_ms),
             meters: Meters::default(),
@@ -333,6 +336,11 @@ impl Engine {
             metrics::gauge!("neuralhub_runs_unfinished", "state" => state.status()).set(count as f64);
         }
         Ok(())
+    }
+
+    /// Told when a run has ended here whose end somebody is to be told of.
+    pub fn webhook_owed(&self) -> &Notify {
+        &self.0.webhook_owed
     }
 
     /// How many runs this process drives now.

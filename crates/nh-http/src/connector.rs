@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,15 +38,30 @@ impl Connector {
     }
 
     async fn connect(self, target: Uri) -> Result<TokioIo<TcpStream>, HttpError> {
-        let host = target.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let is_https = target.scheme() == Some(&Scheme::HTTPS);
-        let port = target.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        let (host, port) = place(&target);
         let addresses = self.permitted(host, self.look_up(host, port).await?)?;
         let failed =
             |error: io::Error| HttpError::Connect { host: host.to_owned(), message: error.to_string() };
         let stream = connect_first(&addresses).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         Ok(TokioIo::new(stream))
+    }
+
+    /// Refuses what is refused whatever a resolver says: an address, and the
+    /// name of this machine.
+    pub(crate) fn check(&self, target: &Uri) -> Result<(), HttpError> {
+        let (host, port) = place(target);
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(literal) => vec![literal],
+            // RFC 6761, section 6.3.
+            Err(_) if name == "localhost" || name.ends_with(".localhost") => {
+                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+            }
+            Err(_) => return Ok(()),
+        };
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        self.permitted(host, addresses).map(drop)
     }
 
     async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
@@ -81,6 +96,13 @@ impl Connector {
             _some_are_allowed => Ok(permitted),
         }
     }
+}
+
+/// The host, without brackets, and the port.
+fn place(target: &Uri) -> (&str, u16) {
+    let host = target.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_https = target.scheme() == Some(&Scheme::HTTPS);
+    (host, target.port_u16().unwrap_or(if is_https { 443 } else { 80 }))
 }
 
 /// The first connection that succeeds, later addresses starting a little

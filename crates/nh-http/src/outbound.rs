@@ -31,6 +31,7 @@ const USER_AGENT_VALUE: HeaderValue =
 /// end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Outbound {
+    gate: Connector,
     connector: HttpsConnector<Connector>,
     pool: Pool,
 }
@@ -54,8 +55,16 @@ impl Outbound {
     }
 
     fn new(connector: Connector) -> Result<Self, HttpError> {
+        let gate = connector.clone();
         let connector = HttpsConnector::from((connector, tls::client_config()?));
-        Ok(Self { connector, pool: Pool::default() })
+        Ok(Self { gate, connector, pool: Pool::default() })
+    }
+
+    /// Refuses a URL that [`Outbound::send`] would refuse whenever it is asked,
+    /// without looking a name up. One that passes may still be refused then.
+    pub fn check(&self, url: &Uri) -> Result<(), HttpError> {
+        check_url(url)?;
+        self.gate.check(url)
     }
 
     /// Sends `request` and gives the answer's head; its body is read under

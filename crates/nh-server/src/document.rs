@@ -3,11 +3,15 @@
 
 use http::Method;
 use nh_types::error::ErrorBody;
-use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use nh_types::webhook::WebhookEvent;
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder,
+};
+use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Required, ResponseBuilder};
 use utoipa::{OpenApi as _, ToSchema};
 
 const DESCRIPTION: &str = "Agents, tools, models and runs over one API. A bearer key or a browser \
@@ -39,8 +43,27 @@ pub(crate) fn base() -> OpenApi {
     let mut schemas = Vec::new();
     ErrorBody::schemas(&mut schemas);
     schemas.push((ErrorBody::name().into_owned(), <ErrorBody as utoipa::PartialSchema>::schema()));
+    WebhookEvent::schemas(&mut schemas);
+    schemas.push((WebhookEvent::name().into_owned(), <WebhookEvent as utoipa::PartialSchema>::schema()));
     components.schemas.extend(schemas);
+    document.webhooks = Some(PathsBuilder::new().path("run.ended", webhook()).build());
     document
+}
+
+/// What the hub sends to a run's `webhook_url`.
+fn webhook() -> PathItem {
+    let schema = utoipa::openapi::Ref::from_schema_name(WebhookEvent::name());
+    let body = RequestBodyBuilder::new()
+        .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
+        .required(Some(Required::True))
+        .build();
+    let heard = ResponseBuilder::new().description("Any 2xx: it is heard, and not sent again").build();
+    let operation = OperationBuilder::new()
+        .summary(Some("A run has ended. Signed as Standard Webhooks 1.0.0 says"))
+        .request_body(Some(body))
+        .response("2XX", heard)
+        .build();
+    PathItem::new(HttpMethod::Post, operation)
 }
 
 /// Writes axum's wildcards as plain parameters and adds the common errors.

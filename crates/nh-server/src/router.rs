@@ -15,7 +15,7 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, metrics, models, runs, schedules, tools, values,
-    workflows,
+    webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -45,6 +45,11 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workflows::find, workflows::change, workflows::delete))
         .routes(routes!(schedules::list, schedules::create))
         .routes(routes!(schedules::find, schedules::change, schedules::delete))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::find))
+        .routes(routes!(webhooks::redeliver))
+        .routes(routes!(webhooks::secret))
+        .routes(routes!(webhooks::rotate))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

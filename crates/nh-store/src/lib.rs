@@ -38,6 +38,7 @@ pub mod seals;
 pub mod sessions;
 pub mod usage;
 pub mod users;
+pub mod webhooks;
 pub mod workflows;
 pub mod workspaces;
 

@@ -15,6 +15,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (4, "schedules", include_str!("../migrations/0004_schedules.sql")),
     (7, "budgets", include_str!("../migrations/0007_budgets.sql")),
     (8, "lanes", include_str!("../migrations/0008_lanes.sql")),
+    (9, "webhooks", include_str!("../migrations/0009_webhooks.sql")),
     (10, "values", include_str!("../migrations/0010_values.sql")),
     (14, "waiting", include_str!("../migrations/0014_waiting.sql")),
 ];

@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod scope;
 pub mod span;
 pub mod tool;
+pub mod webhook;
 pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};

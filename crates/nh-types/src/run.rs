@@ -14,6 +14,7 @@ use crate::JsonText;
 use crate::budget::Budget;
 use crate::clock::Timestamp;
 use crate::id::RunId;
+use crate::patch::present;
 
 pub use usage::{ModelUse, RunUsage, RunUsageView, ToolUse};
 pub use waits::{ApproveStep, DecidedStep, DenyStep, SentSignal, SignalRun, WaitKind, WaitView};
@@ -92,7 +93,7 @@ pub struct UnknownWord {
     pub expected: String,
 }
 
-fn unknown_word(given: &str, words: impl Iterator<Item = &'static str>) -> UnknownWord {
+pub(crate) fn unknown_word(given: &str, words: impl Iterator<Item = &'static str>) -> UnknownWord {
     UnknownWord { given: given.chars().take(80).collect(), expected: words.collect::<Vec<_>>().join(", ") }
 }
 
@@ -181,10 +182,12 @@ pub struct StartRun {
     /// FAILED, code `budget_exceeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// Not available yet.
+    /// Told of the run's end by a signed POST: an http or https URL of at most
+    /// 2048 characters, without a user name or a password. See
+    /// `docs/webhooks.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub webhook_url: Option<Value>,
+    #[schema(max_length = 2048)]
+    pub webhook_url: Option<String>,
 }
 
 /// `POST /v1/run/{runId}/retry`. What is left out is as it was.
@@ -198,6 +201,10 @@ pub struct RetryRun {
     pub wait_seconds: Option<i64>,
     #[schema(minimum = 1, maximum = 604_800)]
     pub timeout_seconds: Option<i64>,
+    /// Null: nobody is told of the new run's end.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, max_length = 2048)]
+    pub webhook_url: Option<Option<String>>,
 }
 
 /// `POST /v1/run/{runId}/fork`. What is left out is as it was.
@@ -229,6 +236,10 @@ pub struct ForkRun {
     pub timeout_seconds: Option<i64>,
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
+    /// Null: nobody is told of the new run's end.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, max_length = 2048)]
+    pub webhook_url: Option<Option<String>>,
 }
 
 /// What a 202 says.
@@ -292,6 +303,9 @@ pub struct RunView {
     /// The run that began this one and waits for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_run_id: Option<RunId>,
+    /// Who is told of its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
     /// What it waits for now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<WaitView>,

@@ -107,6 +107,7 @@ fn words(fault: RunFault) -> &'static str {
         RunFault::Stranded => "it has not ended, and nothing would take it up",
         RunFault::Undead => "it has ended, but is still owned or waited for",
         RunFault::HalfEnded => "its state and its end do not agree",
+        RunFault::Untold => "it has ended, and its webhook would never be told",
         RunFault::JournalBroken => "its journal has gaps",
         RunFault::ValueMissing => "a large value that it refers to is not there",
         RunFault::ValueUnreferenced => "it has a large value that nothing refers to",

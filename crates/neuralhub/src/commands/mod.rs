@@ -13,5 +13,6 @@ pub mod runs;
 pub mod schedules;
 pub mod serve;
 pub mod users;
+pub mod webhooks;
 pub mod workflows;
 pub mod workspaces;

@@ -167,6 +167,7 @@ pages! {
     the_page_on_agents_is_right "docs/agents.md";
     the_page_on_workflows_is_right "docs/workflows.md";
     the_page_on_schedules_is_right "docs/schedules.md";
+    the_page_on_webhooks_is_right "docs/webhooks.md";
     the_page_on_budgets_is_right "docs/budgets.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_models_is_right "docs/models.md";

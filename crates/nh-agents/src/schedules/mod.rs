@@ -134,7 +134,8 @@ async fn check_run(hub: &Hub, caller: &RunCaller, run: StartRun) -> Result<(), H
         return Err(invalid(&format!("run.{field}"), message).into());
     }
     let started = start::new_run(&hub.store, &hub.tools, hub.models.default_model(), caller, run).await;
-    started.map(drop).map_err(|error| match error {
+    let checked = started.and_then(|mut run| Ok(hub.webhooks.check_run(&mut run)?));
+    checked.map_err(|error| match error {
         HubError::Refused(error) => HubError::Refused(within_run(error)),
         other => other,
     })

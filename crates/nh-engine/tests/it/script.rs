@@ -231,6 +231,7 @@ impl Process {
             delay_ms: 0,
             groups: Vec::new(),
             thread_id: None,
+            webhook_url: None,
             fork: None,
         }
     }

@@ -134,6 +134,11 @@ pub const METRICS: &[Metric] = &[
         "Calls of tools: `completed`, `failed`, `timed_out`, `cancelled`",
     ),
     seconds("neuralhub_tool_call_seconds", &["tool"], "How long they took"),
+    counter(
+        "neuralhub_webhook_attempts_total",
+        &["outcome"],
+        "Tries to tell a webhook of a run's end: `delivered`, `failed`",
+    ),
     sizes("neuralhub_store_commit_writes", &[], "Writes in one commit"),
     seconds("neuralhub_store_commit_seconds", &[], "How long a commit took, from its first statement"),
     counter(

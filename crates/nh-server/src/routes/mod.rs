@@ -14,4 +14,5 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod tools;
 pub(crate) mod values;
+pub(crate) mod webhooks;
 pub(crate) mod workflows;

@@ -9,14 +9,16 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use nh_agents::Hub;
 use nh_agents::search::SearchSettings;
 use nh_agents::tools::{BuiltinSetup, Tools};
+use nh_agents::webhooks::Webhooks;
+use nh_agents::{Hub, HubSetup};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
 use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
+use nh_store::seals::{MasterKey, Sealer};
 use nh_store::{Store, keys, workspaces};
 use nh_testkit::{FixedClock, SeededIds, TestStore};
 use nh_types::agent::AgentDefinition;
@@ -56,11 +58,22 @@ impl TestApp {
         settings: ServerSettings,
         providers: Vec<ResolvedProvider>,
     ) -> Self {
+        let webhooks = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
+        Self::telling(store, settings, providers, webhooks).await
+    }
+
+    /// One whose webhooks go through this client.
+    pub(crate) async fn telling(
+        store: TestStore,
+        settings: ServerSettings,
+        providers: Vec<ResolvedProvider>,
+        webhooks: Outbound,
+    ) -> Self {
         let clock = FixedClock::default();
         let ids: SharedIds = Arc::new(SeededIds::new(1));
         let stopping = CancellationToken::new();
         let metrics = metrics();
-        let hub = hub(store.store(), &clock, &ids, providers, &stopping).await;
+        let hub = hub(store.store(), &clock, &ids, providers, &stopping, webhooks).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
@@ -87,6 +100,11 @@ impl TestApp {
             stopping: self.stopping.clone(),
         };
         nh_server::router(App::new(setup))
+    }
+
+    /// The store's file, if it is one.
+    pub(crate) fn store_file(&self) -> Option<std::path::PathBuf> {
+        self.store.path()
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -141,6 +159,7 @@ async fn hub(
     ids: &SharedIds,
     providers: Vec<ResolvedProvider>,
     stopping: &CancellationToken,
+    webhooks: Outbound,
 ) -> Hub {
     let (usage, writer) = UsageSink::new(64);
     TaskTracker::new().spawn(writer.run(store.clone()));
@@ -157,9 +176,19 @@ async fn hub(
     let search = SearchSettings::default();
     let tools = Tools::builtin(BuiltinSetup { guarded, operator, search: &search, environment: &|_| None });
     let clock = Arc::new(clock.clone());
-    let (tools, settings) = (tools.expect("tools"), EngineSettings::default());
-    let started = Hub::start(store.clone(), models, tools, clock, ids.clone(), &settings, stopping.clone());
-    started.await.expect("engine")
+    let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
+    let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
+    let setup = HubSetup {
+        store: store.clone(),
+        models,
+        tools: tools.expect("tools"),
+        webhooks: Webhooks { http: webhooks, sealer },
+        clock,
+        ids: ids.clone(),
+        settings: &EngineSettings::default(),
+        stopping: stopping.clone(),
+    };
+    Hub::start(setup).await.expect("engine")
 }
 
 async fn workspace(store: &Store, clock: &FixedClock, ids: &SharedIds, name: &str) -> WorkspaceId {

@@ -136,6 +136,7 @@ async fn waiting_run(app: &TestApp) -> String {
         groups: Vec::new(),
         thread: None,
         apart: Apart::default(),
+        webhook_url: None,
     };
     let data = json!({"target": "agent_default", "run_type": "agent"}).into();
     let events = vec![EventRow { seq: 1, kind: "run.created".to_owned(), at, data }];

@@ -85,7 +85,7 @@ async fn faults_in_a_run_are_named_and_what_comes_later_is_refused() {
         (json!({"delay_seconds": -1}), 422, "invalid_value", "delay_seconds"),
         (json!({"delay_seconds": 2_592_001}), 422, "invalid_value", "delay_seconds"),
         (json!({"budget": {"max_steps": 0}}), 422, "invalid_value", "budget.max_steps"),
-        (json!({"webhook_url": "https://x.example"}), 422, "not_available", "webhook_url"),
+        (json!({"webhook_url": "ftp://x.example"}), 422, "invalid_value", "webhook_url"),
         (json!({"model": "x"}), 400, "unknown_field", "model"),
     ] {
         let reply = app.post("/v1/run", calculation(extra.clone())).send().await;

@@ -74,6 +74,8 @@ fn filled(path: &str, ids: &Value) -> String {
         "workflow_theirs".to_owned()
     } else if path.starts_with("/v1/schedules") {
         "schedule_theirs".to_owned()
+    } else if path.starts_with("/v1/webhooks") {
+        format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
         "neuralhub/offline".to_owned()
     } else {
@@ -104,6 +106,8 @@ async fn theirs(app: &TestApp) -> Value {
     let body = json!({"target": "calculate", "type": "tool", "input": {"expression": "1+1"}});
     let schedule = json!({"id": "schedule_theirs", "cron": "@daily", "run": body});
     app.post("/v1/schedules", schedule).key(&key).send().await.ok(201);
+    let mut body = body;
+    body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
     json!({"key": id, "run": run["runId"]})
 }
@@ -213,6 +217,8 @@ async fn the_document_is_openapi_3_1_and_each_operation_tells_its_errors() {
         let id = operation.document["operationId"].as_str().expect("an operation id").to_owned();
         assert!(ids.insert(id), "{} has the operationId of another", operation.name());
     }
+    let told = &document["webhooks"]["run.ended"]["post"]["requestBody"]["content"]["application/json"];
+    assert_eq!(told["schema"]["$ref"], "#/components/schemas/WebhookEvent");
     for reference in references(&document) {
         let pointer = reference.strip_prefix('#').expect("local");
         assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");

@@ -12,6 +12,7 @@ use super::{EventRow, Kept, LargeValue, thread, values};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Arg, args, to_json};
+use crate::webhooks::{self, Owed};
 use crate::{EngineKind, StoreError, Tx, Write};
 
 /// Appends events and changes the run's row, only while `epoch` is still the
@@ -70,6 +71,8 @@ pub struct RunEnding {
     pub cancels_children: bool,
     /// The thread whose next run may begin.
     pub thread_id: Option<String>,
+    /// Who is told of the end: it is owed from this commit on.
+    pub webhook_url: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +169,11 @@ impl Append {
         }
         if let Some(thread_id) = &ending.thread_id {
             thread::leave(tx, &self.workspace_id, thread_id, self.run_id).await?;
+        }
+        if let Some(url) = &ending.webhook_url {
+            let (run_id, workspace_id) = (self.run_id, &self.workspace_id);
+            let (run_state, at) = (self.change.state, ending.finished_at);
+            webhooks::owe(tx, &Owed { run_id, workspace_id, run_state, url, at }).await?;
         }
         match &ending.tells {
             Some((parent, signal)) => signal::send(tx, *parent, signal).await,

@@ -8,6 +8,7 @@ use super::signal::{self, SignalRow};
 use super::{EventRow, thread};
 use crate::columns::Columns;
 use crate::sql::{args, to_json};
+use crate::webhooks::{self, Owed};
 use crate::{StoreError, Tx, Write};
 
 /// Cancels a run that nobody carries out; asks the owner of any other.
@@ -45,7 +46,7 @@ impl Write for CancelUnowned {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<CancelOutcome, StoreError> {
         let sql = format!(
-            "select state, owner, last_seq, parent_id, thread_id from runs where id = $1 and workspace_id = $2 {}",
+            "select state, owner, last_seq, parent_id, thread_id, webhook_url from runs where id = $1 and workspace_id = $2 {}",
             tx.engine().for_update()
         );
         // Only this crate's own words were put together.
@@ -69,7 +70,7 @@ impl Write for CancelUnowned {
         }
         let event = EventRow { seq: last_seq + 1, ..self.event.clone() };
         let parent: Option<RunId> = columns.optional_text()?.and_then(|id| id.parse().ok());
-        let thread_id = columns.optional_text()?;
+        let (thread_id, webhook_url) = (columns.optional_text()?, columns.optional_text()?);
         tx.execute(
             "update runs set state = $1, finished_at = $2, last_seq = $3, cancel_requested = 1, \
              epoch = epoch + 1, ready = 0, wake_at = null, usage = $4 where id = $5",
@@ -83,6 +84,10 @@ impl Write for CancelUnowned {
         }
         if let Some(parent) = parent {
             signal::send(tx, parent, &self.tells).await?;
+        }
+        if let Some(url) = &webhook_url {
+            let (run_id, workspace_id, run_state) = (self.run_id, &self.workspace_id, RunState::Cancelled);
+            webhooks::owe(tx, &Owed { run_id, workspace_id, run_state, url, at: self.at }).await?;
         }
         Ok(CancelOutcome::Cancelled)
     }

@@ -9,7 +9,7 @@ use super::values;
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::{Row, args};
-use crate::{Store, StoreError, Tx, Write};
+use crate::{Store, StoreError, Tx, Write, webhooks};
 
 /// Runs looked at in one read.
 const PAGE: u32 = 1000;
@@ -22,6 +22,8 @@ pub enum RunFault {
     Undead,
     /// Its state is a last one, but it has no end; or the other way round.
     HalfEnded,
+    /// It has ended, and its webhook is never told.
+    Untold,
     /// Its journal lacks events, or its row does not know the last one.
     JournalBroken,
     /// A row refers to a large value that is not there as it should be.
@@ -35,7 +37,7 @@ pub enum RunFault {
 impl RunFault {
     /// Whether [`Repair`] mends it.
     pub fn is_mendable(self) -> bool {
-        matches!(self, Self::Stranded | Self::Undead | Self::ValuesOrphaned)
+        matches!(self, Self::Stranded | Self::Undead | Self::Untold | Self::ValuesOrphaned)
     }
 }
 
@@ -56,7 +58,9 @@ pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, S
             "select id, state, owner, ready, wake_at, finished_at, signals, last_seq, \
              (select count(*) from runs as before where before.id = runs.after_id and before.finished_at is null), \
              (select count(*) from run_events where run_id = runs.id), \
-             (select coalesce(max(seq), 0) from run_events where run_id = runs.id) \
+             (select coalesce(max(seq), 0) from run_events where run_id = runs.id), \
+             case when webhook_url is null then 0 else \
+             (select 1 - count(*) from webhook_deliveries where run_id = runs.id) end \
              from runs where id > $1 order by id limit $2",
             args![&after, PAGE],
             checked,
@@ -82,6 +86,7 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
     // By the run before it in its thread.
     let is_held = columns.flag()?;
     let (events, last_event) = (columns.int()?, columns.int()?);
+    let is_untold = columns.flag()?;
     let goes_on = is_owned || is_ready || wakes || (is_held && !has_ended);
     // Of a run that waits for a signal: none has come.
     let waits = state == RunState::Waiting && !is_signalled;
@@ -92,6 +97,8 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
         Some(RunFault::Undead)
     } else if sleeps_on || (!has_ended && !goes_on && !waits) {
         Some(RunFault::Stranded)
+    } else if has_ended && is_untold {
+        Some(RunFault::Untold)
     } else if events != last_seq || last_event != last_seq {
         Some(RunFault::JournalBroken)
     } else {
@@ -101,7 +108,8 @@ fn checked(row: &Row) -> Result<(RunId, Option<RunFault>), StoreError> {
 }
 
 /// Mends what can be mended of these runs without a guess: makes stranded runs ready, ends what
-/// holds on to runs that have ended, and removes what removed runs left.
+/// holds on to runs that have ended, has webhooks told of those, and removes what removed runs
+/// left.
 #[derive(Clone, Debug)]
 pub struct Repair(pub Vec<RunId>);
 
@@ -137,6 +145,7 @@ impl Write for Repair {
                 removed,
             )
             .await?;
+            webhooks::owe_untold(tx, page).await?;
         }
         Ok(())
     }
@@ -160,9 +169,12 @@ mod tests {
             .await?;
             tx.execute(
                 "insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, \
-                 epoch, cancel_requested, last_seq, signals, usage, metadata, input, definition) values \
+                 epoch, cancel_requested, last_seq, signals, usage, metadata, input, definition, finished_at, \
+                 webhook_url) values \
                  ('019b0000-0000-7000-8000-000000000000', 'ws_00000000000000000000', 't', 'tool', 'WAITING', '', \
-                 'key:1', 0, 1, 0, 0, 1, '{}', '{}', 'null', 'null')",
+                 'key:1', 0, 1, 0, 0, 1, '{}', '{}', 'null', 'null', null, null), \
+                 ('019b0000-0000-7000-8000-000000000001', 'ws_00000000000000000000', 't', 'tool', 'FAILED', '', \
+                 'key:1', 0, 1, 0, 0, 0, '{}', '{}', 'null', 'null', 7, 'https://a.example/')",
                 args![],
             )
             .await
@@ -171,13 +183,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_sleeps_on_a_signal_is_found_and_woken() {
+    async fn what_was_forgotten_is_found_and_mended() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open_sqlite(&directory.path().join("hub.db")).await.expect("a store");
         store.write(Forget).await.expect("a write");
         let found = check(&store, None).await.expect("a check").faults;
-        assert_eq!(found.iter().map(|(_, fault)| *fault).collect::<Vec<_>>(), [RunFault::Stranded]);
+        assert_eq!(
+            found.iter().map(|(_, fault)| *fault).collect::<Vec<_>>(),
+            [RunFault::Stranded, RunFault::Untold]
+        );
         store.write(Repair(found.into_iter().map(|(id, _)| id).collect())).await.expect("a repair");
         assert_eq!(check(&store, None).await.expect("a check").faults, []);
+        let owed = webhooks::lanes(&store, "", 9).await.expect("lanes");
+        assert_eq!(
+            owed.iter().map(|lane| lane.name.as_str()).collect::<Vec<_>>(),
+            ["ws_00000000000000000000 a.example"]
+        );
     }
 }

@@ -48,7 +48,7 @@ impl Write for Insert {
 }
 
 pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
-    let mut runs = Rows::new(31);
+    let mut runs = Rows::new(32);
     for Insert { run, events, input, definition, .. } in group {
         let thread::Joined { seq, after } = thread::join(tx, run).await?;
         runs.push(args![
@@ -77,6 +77,7 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
             run.thread.as_ref().map(|thread| thread.thread_id.as_str()),
             seq,
             after,
+            run.webhook_url.as_deref(),
             to_json(&run.usage)?,
             run.error.as_ref().map(to_json).transpose()?,
             to_json(&run.metadata)?,
@@ -88,10 +89,10 @@ pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreEr
     tx.execute_rows(
         "with given (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
          finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
-         parent_step, lane, thread_id, thread_seq, after_id, usage, error, metadata, input, definition, result) as (values ROWS) \
+         parent_step, lane, thread_id, thread_seq, after_id, webhook_url, usage, error, metadata, input, definition, result) as (values ROWS) \
          insert into runs (id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, \
          finished_at, deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, \
-         parent_step, lane, thread_id, thread_seq, after_id, usage, error, metadata, input, definition, result) select * from given where id is not null",
+         parent_step, lane, thread_id, thread_seq, after_id, webhook_url, usage, error, metadata, input, definition, result) select * from given where id is not null",
         runs,
     )
     .await?;

@@ -57,6 +57,8 @@ pub struct RunRecord {
     /// The conversation that it continues.
     pub thread: Option<ThreadPlace>,
     pub apart: Apart,
+    /// Who is told of its end.
+    pub webhook_url: Option<String>,
 }
 
 /// Which long values of a run are kept apart from its row, and how many bytes
@@ -100,7 +102,7 @@ macro_rules! run_columns {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
          deadline_at, owner, epoch, cancel_requested, last_seq, priority, ready, wake_at, timeout_ms, parent_id, parent_step, signals, \
-         lane, thread_id, thread_seq, usage, error, metadata, input, definition, result"
+         lane, thread_id, thread_seq, webhook_url, usage, error, metadata, input, definition, result"
     };
 }
 pub(super) use run_columns;
@@ -111,7 +113,7 @@ macro_rules! run_columns_of_a_list {
     () => {
         "id, workspace_id, target, run_type, state, scopes, created_by, created_at, started_at, finished_at, \
          deadline_at, owner, epoch, cancel_requested, last_seq, cast(0 as bigint), cast(0 as bigint), \
-         cast(null as bigint), cast(null as bigint), parent_id, parent_step, signals, workspace_id, thread_id, thread_seq, usage, error, metadata, \
+         cast(null as bigint), cast(null as bigint), parent_id, parent_step, signals, workspace_id, thread_id, thread_seq, cast(null as text), usage, error, metadata, \
          'null', 'null', null"
     };
 }
@@ -155,6 +157,7 @@ pub(super) fn record(row: &Row) -> Result<RunRecord, StoreError> {
         signals: columns.int()?,
         groups: lane::parse(&columns.text()?)?.1,
         thread: thread(&mut columns)?,
+        webhook_url: columns.optional_text()?,
         usage: columns.json()?,
         error: columns.optional_json()?,
         metadata: columns.json()?,

@@ -3,11 +3,12 @@ use nh_types::{RunId, Timestamp};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::args;
-use crate::{StoreError, Tx, Write};
+use crate::{StoreError, Tx, Write, webhooks};
 
 /// Removes runs that ended before an instant, the oldest first, with their
-/// journals. What their model calls used stays in the ledger; their large values
-/// are left to [`super::RemoveOrphans`].
+/// journals and deliveries, but none whose webhook is still to be told. What their
+/// model calls used stays in the ledger; their large values are left to
+/// [`super::RemoveOrphans`].
 #[derive(Clone, Copy, Debug)]
 pub struct RemoveFinished {
     pub before: Timestamp,
@@ -31,6 +32,8 @@ impl Write for RemoveFinished {
         // so what is younger need not be looked at.
         let sql = format!(
             "select id, workspace_id from runs where id > $4 and id < $1 and finished_at < $2 \
+             and (webhook_url is null or not exists (select 1 from webhook_deliveries \
+             where webhook_deliveries.run_id = runs.id and next_at is not null)) \
              order by id limit $3 {}",
             tx.engine().skip_locked()
         );
@@ -55,6 +58,7 @@ impl Write for RemoveFinished {
             journals,
         )
         .await?;
+        webhooks::forget(tx, &picked).await?;
         tx.execute_rows(
             "delete from run_signals where run_id in (select column1 from (values ROWS) as given)",
             signals,

@@ -68,6 +68,7 @@ pub(crate) fn run(workspace_id: &WorkspaceId, number: u64) -> RunRecord {
         groups: Vec::new(),
         thread: None,
         apart: Apart::default(),
+        webhook_url: None,
     }
 }
 
@@ -103,5 +104,6 @@ pub(crate) fn ending() -> RunEnding {
         tells: None,
         cancels_children: false,
         thread_id: None,
+        webhook_url: None,
     }
 }

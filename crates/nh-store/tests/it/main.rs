@@ -20,4 +20,5 @@ mod signals;
 mod usage;
 mod users;
 mod values;
+mod webhooks;
 mod workspaces;

@@ -67,6 +67,7 @@ impl Clients {
             groups,
             thread_id: dice.happens(250).then(|| format!("thread-{}", dice.below(2))),
             fork: None,
+            webhook_url: None,
         };
         let key = dice.happens(600).then(|| format!("key-{number}"));
         let ticket = Ticket { number, new, key, runs: Vec::new(), submissions: 0 };
