@@ -232,7 +232,8 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
              update runs set state = given.new_state, started_at = coalesce(given.begun_at, started_at), \
              finished_at = given.ended_at, last_seq = coalesce(given.new_seq, last_seq), \
              owner = case when given.given_up = 1 then null else owner end, \
-             ready = case when given.given_up = 1 and given.ended_at is null \
+             ready = case when after_id is not null then 0 \
+             when given.given_up = 1 and given.ended_at is null \
              and (cancel_requested = 1 or signals > given.taken) then 1 else given.is_ready end, \
              signals = signals - given.taken, \
              wake_at = case when given.is_ready = 1 then deadline_at else given.wakes_at end, \

@@ -255,7 +255,8 @@ async fn release_what_dead_nodes_own(tx: &mut Tx, node: &str) -> Result<u64, Sto
          and owner is not null and owner <> $1 and not exists \
          (select 1 from nodes where nodes.id = runs.owner and nodes.expires_at > {}) \
          order by id limit $2 {}) \
-         update runs set owner = null, epoch = epoch + 1, ready = 1, wake_at = deadline_at \
+         update runs set owner = null, epoch = epoch + 1, \
+         ready = case when after_id is null then 1 else 0 end, wake_at = deadline_at \
          from orphaned where id = orphaned.run_id",
         tx.now_ms(),
         tx.engine().skip_locked()
@@ -343,7 +344,8 @@ fn readable(rows: &[Row]) -> Vec<RunRecord> {
     rows.iter().filter_map(read).collect()
 }
 
-/// Makes all owned runs ready. Only for SQLite at start, where the data
+/// Makes all owned runs ready; what was owned only to be ended, before its turn
+/// in its thread, is due again. Only for SQLite at start, where the data
 /// directory's lock proves that nobody else runs any.
 #[derive(Clone, Copy, Debug)]
 pub struct ReleaseAll;
@@ -354,7 +356,8 @@ impl Write for ReleaseAll {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
         tx.execute(
-            "update runs set owner = null, ready = 1, wake_at = deadline_at \
+            "update runs set owner = null, ready = case when after_id is null then 1 else 0 end, \
+             wake_at = deadline_at \
              where finished_at is null and owner is not null",
             args![],
         )

@@ -34,10 +34,16 @@ pub(super) async fn join(tx: &mut Tx, run: &RunRecord) -> Result<Joined, StoreEr
         args![&run.workspace_id, &thread.thread_id, run.id, seq],
     )
     .await?;
-    // It is not stored yet: a thread's first run finds itself gone.
-    let goes_on =
-        tx.select("select 1 from runs where id = $1 and finished_at is null", args![before]).await?;
-    Ok(Joined { seq: Some(seq), after: Some(before).filter(|_| !goes_on.is_empty()) })
+    // Behind one that ended before its turn came it waits for the one before that.
+    // A thread's first run is not stored yet, and finds nothing.
+    let rows = tx
+        .select(
+            "select case when finished_at is null then id else after_id end from runs where id = $1",
+            args![before],
+        )
+        .await?;
+    let after = rows.first().map(|row| Columns::of(row).optional_text()).transpose()?.flatten();
+    Ok(Joined { seq: Some(seq), after: after.and_then(|id| id.parse().ok()) })
 }
 
 /// The thread's last run and its number. It stays the last until the commit.
@@ -58,8 +64,8 @@ async fn lock(
 }
 
 /// Lets the run behind one that has ended begin; behind one that never began,
-/// it waits for the one before that. The run behind may have ended in the same
-/// batch, and leaves next: it, too, hands on what holds it back by then.
+/// it waits for the one before that. Who ended before its turn came keeps
+/// `after_id` until then, for those who come behind it.
 pub(super) async fn leave(
     tx: &mut Tx,
     workspace_id: &WorkspaceId,
@@ -69,22 +75,14 @@ pub(super) async fn leave(
     lock(tx, workspace_id, thread_id).await?;
     tx.execute(
         "update runs set after_id = (select ended.after_id from runs as ended where ended.id = $1), \
-         ready = case when finished_at is null \
+         ready = case when finished_at is null and owner is null \
          and (select ended.after_id from runs as ended where ended.id = $1) is null \
          and (wake_at is null or wake_at = deadline_at) then 1 else ready end \
          where after_id = $1",
         args![run_id],
     )
-    .await?;
-    // One that comes now waits for the run that still goes on.
-    tx.execute(
-        "update threads set last_run_id = (select after_id from runs where id = $3) \
-         where workspace_id = $1 and id = $2 and last_run_id = $3 \
-         and exists (select 1 from runs where id = $3 and after_id is not null)",
-        args![workspace_id, thread_id, run_id],
-    )
-    .await?;
-    tx.execute("update runs set after_id = null where id = $1", args![run_id]).await.map(drop)
+    .await
+    .map(drop)
 }
 
 /// One exchange of a conversation.

@@ -231,6 +231,27 @@ each_engine! {
         assert_eq!(claims.ids(9).await, [run_id(2)]);
     }
 
+    async fn who_comes_behind_a_run_that_never_began_waits_for_the_one_before(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        let mut claims = Claims::new(store);
+        claims.put(on_thread(&ws, 0, "t")).await;
+        let first = claims.next(9).await.remove(0);
+        let late = RunRecord { deadline_at: Some(later(50)), wake_at: Some(later(50)), ..on_thread(&ws, 1, "t") };
+        claims.put(late).await;
+        let wake = runs::WakeDue { node: "node".to_owned(), now: later(60) };
+        let late = claims.store.store().write(wake.clone()).await.expect("wake").overdue.remove(0);
+        // Whoever was to end it gives it back: its turn has not come by that.
+        claims.change(&late, RunState::Pending, Then::Queue).await;
+        assert!(claims.ids(9).await.is_empty());
+        let late = claims.store.store().write(wake).await.expect("wake").overdue.remove(0);
+        claims.end(&late).await;
+        claims.put(on_thread(&ws, 2, "t")).await;
+        assert!(claims.ids(9).await.is_empty(), "the first goes on");
+        claims.end(&first).await;
+        assert_eq!(claims.ids(9).await, [run_id(2)]);
+    }
+
     async fn a_delay_on_a_thread_holds_back_those_behind_it(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
         join(&store, "node").await;

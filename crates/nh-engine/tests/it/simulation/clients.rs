@@ -65,7 +65,7 @@ impl Clients {
             priority: dice.between(0, 2) as i64 - 1,
             delay_ms: if dice.happens(150) { dice.between(1, 3000) as i64 } else { 0 },
             groups,
-            thread_id: dice.happens(250).then(|| format!("thread-{}", dice.below(2))),
+            thread_id: dice.happens(350).then(|| format!("thread-{}", dice.below(2))),
             fork: None,
             webhook_url: None,
         };

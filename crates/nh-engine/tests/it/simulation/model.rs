@@ -242,7 +242,10 @@ impl Model<'_> {
     /// Whether the run ended as its plan and its fate say.
     fn check_end(&mut self, expected: &Expected) {
         let code = self.run.error.as_ref().map(|error| error.code.as_str());
-        let may_have_died = self.world.facts().crashes > 0 || self.world.facts().has_zombies;
+        let may_have_died = {
+            let facts = self.world.facts();
+            facts.crashes > 0 || !facts.lapsed.is_empty()
+        };
         let is_cancelled = self.asked(|asked| !asked.cancels.is_empty());
         let is_right = match (self.run.state, expected) {
             (RunState::Success, Expected::Success(outputs)) => {

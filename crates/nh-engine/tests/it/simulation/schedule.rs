@@ -93,7 +93,6 @@ impl Simulation {
     pub(super) fn new(settings: Settings) -> Self {
         let dice = Dice::new(settings.seed ^ 0x5EED);
         let world = Arc::new(World::default());
-        world.facts().has_zombies = settings.machines > 1;
         let database_clock = FixedClock::default();
         let memory = Memory::new(Arc::new(database_clock.clone()), settings.machines > 1).unwrap();
         let observing = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -153,14 +152,24 @@ impl Simulation {
         }
     }
 
+    fn watch_leases(&self) {
+        if self.machines.len() > 1 {
+            let _guard = self.observing.enter();
+            self.world.watch_leases();
+        }
+    }
+
     fn check_now(&self) {
         let _guard = self.observing.enter();
         checks::check_rows(&self.world, &self.workspaces);
     }
 
     fn advance(&mut self, ms: u64) {
+        // Before, too: a lease that is taken and ends between two looks is seen.
+        self.watch_leases();
         self.world.advance(ms);
         self.database_clock.advance_ms(ms as i64);
+        self.watch_leases();
         for machine in &mut self.machines {
             machine.clock.advance_ms(ms as i64);
             machine.advance(Duration::from_millis(ms));
@@ -180,6 +189,7 @@ impl Simulation {
                 Some(machine) => machine.clock.advance_ms(ms),
                 None => self.database_clock.advance_ms(ms),
             }
+            self.watch_leases();
         }
     }
 

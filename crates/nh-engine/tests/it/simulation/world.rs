@@ -1,7 +1,7 @@
 //! What is outside of all processes and outlives them: the time, what tools
 //! did, what was asked and answered, and the trace of all that happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use futures_util::FutureExt;
 use nh_engine::Step;
 use nh_store::runs::{self, CancelOutcome, EventRow, Group, RunFilter, RunRecord};
-use nh_store::{Store, StoreError};
+use nh_store::{Store, StoreError, nodes};
 use nh_types::{PageRequest, RunId, WorkspaceId};
 use serde_json::Value;
 
@@ -20,6 +20,8 @@ use super::plan::has_child;
 pub(super) struct Effect {
     pub(super) begun: u64,
     pub(super) ended: u64,
+    /// The machines and nodes that are at it.
+    under_way: Vec<(usize, Option<String>)>,
 }
 
 /// What was asked of a run, whether or not an answer came.
@@ -38,8 +40,10 @@ pub(super) struct Facts {
     pub(super) effects: BTreeMap<String, Effect>,
     pub(super) asked: BTreeMap<RunId, Asked>,
     pub(super) crashes: u64,
-    /// A process may go on for a while with what it has lost.
-    pub(super) has_zombies: bool,
+    /// Nodes whose leases were seen alive, and those whose leases have ended
+    /// since: such a process may go on for a while with what it has lost.
+    live: BTreeSet<String>,
+    pub(super) lapsed: BTreeSet<String>,
     pub(super) violations: Vec<String>,
     trace: Vec<String>,
 }
@@ -57,7 +61,17 @@ pub(super) struct World {
 pub(super) struct Performing {
     world: Arc<World>,
     machine: usize,
+    node: Option<String>,
     key: String,
+}
+
+impl Drop for Performing {
+    fn drop(&mut self) {
+        let mut facts = self.world.facts();
+        let under_way = &mut facts.effects.entry(self.key.clone()).or_default().under_way;
+        let place = under_way.iter().position(|other| *other == (self.machine, self.node.clone()));
+        place.map(|place| under_way.swap_remove(place));
+    }
 }
 
 impl Performing {
@@ -122,12 +136,20 @@ impl World {
     pub(super) fn begin(self: &Arc<Self>, machine: usize, run: &RunRecord, step: &Step) -> Performing {
         let key = step.idempotency_key(run.id);
         self.note(|| format!("machine {machine} does {key} `{}` under epoch {}", step.name, run.epoch));
-        let begun = {
+        let (begun, under_way) = {
             let mut facts = self.facts();
             let effect = facts.effects.entry(key.clone()).or_default();
             effect.begun += 1;
-            effect.begun
+            effect.under_way.push((machine, run.owner.clone()));
+            (effect.begun, effect.under_way.clone())
         };
+        let performing =
+            Performing { world: self.clone(), machine, node: run.owner.clone(), key: key.clone() };
+        for (other, node) in under_way.iter().filter(|(other, _)| *other != machine) {
+            self.holds(self.has_lapsed(node.as_ref()), || {
+                format!("{key} is done although machine {other}, whose lease lives, is at it")
+            });
+        }
         let approved = self.asked(run.id, |asked| asked.approved.get(&step.id).copied().unwrap_or(0));
         self.holds(step.repeatable || begun <= 1 + approved, || {
             format!("{key} must not be repeated, was approved {approved} times, and is done {begun} times")
@@ -139,9 +161,8 @@ impl World {
             format!("{key} is done before it is recorded")
         });
         let is_stale = stored.as_ref().is_none_or(|stored| stored.epoch != run.epoch);
-        self.holds(!is_stale || self.facts().has_zombies, || {
-            format!("{key} is done by a driver that lost it")
-        });
+        let may_be_stale = self.has_lapsed(run.owner.as_ref());
+        self.holds(!is_stale || may_be_stale, || format!("{key} is done by a driver that lost it"));
         let is_over = |row: &EventRow| {
             row.kind != "step.started" && row_step(row) == Some(step.id.clone())
                 || ["run.succeeded", "run.failed", "run.cancelled"].contains(&row.kind.as_str())
@@ -149,7 +170,19 @@ impl World {
         let is_over = journal.iter().any(|row| row.kind != "run.waiting" && is_over(row));
         self.holds(is_stale || !is_over, || format!("{key} is done although its outcome is recorded"));
         self.check_thread(run, &key);
-        Performing { world: self.clone(), machine, key }
+        performing
+    }
+
+    fn has_lapsed(&self, node: Option<&String>) -> bool {
+        node.is_some_and(|node| self.facts().lapsed.contains(node))
+    }
+
+    /// Looks whose leases live, as often as time goes by.
+    pub(super) fn watch_leases(&self) {
+        let live: BTreeSet<String> = now(nodes::live(self.observer())).into_iter().collect();
+        let facts = &mut *self.facts();
+        facts.lapsed.extend(facts.live.difference(&live).cloned());
+        facts.live.extend(live);
     }
 
     fn check_thread(&self, run: &RunRecord, key: &str) {
