@@ -80,6 +80,9 @@ impl Reply {
         let mut usage = chunk(json!({}), None);
         (usage["choices"], usage["usage"]) = (json!([]), answer["usage"].clone());
         chunks.push(usage);
+        for chunk in &mut chunks {
+            (chunk["id"], chunk["model"]) = (answer["id"].clone(), answer["model"].clone());
+        }
         Self::chunks(&chunks).done()
     }
 

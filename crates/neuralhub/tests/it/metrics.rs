@@ -110,7 +110,7 @@ fn what_is_done_is_counted() {
         (model("neuralhub_model_calls_total", ",outcome=\"ok\""), 3.0),
         (model("neuralhub_model_calls_total", ",outcome=\"rate_limited\""), 1.0),
         (model("neuralhub_model_call_seconds_count", ""), 4.0),
-        (model("neuralhub_model_first_chunk_seconds_count", ""), 1.0),
+        (model("neuralhub_model_first_chunk_seconds_count", ""), 3.0),
         ("neuralhub_steps_total{kind=\"model\",outcome=\"completed\"}".to_owned(), 2.0),
         ("neuralhub_steps_total{kind=\"tool\",outcome=\"completed\"}".to_owned(), 2.0),
         ("neuralhub_steps_total{kind=\"tool\",outcome=\"failed\"}".to_owned(), 1.0),
