@@ -184,7 +184,7 @@ each_engine! {
             gone: vec!["3.output".to_owned()],
             change,
         };
-        store.store().write(lose).await.unwrap();
+        assert_eq!(store.store().write(lose).await.unwrap(), runs::Appended::Done);
         let second = Process::with(store.store(), 2, EngineSettings::default()).await;
         let error = second.until(id, RunState::Failed).await.error.unwrap();
         assert_eq!(error.code, "journal_unreadable");
