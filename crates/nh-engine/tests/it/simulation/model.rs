@@ -92,8 +92,7 @@ impl Model<'_> {
                     self.ends(row, Outcome::Failed(error), usage.input_tokens, &within);
                 }
                 Event::SignalReceived { data, .. } => {
-                    let before =
-                        words.insert(data.as_str().to_owned(), seq).filter(|_| data.as_str() != "{}");
+                    let before = words.insert(data.as_str().to_owned(), seq);
                     let is_decision = data.as_str().contains("approved");
                     self.holds(before.is_none() || is_decision, || {
                         format!("{} is heard twice", data.as_str())

@@ -46,7 +46,7 @@ impl Settings {
     /// Each trouble is in some simulations, so that it does not hide others.
     pub(super) fn of_seed(seed: u64) -> Self {
         let dice = Dice::new(seed);
-        let machines = if dice.happens(400) { 1 } else { dice.between(2, 3) as usize };
+        let machines = if dice.happens(300) { 1 } else { dice.between(2, 3) as usize };
         let some = |most| if dice.happens(350) { dice.between(1, most) } else { 0 };
         let odds = Odds {
             read_fails: some(30),
@@ -66,7 +66,7 @@ impl Settings {
             odds,
             crashes: some(12),
             stops: some(12),
-            freezes: if machines > 1 { some(12) } else { 0 },
+            freezes: if machines > 1 && dice.happens(500) { dice.between(4, 20) } else { 0 },
             outages: some(8),
             clock_jumps: some(15),
             cancels: some(25),
@@ -203,7 +203,8 @@ impl Simulation {
             machine.faults.cut_off(false);
         }
         if machine.is_frozen {
-            if dice.happens(60) {
+            // Mostly after its lease.
+            if dice.happens(30) {
                 machine.thaw(dice.happens(300));
             }
             return;
