@@ -87,7 +87,7 @@ impl Hub {
         settings: &EngineSettings,
         stopping: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let ledger = Ledger::new(store.clone(), clock.clone());
+        let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
             tools: tools.clone(),

@@ -15,6 +15,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (4, "schedules", include_str!("../migrations/0004_schedules.sql")),
     (7, "budgets", include_str!("../migrations/0007_budgets.sql")),
     (8, "lanes", include_str!("../migrations/0008_lanes.sql")),
+    (11, "reservations", include_str!("../migrations/0011_reservations.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

@@ -20,10 +20,12 @@ fn bid(most: i64) -> Bid {
     Bid { fixed: amount(10), per_unit: amount(1), least_units: 5, most_units: most }
 }
 
+/// The token is the id: for calls that are made once.
 fn reserve(ws: &WorkspaceId, id: &str, accounts: &[(&str, i64)], bid: Bid) -> Reserve {
     Reserve {
         workspace_id: ws.clone(),
         id: id.to_owned(),
+        token: id.to_owned(),
         accounts: accounts.iter().map(|(name, limit)| ((*name).to_owned(), tokens(*limit))).collect(),
         bid,
         now: later(0),
@@ -31,9 +33,13 @@ fn reserve(ws: &WorkspaceId, id: &str, accounts: &[(&str, i64)], bid: Bid) -> Re
     }
 }
 
-fn settle(ws: &WorkspaceId, id: &str, accounts: &[&str], tokens: i64) -> Settle {
+fn again(token: &str, made: Reserve) -> Reserve {
+    Reserve { token: token.to_owned(), ..made }
+}
+
+fn settle(ws: &WorkspaceId, token: &str, accounts: &[&str], tokens: i64) -> Settle {
     let accounts = accounts.iter().map(|name| (*name).to_owned()).collect();
-    Settle { workspace_id: ws.clone(), id: id.to_owned(), accounts, cost: amount(tokens) }
+    Settle { workspace_id: ws.clone(), token: token.to_owned(), accounts, cost: amount(tokens) }
 }
 
 async fn spent(store: &TestStore, ws: &WorkspaceId, account: &str) -> i64 {
@@ -99,12 +105,43 @@ each_engine! {
 
     async fn a_call_made_again_takes_its_own_place(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
-        for _ in 0..3 {
-            let again = store.store().write(reserve(&ws, "run:step", &[("run:a", 25)], bid(10))).await;
+        for token in ["1", "2", "3"] {
+            let made = reserve(&ws, "run:step", &[("run:a", 25)], bid(10));
+            let again = store.store().write(again(token, made)).await;
             assert_eq!(again.expect("no fault"), Reserved::Units(10));
         }
         let other = store.store().write(reserve(&ws, "other", &[("run:a", 25)], bid(10))).await;
         assert!(matches!(other.expect("no fault"), Reserved::Busy(_)));
+    }
+
+    async fn each_try_of_a_call_is_settled_by_itself(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let made = || reserve(&ws, "run:step", &[("run:a", 100)], bid(10));
+        for token in ["1", "2"] {
+            store.store().write(again(token, made())).await.expect("reserved");
+        }
+        // The first try was refused, and is settled late: the second holds on.
+        store.store().write(settle(&ws, "1", &["run:a"], 0)).await.expect("settled");
+        let other = store.store().write(reserve(&ws, "other", &[("run:a", 35)], bid(10))).await;
+        assert!(matches!(other.expect("no fault"), Reserved::Busy(_)));
+        store.store().write(settle(&ws, "2", &["run:a"], 20)).await.expect("settled");
+        assert_eq!(spent(&store, &ws, "run:a").await, 20);
+    }
+
+    async fn what_a_frozen_node_spent_counts_once_although_the_step_was_made_again(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let made = || reserve(&ws, "run:step", &[("run:a", 100)], bid(10));
+        for token in ["frozen", "taken over"] {
+            store.store().write(again(token, made())).await.expect("reserved");
+        }
+        store.store().write(settle(&ws, "taken over", &["run:a"], 20)).await.expect("settled");
+        // The answer of a commit may be lost, and the settlement written again.
+        for _ in 0..2 {
+            store.store().write(settle(&ws, "frozen", &["run:a"], 15)).await.expect("settled");
+        }
+        assert_eq!(spent(&store, &ws, "run:a").await, 35);
+        let rest = store.store().write(reserve(&ws, "next", &[("run:a", 100)], bid(90))).await;
+        assert_eq!(rest.expect("no fault"), Reserved::Units(55), "nothing stays reserved");
     }
 
     async fn what_a_dead_process_reserved_comes_back(store: TestStore) {

@@ -19,4 +19,5 @@ mod seals;
 mod signals;
 mod usage;
 mod users;
+mod waiting;
 mod workspaces;
