@@ -3,14 +3,17 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nh_models::{
     Account, Caller, Charge, Ledger, ModelError, Models, ModelsSetup, ProviderKind, UsageSink, UsageWriter,
 };
-use nh_store::ledger;
+use nh_store::memory::{Fate, Faults, Memory, Moment};
+use nh_store::{Store, ledger, usage};
 use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds, TestStore};
+use nh_types::Timestamp;
 use nh_types::budget::Budget;
 use serde_json::{Value, json};
 
@@ -145,5 +148,40 @@ async fn what_was_reserved_for_nobody_is_given_back() {
     assert_eq!(hub.spent().await.steps, 1, "a step that was begun counts when it is dropped");
     let over = Charge { patience: Duration::ZERO, ..hub.charge("over", steps(1)) };
     assert!(matches!(over.reserve_step().await.map(drop), Err(ModelError::BudgetExceeded { .. })));
+    writing.abort();
+}
+
+/// The first commit never ends.
+#[derive(Default)]
+struct HangsOnce(AtomicBool);
+
+impl Faults for HangsOnce {
+    fn at(&self, moment: Moment) -> Fate {
+        match moment {
+            Moment::BeforeCommit if !self.0.swap(true, Ordering::SeqCst) => Fate::Hang,
+            _ => Fate::GoOn,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_in_time_is_asked_again() {
+    let clock = Arc::new(FixedClock::default());
+    let memory = Memory::new(clock.clone(), false).expect("rows");
+    let store = Store::open_memory(&memory, Arc::new(HangsOnce::default())).await.expect("a store");
+    let (sink, writer) = UsageSink::new(4);
+    let writing = tokio::spawn(writer.run(store.clone()));
+    let models = Models::new(ModelsSetup {
+        providers: Vec::new(),
+        default_model: None,
+        http: nh_http::Outbound::operator().expect("a client"),
+        clock,
+        ids: Arc::new(SeededIds::new(1)),
+        usage: sink.clone(),
+    });
+    models.chat(&caller(), Cow::Owned(object(hello("neuralhub/offline")))).await.expect("an answer");
+    sink.flush().await;
+    let totals = usage::totals(&store, &caller().workspace_id, Timestamp::default()).await.expect("totals");
+    assert_eq!(totals.iter().map(|total| total.calls).sum::<i64>(), 1);
     writing.abort();
 }

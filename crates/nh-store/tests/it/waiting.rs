@@ -11,6 +11,7 @@ use nh_types::WorkspaceId;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::fixtures::{insert, later, run, run_id, workspace};
+use crate::usage::call;
 
 /// Another node, in the middle of a transaction.
 struct Other {
@@ -114,4 +115,28 @@ async fn a_claim_passes_over_a_bounded_workspace_in_which_another_node_claims() 
     assert_eq!(claim().await, [run_id(2)]);
     other.end().await;
     assert_eq!(claim().await, [run_id(1)]);
+}
+
+/// Makes PostgreSQL answer writes of usage with an error code.
+async fn refuse_usage(store: &TestStore, code: &str) {
+    let mut connection =
+        PgConnection::connect(&store.url().expect("PostgreSQL")).await.expect("a connection");
+    let sql = format!(
+        "create function refuse() returns trigger language plpgsql as $$ begin \
+         raise exception using errcode = '{code}'; end $$; \
+         create trigger refuse before insert on model_calls for each row execute function refuse()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.expect("a trigger");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_race_and_a_time_out_may_pass_and_a_bad_row_does_not() {
+    for (code, may_pass) in [("40P01", true), ("40001", true), ("57014", true), ("22003", false)] {
+        let store = TestStore::postgres().await;
+        let ws = workspace(store.store(), "acme").await;
+        refuse_usage(&store, code).await;
+        let record = RecordMany { calls: vec![call(&ws, later(0), "a", None)], settled: Vec::new() };
+        let error = store.store().write(record).await.expect_err("refused");
+        assert_eq!(error.may_pass(), may_pass, "{code}: {error:?}");
+    }
 }
