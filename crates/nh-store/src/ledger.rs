@@ -358,6 +358,34 @@ pub(crate) async fn lock(tx: &mut Tx, touched: BTreeSet<Touched<'_>>) -> Result<
     Ok(())
 }
 
+/// Removes accounts (workspace, name) with what is reserved in them.
+pub(crate) async fn remove(tx: &mut Tx, accounts: Rows) -> Result<(), StoreError> {
+    tx.execute_rows(
+        "delete from budget_reservations where (workspace_id, account) in (select * from (values ROWS) as given)",
+        accounts.clone(),
+    )
+    .await?;
+    tx.execute_rows(
+        "delete from budget_accounts where (workspace_id, account) in (select * from (values ROWS) as given)",
+        accounts,
+    )
+    .await
+    .map(drop)
+}
+
+/// Removes up to `limit` of the reservations that expired long before `before`.
+pub(crate) async fn remove_expired(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<(), StoreError> {
+    let sql = format!(
+        "with gone as materialized (select workspace_id, account, token from budget_reservations \
+         where expires_at <= $1 order by expires_at limit $2 {}) \
+         delete from budget_reservations where (workspace_id, account, token) in \
+         (select workspace_id, account, token from gone)",
+        tx.engine().skip_locked()
+    );
+    // Only this crate's own words were put together.
+    tx.execute(sqlx::AssertSqlSafe(sql), args![before.plus_millis(-KEEP_EXPIRED_MS), limit]).await.map(drop)
+}
+
 /// What the account has spent: nothing, if it was never used.
 pub async fn spent(store: &Store, workspace_id: &WorkspaceId, account: &str) -> Result<Amount, StoreError> {
     let found = store

@@ -1,9 +1,11 @@
 use nh_store::ledger::{self, Amount, Balance, Bid, Dimension, Limits, Reserve, Reserved, Settle, fit};
+use nh_store::runs::{RemoveFinished, RunRecord};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::WorkspaceId;
+use nh_types::run::RunState;
 use tokio::task::JoinSet;
 
-use crate::fixtures::{later, workspace};
+use crate::fixtures::{insert, later, run, run_id, workspace};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -154,6 +156,30 @@ each_engine! {
         // It was only slow: what it cost counts all the same.
         store.store().write(settle(&ws, "lost", &["run:a"], 9)).await.expect("settled");
         assert_eq!(spent(&store, &ws, "run:a").await, 9);
+    }
+
+    async fn a_removed_run_takes_its_account_with_it_and_old_reservations_go_too(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let old = RunRecord { state: RunState::Success, finished_at: Some(later(1)), ready: false, ..run(&ws, 1) };
+        store.store().write(insert(old)).await.expect("insert");
+        let account = ledger::run_account(run_id(1));
+        let accounts = [(account.as_str(), 100), ("key:1:2026-11", 100)];
+        for token in ["under way", "lost"] {
+            store.store().write(reserve(&ws, token, &accounts, bid(10))).await.expect("reserved");
+        }
+        let settled = async |token| {
+            store.store().write(settle(&ws, token, &["key:1:2026-11", &account], 9)).await.expect("settled");
+            (spent(&store, &ws, &account).await, spent(&store, &ws, "key:1:2026-11").await)
+        };
+        let remove = async |before_ms| {
+            let write = RemoveFinished { before: later(before_ms), limit: 10, after: None };
+            store.store().write(write).await.expect("removed").count
+        };
+        assert_eq!(remove(HOUR_MS).await, 1);
+        // The key's share of it is still counted.
+        assert_eq!(settled("under way").await, (0, 9));
+        assert_eq!(remove(26 * HOUR_MS).await, 0);
+        assert_eq!(settled("lost").await, (0, 9), "nobody settles a call a day later");
     }
 
     async fn workspaces_do_not_share_accounts(store: TestStore) {
