@@ -16,6 +16,7 @@ use nh_testkit::{FixedClock, SeededIds, TestStore};
 use nh_types::Timestamp;
 use nh_types::budget::Budget;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::{caller, hello, object, provider};
 
@@ -140,7 +141,8 @@ async fn what_was_reserved_for_nobody_is_given_back() {
         // The write is queued, and nobody waits for its answer.
         assert!(futures_util::poll!(&mut reserving).is_pending());
     }
-    let writing = tokio::spawn(writer.run(hub.store.store().clone()));
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(hub.store.store().clone()));
     hub.models.usage().flush().await;
     let next = Charge { patience: Duration::ZERO, ..hub.charge("next", steps(1)) };
     drop(next.reserve_step().await.expect("nothing is held"));
@@ -148,7 +150,6 @@ async fn what_was_reserved_for_nobody_is_given_back() {
     assert_eq!(hub.spent().await.steps, 1, "a step that was begun counts when it is dropped");
     let over = Charge { patience: Duration::ZERO, ..hub.charge("over", steps(1)) };
     assert!(matches!(over.reserve_step().await.map(drop), Err(ModelError::BudgetExceeded { .. })));
-    writing.abort();
 }
 
 /// The first commit never ends.
@@ -170,7 +171,8 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     let memory = Memory::new(clock.clone(), false).expect("rows");
     let store = Store::open_memory(&memory, Arc::new(HangsOnce::default())).await.expect("a store");
     let (sink, writer) = UsageSink::new(4);
-    let writing = tokio::spawn(writer.run(store.clone()));
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(store.clone()));
     let models = Models::new(ModelsSetup {
         providers: Vec::new(),
         default_model: None,
@@ -183,5 +185,4 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     sink.flush().await;
     let totals = usage::totals(&store, &caller().workspace_id, Timestamp::default()).await.expect("totals");
     assert_eq!(totals.iter().map(|total| total.calls).sum::<i64>(), 1);
-    writing.abort();
 }

@@ -9,6 +9,7 @@ use nh_store::usage::RecordMany;
 use nh_testkit::TestStore;
 use nh_types::WorkspaceId;
 use sqlx::{Connection as _, PgConnection};
+use tokio::task::JoinSet;
 
 use crate::fixtures::{insert, later, run, run_id, workspace};
 use crate::usage::call;
@@ -74,23 +75,22 @@ async fn a_batch_that_waits_for_an_account_holds_none_behind_it() {
         accounts: vec!["c".to_owned()],
         cost: Amount::ONE_STEP,
     }];
-    let batch = {
-        let (store, ws) = (store.store().clone(), ws.clone());
-        tokio::spawn(async move {
-            tokio::join!(
-                store.write(reserve(&ws, "b again", "b")),
-                store.write(RecordMany { calls: Vec::new(), settled }),
-                store.write(reserve(&ws, "a again", "a")),
-            )
-        })
-    };
+    let mut batch = JoinSet::new();
+    let (writing, of) = (store.store().clone(), ws.clone());
+    batch.spawn(async move {
+        tokio::join!(
+            writing.write(reserve(&of, "b again", "b")),
+            writing.write(RecordMany { calls: Vec::new(), settled }),
+            writing.write(reserve(&of, "a again", "a")),
+        )
+    });
     let mut watch = PgConnection::connect(&store.url().expect("PostgreSQL")).await.expect("a connection");
     other.awaited(&mut watch).await;
     for account in ["b", "c"] {
         Other::holding(&store, lock, &[ws.as_str(), account]).await.end().await;
     }
     other.end().await;
-    let (b, c, a) = batch.await.expect("it goes on");
+    let (b, c, a) = batch.join_next().await.expect("a batch").expect("it goes on");
     assert_eq!((a.expect("reserved"), b.expect("reserved")), (Reserved::Units(0), Reserved::Units(0)));
     c.expect("settled");
 }
