@@ -104,7 +104,7 @@ pub struct Hub {
 impl Hub {
     pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
         let HubSetup { store, models, tools, webhooks, clock, ids, settings, stopping } = setup;
-        let ledger = Ledger::new(store.clone(), clock.clone());
+        let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
             tools: tools.clone(),

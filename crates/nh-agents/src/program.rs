@@ -283,15 +283,12 @@ impl RunProgram {
                 idempotency_key: &key,
                 clock: clock.as_ref(),
             };
-            let reservation = match &charge {
+            // Dropped with the call, however that ends: it then counts.
+            let _reservation = match &charge {
                 Some(charge) => Some(charge.reserve_step().await.map_err(model_error)?),
                 None => None,
             };
-            let output = tools.call(&step.name, call).await;
-            if let Some(reservation) = reservation {
-                reservation.settle_step().await.map_err(model_error)?;
-            }
-            let output = output.map_err(tool_error)?;
+            let output = tools.call(&step.name, call).await.map_err(tool_error)?;
             let output = Value::from_iter([("text", Value::from(output.text)), ("value", output.value)]);
             Ok(Performed { output, usage: Usage::NONE })
         })

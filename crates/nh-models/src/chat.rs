@@ -5,9 +5,9 @@ use nh_store::usage::UsageKind;
 use nh_types::SharedIds;
 use serde_json::{Map, Value, json};
 
+use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Model;
-use crate::ledger::{self, Called};
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
@@ -131,7 +131,7 @@ pub(crate) async fn begin(
     if let Some(charge) = &caller.charge {
         let called =
             Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };
-        ledger::reserve_chat(charge, &mut meter, called, body, provider.answer_limit()).await?;
+        bids::reserve_chat(charge, &mut meter, called, body, provider.answer_limit()).await?;
     }
     Ok(meter)
 }

@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use nh_store::usage::UsageKind;
 use serde_json::{Map, Value, json};
 
+use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Model;
 use crate::chat::{exchange, put_if_absent};
-use crate::ledger::{self, Called};
 use crate::models::Inner;
 use crate::provider::{Operation, Provider};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
@@ -75,7 +75,7 @@ pub(crate) async fn ask(
     if let Some(charge) = &caller.charge {
         let called =
             Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };
-        ledger::reserve_prompt(charge, &mut meter, called).await?;
+        bids::reserve_prompt(charge, &mut meter, called).await?;
     }
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     let (mut meter, mut answer) = exchange(provider, Operation::Embeddings, body, "data", meter).await?;

@@ -1,6 +1,6 @@
 //! What model calls and steps may cost: reserved before they are made, settled
-//! after. The rules are in [`nh_store::ledger`]; here calls become bids, and
-//! what does not fit becomes words.
+//! after. The rules are in [`nh_store::ledger`]; here what does not fit becomes
+//! words, and no reservation is forgotten. What calls bid is in `bids.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,12 @@ use nh_store::ledger::{Amount, Bid, Dimension, Limits, Reserve, Reserved, Settle
 use nh_store::{Store, StoreError, ledger};
 use nh_types::budget::Budget;
 use nh_types::model::Usage;
-use nh_types::{KeyId, RunId, SharedClock, Timestamp, WorkspaceId};
-use serde_json::{Map, Value};
+use nh_types::{KeyId, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use tokio::sync::Notify;
 
-use crate::ModelError;
-use crate::catalogue::Price;
-use crate::usage::Meter;
-
-/// Tokens that an answer may have under a budget where the request has no bound
-/// of its own.
-const DEFAULT_ANSWER_TOKENS: i64 = 4_096;
-/// With fewer left no call is made.
-const LEAST_ANSWER_TOKENS: i64 = 16;
-/// OpenAI's newer name first: it wins where both are given.
-const ANSWER_LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
-const MAX_CHOICES: i64 = 128;
+use crate::bids::tokens;
+use crate::usage::Place;
+use crate::{ModelError, UsageSink};
 
 const PICODOLLARS: f64 = 1e12;
 
@@ -72,7 +62,7 @@ impl Account {
 }
 
 /// Rounds up, so that no price rounds down to nothing.
-fn picodollars(usd: f64) -> i64 {
+pub(crate) fn picodollars(usd: f64) -> i64 {
     // A cast from a float saturates.
     (usd * PICODOLLARS).ceil() as i64
 }
@@ -86,6 +76,8 @@ fn dollars(picodollars: i64) -> f64 {
 pub struct Ledger {
     store: Store,
     clock: SharedClock,
+    ids: SharedIds,
+    sink: UsageSink,
     /// Told whenever this process settled something.
     settled: Arc<Notify>,
 }
@@ -102,15 +94,18 @@ pub struct Charge {
     pub patience: Duration,
 }
 
-/// A reservation to be settled.
+/// What was reserved, or may have been. Dropped, whatever became of its maker,
+/// it is settled by the batched writer.
 pub struct Reservation {
-    ledger: Ledger,
-    settle: Settle,
+    /// None once somebody else sees to the settlement, or there is none.
+    place: Option<Place>,
+    /// What dropping it settles.
+    settlement: Settlement,
     /// How many units were granted.
-    pub units: i64,
+    units: i64,
 }
 
-/// What [`Reservation::settlement`] gives: a write, and whom to tell of it.
+/// A write, and whom to tell of it.
 #[derive(Clone)]
 pub(crate) struct Settlement {
     pub(crate) settle: Settle,
@@ -121,11 +116,25 @@ impl Settlement {
     pub(crate) fn done(&self) {
         self.settled.notify_waiters();
     }
+
+    /// For a model call that used so much; None: it was never made.
+    pub(crate) fn of(self, usage: Option<&Usage>) -> Self {
+        self.costing(usage.map_or(Amount::default(), |usage| Amount {
+            picodollars: usage.cost_usd.map_or(0, picodollars),
+            tokens: tokens(usage.input_tokens.saturating_add(usage.output_tokens)),
+            steps: 1,
+        }))
+    }
+
+    fn costing(self, cost: Amount) -> Self {
+        Self { settle: Settle { cost, ..self.settle }, ..self }
+    }
 }
 
 impl Ledger {
-    pub fn new(store: Store, clock: SharedClock) -> Self {
-        Self { store, clock, settled: Arc::default() }
+    /// What is reserved is settled by the writer behind `sink`.
+    pub fn new(store: Store, clock: SharedClock, ids: SharedIds, sink: UsageSink) -> Self {
+        Self { store, clock, ids, sink, settled: Arc::default() }
     }
 
     /// US dollars that the account has spent.
@@ -156,17 +165,19 @@ impl Charge {
         self.accounts.iter().any(|account| account.limits.picodollars.is_some())
     }
 
-    /// Reserves for one step that is no model call.
+    /// Reserves for one step that is no model call, and that counts from now
+    /// on, whatever becomes of it: keep what this gives until the step is over.
     pub async fn reserve_step(&self) -> Result<Reservation, ModelError> {
         let bid = Bid { fixed: Amount::ONE_STEP, per_unit: Amount::default(), least_units: 0, most_units: 0 };
-        self.reserve(bid).await
+        let mut step = self.reserve(self.ledger.sink.reserve().await?, bid).await?;
+        step.settlement.settle.cost = Amount::ONE_STEP;
+        Ok(step)
     }
 
-    /// Waits while calls under way may leave something.
-    pub(crate) async fn reserve(&self, bid: Bid) -> Result<Reservation, ModelError> {
-        let mut accounts: Vec<_> =
-            self.accounts.iter().map(|account| (account.name.clone(), account.limits)).collect();
-        accounts.sort_by(|a, b| a.0.cmp(&b.0));
+    /// Waits while calls under way may leave something. `place` is for the
+    /// settlement.
+    pub(crate) async fn reserve(&self, place: Place, bid: Bid) -> Result<Reservation, ModelError> {
+        let mut reservation = self.nothing_yet(place);
         let until = tokio::time::Instant::now() + self.patience;
         loop {
             let settled = self.ledger.settled.notified();
@@ -174,16 +185,25 @@ impl Charge {
             let reserve = Reserve {
                 workspace_id: self.workspace_id.clone(),
                 id: self.id.clone(),
-                accounts: accounts.clone(),
+                token: reservation.settlement.settle.token.clone(),
+                accounts: self
+                    .accounts
+                    .iter()
+                    .map(|account| (account.name.clone(), account.limits))
+                    .collect(),
                 bid,
                 now,
                 expires_at: now.plus_millis(EXPIRES_MS),
             };
+            // Although it failed, it may have been kept: so that is settled too.
             match self.ledger.store.write(reserve).await.map_err(store_failed)? {
-                Reserved::Units(units) => return Ok(self.reserved(accounts, units)),
-                Reserved::Refused(shortage) => return Err(self.refused(&shortage)),
+                Reserved::Units(units) => {
+                    reservation.units = units;
+                    return Ok(reservation);
+                }
+                Reserved::Refused(shortage) => return Err(reservation.refused(self, &shortage)),
                 Reserved::Busy(shortage) if tokio::time::Instant::now() >= until => {
-                    return Err(self.refused(&shortage));
+                    return Err(reservation.refused(self, &shortage));
                 }
                 Reserved::Busy(_) => {
                     let _either = tokio::time::timeout(LOOK_AGAIN, settled).await;
@@ -192,17 +212,16 @@ impl Charge {
         }
     }
 
-    fn reserved(&self, accounts: Vec<(String, Limits)>, units: i64) -> Reservation {
-        Reservation {
-            ledger: self.ledger.clone(),
-            settle: Settle {
-                workspace_id: self.workspace_id.clone(),
-                id: self.id.clone(),
-                accounts: accounts.into_iter().map(|(name, _)| name).collect(),
-                cost: Amount::default(),
-            },
-            units,
-        }
+    fn nothing_yet(&self, place: Place) -> Reservation {
+        let Ledger { clock, ids, settled, .. } = &self.ledger;
+        let settle = Settle {
+            workspace_id: self.workspace_id.clone(),
+            token: ids.uuid_v7(clock.now()).to_string(),
+            accounts: self.accounts.iter().map(|account| account.name.clone()).collect(),
+            cost: Amount::default(),
+        };
+        let settlement = Settlement { settle, settled: settled.clone() };
+        Reservation { place: Some(place), settlement, units: 0 }
     }
 
     fn refused(&self, shortage: &Shortage) -> ModelError {
@@ -214,113 +233,27 @@ impl Charge {
 }
 
 impl Reservation {
-    /// Settles a step at once.
-    pub async fn settle_step(self) -> Result<(), ModelError> {
-        let Settlement { settle, settled } = self.settlement_of(Amount::ONE_STEP);
-        self.ledger.store.write(settle).await.map_err(store_failed)?;
-        settled.notify_waiters();
-        Ok(())
+    pub(crate) fn units(&self) -> i64 {
+        self.units
     }
 
-    /// What a model call used; None: it was never made.
-    pub(crate) fn settlement(&self, usage: Option<&Usage>) -> Settlement {
-        self.settlement_of(usage.map_or(Amount::default(), |usage| Amount {
-            picodollars: usage.cost_usd.map_or(0, picodollars),
-            tokens: tokens(usage.input_tokens.saturating_add(usage.output_tokens)),
-            steps: 1,
-        }))
+    /// For who settles it in another way.
+    pub(crate) fn into_parts(mut self) -> (Option<Place>, Settlement) {
+        (self.place.take(), self.settlement.clone())
     }
 
-    fn settlement_of(&self, cost: Amount) -> Settlement {
-        Settlement { settle: Settle { cost, ..self.settle.clone() }, settled: self.ledger.settled.clone() }
+    /// Nothing was reserved, so nothing is settled.
+    fn refused(mut self, charge: &Charge, shortage: &Shortage) -> ModelError {
+        self.place = None;
+        charge.refused(shortage)
     }
 }
 
-/// Reserves for a chat call and sees to it that its answer keeps to what was
-/// granted.
-pub(crate) async fn reserve_chat(
-    charge: &Charge,
-    meter: &mut Meter,
-    called: Called<'_>,
-    body: &mut Map<String, Value>,
-    answer_limit: &str,
-) -> Result<(), ModelError> {
-    let price = called.price(charge)?;
-    let asked = ANSWER_LIMITS.iter().find_map(|field| Some((*field, body.get(*field)?.as_i64()?)));
-    let wanted = asked.map_or(DEFAULT_ANSWER_TOKENS, |(_, tokens)| tokens.clamp(1, Budget::MAX_TOKENS));
-    let choices = body.get("n").and_then(Value::as_i64).unwrap_or(1).clamp(1, MAX_CHOICES);
-    let bid = bid(called.prompt_tokens, price, choices, LEAST_ANSWER_TOKENS.min(wanted), wanted);
-    let granted = meter.reserve(charge, bid).await?;
-    if asked.is_none() || granted < wanted {
-        let field = asked.map_or(answer_limit, |(field, _)| field);
-        body.insert(field.to_owned(), Value::from(granted));
-    }
-    Ok(())
-}
-
-/// Reserves for a call that only reads.
-pub(crate) async fn reserve_prompt(
-    charge: &Charge,
-    meter: &mut Meter,
-    called: Called<'_>,
-) -> Result<(), ModelError> {
-    let bid = bid(called.prompt_tokens, called.price(charge)?, 1, 0, 0);
-    meter.reserve(charge, bid).await.map(drop)
-}
-
-/// Reserves for a call of which it is known what it uses, and that is free.
-pub(crate) async fn reserve_exactly(
-    charge: &Charge,
-    meter: &mut Meter,
-    usage: &Usage,
-) -> Result<(), ModelError> {
-    let bid = bid(usage.input_tokens.saturating_add(usage.output_tokens), Price::FREE, 1, 0, 0);
-    meter.reserve(charge, bid).await.map(drop)
-}
-
-/// The model of a call that is charged.
-pub(crate) struct Called<'a> {
-    pub(crate) model: &'a str,
-    pub(crate) price: Option<Price>,
-    /// An upper bound.
-    pub(crate) prompt_tokens: u64,
-}
-
-impl Called<'_> {
-    pub(crate) fn price(&self, charge: &Charge) -> Result<Price, ModelError> {
-        if self.price.is_none() && charge.limits_cost() {
-            return Err(ModelError::Invalid {
-                message: format!(
-                    "the price of `{}` is not known, so a budget in dollars cannot be kept; choose another model, \
-                     or have its price put into the configuration",
-                    self.model
-                ),
-                param: "model".to_owned(),
-            });
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.record(None, Some(self.settlement.clone()));
         }
-        Ok(self.price.unwrap_or(Price::FREE))
-    }
-}
-
-pub(crate) fn tokens(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX).min(Budget::MAX_TOKENS)
-}
-
-/// What a model call may cost: its prompt, and each token of its answer.
-pub(crate) fn bid(prompt_tokens: u64, price: Price, choices: i64, least_units: i64, most_units: i64) -> Bid {
-    let input_tokens = tokens(prompt_tokens);
-    let one_more = Usage { input_tokens: prompt_tokens, output_tokens: 1_000_000, ..Usage::NONE };
-    let no_answer = Usage { output_tokens: 0, ..one_more };
-    let (with, without) = (price.cost_usd(&one_more), price.cost_usd(&no_answer));
-    Bid {
-        fixed: Amount { picodollars: picodollars(without), tokens: input_tokens, steps: 1 },
-        per_unit: Amount {
-            picodollars: picodollars((with - without) / 1_000_000.0 * choices as f64),
-            tokens: choices,
-            steps: 0,
-        },
-        least_units,
-        most_units: most_units.max(least_units),
     }
 }
 

@@ -8,6 +8,7 @@
 //! call either to a provider (`provider/`, `stream/`) or to the built-in
 //! [`offline`] planner.
 
+mod bids;
 mod call;
 mod catalogue;
 mod chat;

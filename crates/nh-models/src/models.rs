@@ -142,6 +142,11 @@ impl Models {
         }
     }
 
+    /// Where what calls use is recorded.
+    pub fn usage(&self) -> &UsageSink {
+        &self.0.usage
+    }
+
     /// The configured default, else the first provider's, else the offline
     /// model. A provider of unknown models is asked when the id is used:
     /// `<provider name>/default` is its first chat model.

@@ -3,6 +3,7 @@
 
 use http::Method;
 use nh_types::error::ErrorBody;
+use nh_types::run::Values;
 use nh_types::webhook::WebhookEvent;
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder,
@@ -45,6 +46,8 @@ pub(crate) fn base() -> OpenApi {
     schemas.push((ErrorBody::name().into_owned(), <ErrorBody as utoipa::PartialSchema>::schema()));
     WebhookEvent::schemas(&mut schemas);
     schemas.push((WebhookEvent::name().into_owned(), <WebhookEvent as utoipa::PartialSchema>::schema()));
+    // It stands in a query only, where it is not found by itself.
+    schemas.push((Values::name().into_owned(), <Values as utoipa::PartialSchema>::schema()));
     components.schemas.extend(schemas);
     document.webhooks = Some(PathsBuilder::new().path("run.ended", webhook()).build());
     document

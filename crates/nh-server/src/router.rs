@@ -34,7 +34,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::find))
         .routes(routes!(runs::events))
-        .routes(routes!(values::find))
+        .routes(routes!(values::value))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::retry))
         .routes(routes!(runs::fork))

@@ -60,6 +60,14 @@ impl EngineKind {
         }
     }
 
+    /// The same, for a row whose key stays: others may go on to refer to it.
+    pub(crate) const fn skip_locked_row(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => "for no key update skip locked",
+        }
+    }
+
     /// Locks the rows that a query reads until the transaction ends.
     pub(crate) const fn for_update(self) -> &'static str {
         match self {

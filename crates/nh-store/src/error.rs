@@ -56,7 +56,23 @@ pub enum StoreError {
     Database(#[source] Arc<sqlx::Error>),
 }
 
+/// PostgreSQL's code of a statement that took too long.
+const STATEMENT_TIMED_OUT: &str = "57014";
+
 impl StoreError {
+    /// Whether the same write may succeed when it is made again later. Where it
+    /// may have been kept, it is for the caller to know what twice does.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Overloaded { .. } | Self::Unavailable(_) | Self::TimedOut { .. } => true,
+            Self::Database(error) => {
+                let code = error.as_database_error().and_then(|database| database.code());
+                self.is_lost_race() || code.is_some_and(|code| code == STATEMENT_TIMED_OUT)
+            }
+            _ => false,
+        }
+    }
+
     /// PostgreSQL's class 40: another node's transaction was in the way, and
     /// the same write may succeed when it is tried again.
     pub(crate) fn is_lost_race(&self) -> bool {
@@ -104,9 +120,9 @@ pub(crate) fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
         Ok(number) if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
             matches!(number & 0xff, 5 | 6)
         }
-        // 57014 is one statement's time-out: the connection is fine.
+        // After a statement's time-out the connection is fine.
         _ => {
-            code != "57014"
+            code != STATEMENT_TIMED_OUT
                 && code.len() == 5
                 && ["08", "53", "57"].iter().any(|class| code.starts_with(class))
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::columns::Columns;
+use crate::ledger::Touched;
 use crate::sql::{Arg, Row, args, to_json};
 use crate::{Store, StoreError, Tx, Write};
 
@@ -77,6 +78,10 @@ where
     W::Output: Serialize + DeserializeOwned,
 {
     type Output = Once<W::Output>;
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        self.write.touches()
+    }
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Once<W::Output>, StoreError> {
         let Idempotency { owner, key, body_hash, at } = &self.once;

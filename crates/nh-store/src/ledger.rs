@@ -9,8 +9,14 @@
 use nh_types::{RunId, Timestamp, WorkspaceId};
 
 use crate::columns::Columns;
+use crate::rows::Rows;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
+
+mod lock;
+
+pub use lock::Touched;
+pub(crate) use lock::lock;
 
 /// A reservation that was never settled is removed so long after it expired.
 const KEEP_EXPIRED_MS: i64 = 24 * 3600 * 1000;
@@ -173,7 +179,8 @@ pub struct Reserve {
     pub workspace_id: WorkspaceId,
     /// Names the call: one made again under the same id takes its own place.
     pub id: String,
-    /// Sorted by name: the order in which they are locked.
+    /// Names this reservation alone: only its own settlement takes it away.
+    pub token: String,
     pub accounts: Vec<(String, Limits)>,
     pub bid: Bid,
     pub now: Timestamp,
@@ -183,6 +190,12 @@ pub struct Reserve {
 
 impl Write for Reserve {
     type Output = Reserved;
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        let makes = true;
+        let names = self.accounts.iter().map(|(account, _)| account);
+        names.map(|account| Touched::new(&self.workspace_id, account, makes)).collect()
+    }
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Reserved, StoreError> {
         let mut accounts = Vec::with_capacity(self.accounts.len());
@@ -201,21 +214,13 @@ impl Write for Reserve {
 }
 
 impl Reserve {
-    /// Locks the account until the commit.
     async fn balance(&self, tx: &mut Tx, account: &str) -> Result<Balance, StoreError> {
-        tx.execute(
-            "insert into budget_accounts (workspace_id, account, picodollars, tokens, steps) \
-             values ($1, $2, 0, 0, 0) on conflict (workspace_id, account) do nothing",
-            args![&self.workspace_id, account],
-        )
-        .await?;
-        let sql = format!(
-            "select picodollars, tokens, steps from budget_accounts where workspace_id = $1 and account = $2 {}",
-            tx.engine().for_update()
-        );
-        // Only this crate's own words were put together.
-        let sql = sqlx::AssertSqlSafe(sql);
-        let spent = one_amount(tx.select(sql, args![&self.workspace_id, account]).await?)?;
+        let spent = tx
+            .select(
+                "select picodollars, tokens, steps from budget_accounts where workspace_id = $1 and account = $2",
+                args![&self.workspace_id, account],
+            )
+            .await?;
         tx.execute(
             "delete from budget_reservations where workspace_id = $1 and account = $2 and expires_at <= $3",
             args![&self.workspace_id, account, self.now.plus_millis(-KEEP_EXPIRED_MS)],
@@ -229,18 +234,26 @@ impl Reserve {
                 args![&self.workspace_id, account, &self.id, self.now],
             )
             .await?;
-        Ok(Balance { spent, reserved: one_amount(reserved)? })
+        Ok(Balance { spent: one_amount(spent)?, reserved: one_amount(reserved)? })
     }
 
+    /// What the same call had reserved before stays, with nothing in it: should
+    /// that have been spent all the same, its settlement still counts once.
     async fn put(&self, tx: &mut Tx, account: &str, amount: Amount) -> Result<(), StoreError> {
         tx.execute(
-            "insert into budget_reservations (workspace_id, account, id, picodollars, tokens, steps, expires_at) \
-             values ($1, $2, $3, $4, $5, $6, $7) on conflict (workspace_id, account, id) do update set \
-             picodollars = excluded.picodollars, tokens = excluded.tokens, steps = excluded.steps, \
-             expires_at = excluded.expires_at",
+            "update budget_reservations set picodollars = 0, tokens = 0, steps = 0 \
+             where workspace_id = $1 and account = $2 and id = $3 and token <> $4",
+            args![&self.workspace_id, account, &self.id, &self.token],
+        )
+        .await?;
+        tx.execute(
+            "insert into budget_reservations \
+             (workspace_id, account, token, id, picodollars, tokens, steps, expires_at) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
             args![
                 &self.workspace_id,
                 account,
+                &self.token,
                 &self.id,
                 amount.picodollars,
                 amount.tokens,
@@ -260,12 +273,12 @@ fn one_amount(rows: Vec<crate::sql::Row>) -> Result<Amount, StoreError> {
 }
 
 /// Puts what a call cost in place of what was reserved for it. Doing it twice
-/// changes nothing.
+/// changes nothing: the reservation is gone by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
     pub workspace_id: WorkspaceId,
-    pub id: String,
-    /// Sorted by name: the order in which they are locked.
+    /// Of the reservation.
+    pub token: String,
     pub accounts: Vec<String>,
     pub cost: Amount,
 }
@@ -273,34 +286,63 @@ pub struct Settle {
 impl Write for Settle {
     type Output = ();
 
+    fn touches(&self) -> Vec<Touched<'_>> {
+        let makes = false;
+        self.accounts.iter().map(|account| Touched::new(&self.workspace_id, account, makes)).collect()
+    }
+
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
-        // All accounts are locked before a reservation is touched, as when it
-        // was made.
         for account in &self.accounts {
             tx.execute(
                 "update budget_accounts set picodollars = picodollars + $1, tokens = tokens + $2, steps = steps + $3 \
                  where workspace_id = $4 and account = $5 and exists (select 1 from budget_reservations as made \
-                 where made.workspace_id = $4 and made.account = $5 and made.id = $6)",
+                 where made.workspace_id = $4 and made.account = $5 and made.token = $6)",
                 args![
                     self.cost.picodollars,
                     self.cost.tokens,
                     self.cost.steps,
                     &self.workspace_id,
                     account,
-                    &self.id
+                    &self.token
                 ],
             )
             .await?;
-        }
-        for account in &self.accounts {
             tx.execute(
-                "delete from budget_reservations where workspace_id = $1 and account = $2 and id = $3",
-                args![&self.workspace_id, account, &self.id],
+                "delete from budget_reservations where workspace_id = $1 and account = $2 and token = $3",
+                args![&self.workspace_id, account, &self.token],
             )
             .await?;
         }
         Ok(())
     }
+}
+
+/// Removes accounts (workspace, name) with what is reserved in them.
+pub(crate) async fn remove(tx: &mut Tx, accounts: Rows) -> Result<(), StoreError> {
+    tx.execute_rows(
+        "delete from budget_reservations where (workspace_id, account) in (select * from (values ROWS) as given)",
+        accounts.clone(),
+    )
+    .await?;
+    tx.execute_rows(
+        "delete from budget_accounts where (workspace_id, account) in (select * from (values ROWS) as given)",
+        accounts,
+    )
+    .await
+    .map(drop)
+}
+
+/// Removes up to `limit` of the reservations that expired long before `before`.
+pub(crate) async fn remove_expired(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<(), StoreError> {
+    let sql = format!(
+        "with gone as materialized (select workspace_id, account, token from budget_reservations \
+         where expires_at <= $1 order by expires_at limit $2 {}) \
+         delete from budget_reservations where (workspace_id, account, token) in \
+         (select workspace_id, account, token from gone)",
+        tx.engine().skip_locked()
+    );
+    // Only this crate's own words were put together.
+    tx.execute(sqlx::AssertSqlSafe(sql), args![before.plus_millis(-KEEP_EXPIRED_MS), limit]).await.map(drop)
 }
 
 /// What the account has spent: nothing, if it was never used.

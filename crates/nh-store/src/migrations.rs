@@ -17,6 +17,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (8, "lanes", include_str!("../migrations/0008_lanes.sql")),
     (9, "webhooks", include_str!("../migrations/0009_webhooks.sql")),
     (10, "values", include_str!("../migrations/0010_values.sql")),
+    (11, "reservations", include_str!("../migrations/0011_reservations.sql")),
     (14, "waiting", include_str!("../migrations/0014_waiting.sql")),
 ];
 

@@ -21,6 +21,7 @@ const MAX_ROWS: usize = 512;
 const PLACE: &str = "ROWS";
 
 /// Rows of equal width, to go where a statement's text says `ROWS`.
+#[derive(Clone)]
 pub(crate) struct Rows {
     width: usize,
     args: Vec<Arg>,

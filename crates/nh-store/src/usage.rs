@@ -8,7 +8,7 @@ use nh_types::{KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
-use crate::ledger::Settle;
+use crate::ledger::{Settle, Touched};
 use crate::rows::Rows;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
@@ -72,6 +72,10 @@ pub struct RecordMany {
 
 impl Write for RecordMany {
     type Output = ();
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        self.settled.iter().flat_map(Settle::touches).collect()
+    }
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
         for settle in &self.settled {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{SqlSafeStr, SqlStr};
 
+use crate::ledger::Touched;
 use crate::rows::{Rows, Texts};
 use crate::sql::{Arg, Connection, Row};
 use crate::{EngineKind, StoreError};
@@ -18,6 +19,12 @@ use crate::{EngineKind, StoreError};
 /// `self` and the database.
 pub trait Write: Send + Sync + 'static {
     type Output: Send + 'static;
+
+    /// The accounts of the ledger that it changes: they are locked before
+    /// anything of its batch is applied.
+    fn touches(&self) -> Vec<Touched<'_>> {
+        Vec::new()
+    }
 
     fn apply<'t>(
         &'t self,
@@ -48,6 +55,10 @@ pub trait Write: Send + Sync + 'static {
 /// A write that its maker keeps, to write it again should the store be down.
 impl<W: Write> Write for Arc<W> {
     type Output = W::Output;
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        W::touches(self)
+    }
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<W::Output, StoreError> {
         W::apply(self, tx).await

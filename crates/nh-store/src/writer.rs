@@ -7,6 +7,7 @@
 //! one.
 
 use std::any::{Any, TypeId};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::KnownAgents;
 use crate::connect::Target;
+use crate::ledger::{self, Touched};
 use crate::sql::Readers;
 use crate::{StoreError, Tx, Write};
 
@@ -45,6 +47,8 @@ type Apply = for<'t> fn(Vec<&'t mut dyn Job>, &'t mut Tx) -> BoxFuture<'t, Resul
 pub(crate) trait Job: Any + Send {
     /// The type of the write, and how writes of this type are applied.
     fn kind(&self) -> (TypeId, Apply);
+
+    fn touches(&self) -> Vec<Touched<'_>>;
 
     fn as_any(&mut self) -> &mut dyn Any;
 
@@ -72,6 +76,10 @@ pub(crate) fn job<W: Write>(write: W) -> (Box<dyn Job>, Answer<W>) {
 impl<W: Write> Job for Pending<W> {
     fn kind(&self) -> (TypeId, Apply) {
         (TypeId::of::<W>(), apply_pending::<W>)
+    }
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        self.write.touches()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
@@ -274,6 +282,10 @@ async fn transact(tx: &mut Tx, batch: &mut Batch) -> Result<(), Stop> {
 
 /// Applies a batch, kind by kind.
 async fn apply(tx: &mut Tx, batch: &mut Batch) -> Result<(), StoreError> {
+    let touched: BTreeSet<_> = batch.iter().flat_map(|job| job.touches()).collect();
+    if !touched.is_empty() {
+        ledger::lock(tx, touched).await?;
+    }
     let mut groups: Vec<(TypeId, Apply, Vec<&mut dyn Job>)> = Vec::new();
     for job in batch.iter_mut() {
         let (kind, apply) = job.kind();

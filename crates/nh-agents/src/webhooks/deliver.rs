@@ -74,14 +74,16 @@ impl Deliveries {
     /// Begins what is due and has a place, and says when more will be due.
     pub async fn begin_due(&mut self) -> Result<Option<Timestamp>, StoreError> {
         loop {
-            let lanes = lanes(&self.hub.store).await?;
+            let store = self.hub.store.clone();
+            let lanes = self.beside(lanes(&store)).await?;
             let now = self.hub.clock.now();
             let from = self.places.choose(&lanes, now);
             let next = lanes.iter().map(|lane| lane.due_at).filter(|at| *at > now).min();
             if from.is_empty() {
                 return Ok(next);
             }
-            let claimed = self.hub.store.write(Claim { from, now, until: now.plus_millis(CLAIM_MS) }).await?;
+            let claim = Claim { from, now, until: now.plus_millis(CLAIM_MS) };
+            let claimed = self.beside(store.write(claim)).await?;
             if claimed.is_empty() {
                 // Another node was faster.
                 return Ok(next);
@@ -89,6 +91,19 @@ impl Deliveries {
             for delivery in claimed {
                 self.places.take(&delivery.lane);
                 self.under_way.push(deliver(self.hub.clone(), delivery).boxed());
+            }
+        }
+    }
+
+    /// Does `work` while what is under way goes on: that may hold connections
+    /// to the store which the work waits for.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(lane) = self.under_way.next(), if !self.under_way.is_empty() => self.places.give(&lane),
             }
         }
     }

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use super::conversation::Conversation;
 use super::plan::{PlannedCall, Reply, reply};
 use super::{MODEL_ID, PROVIDER};
+use crate::bids;
 use crate::call::Call;
 use crate::catalogue::Price;
 use crate::chat::{call_id, completion_id, finish_reason};
-use crate::ledger;
 use crate::models::Inner;
 use crate::stream::{StreamEnd, wants_usage};
 use crate::usage::{Meter, Metered, prompt_tokens};
@@ -168,7 +168,7 @@ async fn account(
     if let Some(charge) = &caller.charge {
         // It is already written, so its cost is known.
         let (usage, _) = meter.usage();
-        ledger::reserve_exactly(charge, &mut meter, &usage).await?;
+        bids::reserve_exactly(charge, &mut meter, &usage).await?;
     }
     Ok(meter.settle())
 }

@@ -11,15 +11,19 @@ use super::estimate::tokens_of_bytes;
 use super::sink::Place;
 use super::{Reported, UsageSink};
 use crate::catalogue::Price;
-use crate::ledger::{Charge, Reservation};
+use crate::ledger::{Charge, Settlement};
 use crate::meters::CallMeter;
 use crate::{Caller, ModelError};
 
 /// Counts what one call uses. Dropped without an end (the client went away, or
-/// the caller was cancelled) it records what was used until then.
+/// the caller was cancelled) it records what was used until then: nothing, as
+/// long as what it may cost is not reserved.
 pub(crate) struct Meter {
     /// None once the call is accounted for, or cost nothing.
     place: Option<Place>,
+    /// Of a call that is charged: until it is reserved, it is not made.
+    settlement: Option<Settlement>,
+    may_be_made: bool,
     caller: Caller,
     meter: Arc<CallMeter>,
     clock: SharedClock,
@@ -31,7 +35,6 @@ pub(crate) struct Meter {
     prompt_tokens: u64,
     output_bytes: u64,
     reported: Option<Reported>,
-    reservation: Option<Reservation>,
 }
 
 /// What a meter is made for.
@@ -54,6 +57,8 @@ impl Meter {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             place: Some(sink.reserve().await?),
+            settlement: None,
+            may_be_made: call.caller.charge.is_none(),
             caller: call.caller.clone(),
             meter: call.meter.clone(),
             clock: clock.clone(),
@@ -64,19 +69,17 @@ impl Meter {
             prompt_tokens: call.prompt_tokens,
             output_bytes: 0,
             reported: None,
-            reservation: None,
         })
     }
 
     /// Reserves what the call may cost. How many units it was granted.
     pub(crate) async fn reserve(&mut self, charge: &Charge, bid: Bid) -> Result<i64, ModelError> {
-        match charge.reserve(bid).await {
-            Ok(reservation) => Ok(self.reservation.insert(reservation).units),
-            Err(error) => {
-                self.place = None;
-                Err(error)
-            }
-        }
+        let Some(place) = self.place.take() else { return Err(ModelError::Overloaded) };
+        let reservation = charge.reserve(place, bid).await?;
+        let units = reservation.units();
+        let (place, settlement) = reservation.into_parts();
+        (self.place, self.settlement, self.may_be_made) = (place, Some(settlement), true);
+        Ok(units)
     }
 
     pub(crate) fn add_output_bytes(&mut self, bytes: usize) {
@@ -117,16 +120,16 @@ impl Meter {
 
     /// The call was refused or never reached the provider: it cost nothing.
     pub(crate) fn waive(mut self) {
-        if let Some((place, reservation)) = self.place.take().zip(self.reservation.take()) {
-            place.record(None, Some(reservation.settlement(None)));
+        if let Some((place, settlement)) = self.place.take().zip(self.settlement.take()) {
+            place.record(None, Some(settlement.of(None)));
         }
     }
 
     fn record(&mut self) -> Usage {
         let (usage, estimated) = self.usage();
-        if let Some(place) = self.place.take() {
+        if let Some(place) = self.place.take().filter(|_| self.may_be_made) {
             self.meter.used(&usage);
-            let settlement = self.reservation.take().map(|reservation| reservation.settlement(Some(&usage)));
+            let settlement = self.settlement.take().map(|settlement| settlement.of(Some(&usage)));
             let row = UsageRow {
                 workspace_id: self.caller.workspace_id.clone(),
                 at: self.clock.now(),

@@ -11,4 +11,5 @@ pub use estimate::tokens_of;
 pub(crate) use estimate::{at_most, prompt_tokens};
 pub(crate) use meter::{Meter, Metered};
 pub(crate) use reported::Reported;
+pub(crate) use sink::Place;
 pub use sink::{UsageSink, UsageWriter};

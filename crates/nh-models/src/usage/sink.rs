@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use nh_store::Store;
 use nh_store::usage::{RecordMany, UsageRow};
-use nh_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ModelError;
@@ -13,7 +13,7 @@ use crate::ledger::Settlement;
 const MAX_BATCH_ROWS: usize = 512;
 /// How long a call waits for a place before it is refused.
 const RESERVE_TIMEOUT_MS: u64 = 2_000;
-/// How often a batch is tried before its rows go to the log instead.
+/// How often a batch is tried before it goes to the log instead.
 const MAX_ATTEMPTS: u32 = 8;
 const FIRST_RETRY_MS: u64 = 50;
 
@@ -125,10 +125,11 @@ impl UsageWriter {
     }
 }
 
-/// Tries for about six seconds; money that cannot be written must at least be
-/// readable in the log. A store that broke off may have kept the batch all the
-/// same, so a retry can bill it twice: that is rarer, and easier to see, than
-/// what would be lost without.
+/// Tries again with pauses of about six seconds together; money that cannot be
+/// written must at least be readable in the log. A store that broke off may
+/// have kept the batch all the same, so a retry can write its rows twice: that
+/// is rarer, and easier to see, than what would be lost without. Settlements
+/// count once, however often they are written.
 async fn write(store: &Store, calls: Vec<Call>) {
     let settlements: Vec<Settlement> = calls.iter().filter_map(|call| call.settlement.clone()).collect();
     let record = RecordMany {
@@ -141,10 +142,9 @@ async fn write(store: &Store, calls: Vec<Call>) {
             settlements.iter().for_each(Settlement::done);
             return;
         };
-        let may_pass = matches!(error, StoreError::Unavailable(_) | StoreError::Overloaded { .. });
-        if !may_pass || attempt == MAX_ATTEMPTS {
-            let rows = record.calls.len();
-            tracing::error!(%error, rows, "usage could not be written; its rows follow");
+        if !error.may_pass() || attempt == MAX_ATTEMPTS {
+            let (rows, settled) = (record.calls.len(), record.settled.len());
+            tracing::error!(%error, rows, settled, "usage could not be written; all of it follows");
             break;
         }
         tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
@@ -153,5 +153,8 @@ async fn write(store: &Store, calls: Vec<Call>) {
     }
     for row in record.calls {
         tracing::error!(?row, "usage lost");
+    }
+    for settle in record.settled {
+        tracing::error!(?settle, "a settlement lost: what it reserved counts until it expires");
     }
 }

@@ -28,7 +28,7 @@ const FIELDS: [&str; 3] = ["arguments", "output", "data"];
     params(("runId" = String, Path), ("name" = String, Path)),
     security(("bearer" = ["run:read"]), ("session" = ["run:read"])),
     responses((status = 200, description = "The value", body = Object)))]
-pub(crate) async fn find(
+pub(crate) async fn value(
     auth: Auth<RunRead>,
     State(app): State<Arc<App>>,
     Path((id, name)): Path<(String, String)>,

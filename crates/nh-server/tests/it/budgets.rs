@@ -221,3 +221,29 @@ async fn a_retried_run_has_its_budget_anew() {
     let again = app.post(&retry, json!({})).send().await.ok(200);
     assert_eq!((&again["state"], &again["budget"]), (&json!("SUCCESS"), &json!({"max_steps": 2})), "{again}");
 }
+
+#[tokio::test]
+async fn a_call_that_is_made_again_with_a_shorter_prompt_is_counted() {
+    let too_long = Reply::error(400, "context_length_exceeded", "The context length is exceeded.");
+    let (app, upstream) = app_and_model([too_long, says("Two.")]).await;
+    let run = run_with(&app, json!({"budget": {"max_steps": 5}})).await;
+    assert_eq!((&run["state"], upstream.calls().len()), (&json!("SUCCESS"), 2), "{run}");
+    // Its settlement is committed with its row.
+    let (store, since) = (app.store(), nh_types::Timestamp::default());
+    while nh_store::usage::totals(store, &app.workspace_id, since).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let account = nh_store::ledger::run_account(run["runId"].as_str().unwrap().parse().unwrap());
+    let spent = nh_store::ledger::spent(store, &app.workspace_id, &account).await.unwrap();
+    assert_eq!((spent.steps, spent.tokens), (1, 15));
+}
+
+#[tokio::test]
+async fn a_key_whose_budget_is_0_may_spend_nothing() {
+    let (app, upstream) = priced_app([]).await;
+    let body = json!({"name": "k", "scopes": ["chat:write"], "budget_usd": 0});
+    let key = app.post("/v1/keys", body).send().await.ok(201)["key"].as_str().unwrap().to_owned();
+    let refused = app.post("/v1/chat/completions", chat(false)).key(&key).send().await.code(402);
+    assert_eq!(refused, "budget_exceeded");
+    assert!(upstream.calls().is_empty());
+}

@@ -1,14 +1,19 @@
+use std::collections::BTreeSet;
+
 use nh_types::{RunId, Timestamp};
 
+use super::thread;
 use crate::columns::Columns;
+use crate::ledger;
 use crate::rows::Rows;
 use crate::sql::args;
 use crate::{StoreError, Tx, Write, webhooks};
 
 /// Removes runs that ended before an instant, the oldest first, with their
-/// journals and deliveries, but none whose webhook is still to be told. What their
-/// model calls used stays in the ledger; their large values are left to
-/// [`super::RemoveOrphans`].
+/// journals, deliveries and accounts, but none whose webhook is still to be told;
+/// the threads of which nothing is left; and as many reservations that nobody
+/// settled in time. What their model calls used stays in the ledger; their large
+/// values are left to [`super::RemoveOrphans`].
 #[derive(Clone, Copy, Debug)]
 pub struct RemoveFinished {
     pub before: Timestamp,
@@ -31,7 +36,7 @@ impl Write for RemoveFinished {
         // No run ends before it is made, and ids are in the order of creation:
         // so what is younger need not be looked at.
         let sql = format!(
-            "select id, workspace_id from runs where id > $4 and id < $1 and finished_at < $2 \
+            "select id, workspace_id, thread_id from runs where id > $4 and id < $1 and finished_at < $2 \
              and (webhook_url is null or not exists (select 1 from webhook_deliveries \
              where webhook_deliveries.run_id = runs.id and next_at is not null)) \
              order by id limit $3 {}",
@@ -44,11 +49,12 @@ impl Write for RemoveFinished {
             .await?;
         let last = picked.last().map(|row| Columns::of(row).parse()).transpose()?;
         let (mut journals, mut signals, mut runs) = (Rows::new(1), Rows::new(1), Rows::new(1));
-        let mut accounts = Rows::new(2);
+        let (mut accounts, mut threads) = (Rows::new(2), BTreeSet::new());
         for row in &picked {
             let mut columns = Columns::of(row);
             let (id, workspace_id) = (columns.text()?, columns.text()?);
-            accounts.push(args![workspace_id, format!("run:{id}")]);
+            accounts.push(args![&workspace_id, format!("run:{id}")]);
+            threads.extend(columns.optional_text()?.map(|thread| (workspace_id, thread)));
             journals.push(args![&id]);
             signals.push(args![&id]);
             runs.push(args![id]);
@@ -64,14 +70,12 @@ impl Write for RemoveFinished {
             signals,
         )
         .await?;
-        tx.execute_rows(
-            "delete from budget_accounts where (workspace_id, account) in (select * from (values ROWS) as given)",
-            accounts,
-        )
-        .await?;
+        ledger::remove(tx, accounts).await?;
+        ledger::remove_expired(tx, self.before, self.limit).await?;
         let count = tx
             .execute_rows("delete from runs where id in (select column1 from (values ROWS) as given)", runs)
             .await?;
+        thread::remove_empty(tx, threads).await?;
         Ok(Removed { count, last })
     }
 }

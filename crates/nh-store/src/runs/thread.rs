@@ -1,13 +1,16 @@
 //! Conversations: the runs of one thread follow each other. A run that comes
 //! while the one before it goes on is held back (`after_id`) until that ends.
 
+use std::collections::BTreeSet;
+
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
 use super::{Kept, RunRecord, ThreadPlace};
 use crate::columns::Columns;
+use crate::rows::Rows;
 use crate::sql::args;
-use crate::{Store, StoreError, Tx};
+use crate::{EngineKind, Store, StoreError, Tx};
 
 /// Where a new run stands in its thread.
 #[derive(Default)]
@@ -80,6 +83,41 @@ pub(super) async fn leave(
          and (wake_at is null or wake_at = deadline_at) then 1 else ready end \
          where after_id = $1",
         args![run_id],
+    )
+    .await
+    .map(drop)
+}
+
+/// Removes those of the threads (workspace, id) of which no run is left. One
+/// that somebody holds is passed over: it is about to have another run, or that
+/// of another batch.
+pub(super) async fn remove_empty(tx: &mut Tx, threads: BTreeSet<(String, String)>) -> Result<(), StoreError> {
+    let mut empty = Rows::new(2);
+    for (workspace_id, id) in threads {
+        empty.push(args![workspace_id, id]);
+    }
+    if tx.engine() == EngineKind::Postgres {
+        // Once they are locked no run joins them: the second look is the last.
+        let locked = tx
+            .select_rows(
+                "select workspace_id, id from threads where (workspace_id, id) in \
+                 (select * from (values ROWS) as given) and not exists (select 1 from runs \
+                 where runs.workspace_id = threads.workspace_id and runs.thread_id = threads.id) \
+                 for update skip locked",
+                empty,
+            )
+            .await?;
+        empty = Rows::new(2);
+        for row in &locked {
+            let mut columns = Columns::of(row);
+            empty.push(args![columns.text()?, columns.text()?]);
+        }
+    }
+    tx.execute_rows(
+        "delete from threads where (workspace_id, id) in (select * from (values ROWS) as given) \
+         and not exists (select 1 from runs \
+         where runs.workspace_id = threads.workspace_id and runs.thread_id = threads.id)",
+        empty,
     )
     .await
     .map(drop)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use nh_store::nodes;
 use nh_store::runs::{
-    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, Group, RunChange, RunEnding, RunRecord,
-    Share, Shares, Then, ThreadPlace, Turn,
+    self, Append, Appended, CancelOutcome, CancelUnowned, Claim, Group, RemoveFinished, RunChange, RunEnding,
+    RunRecord, Share, Shares, Then, ThreadPlace, Turn,
 };
 use nh_testkit::{TestStore, each_engine};
 use nh_types::model::Usage;
@@ -271,5 +271,28 @@ each_engine! {
         assert!(claims.ids(9).await.is_empty(), "its turn has come, but not its time");
         claims.store.store().write(wake(90)).await.expect("wake");
         assert_eq!(claims.ids(9).await, [run_id(2)]);
+    }
+
+    async fn a_thread_goes_with_its_last_run(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let ended = |number, finished_ms, thread: &str| RunRecord {
+            state: RunState::Success,
+            finished_at: Some(later(finished_ms)),
+            ready: false,
+            ..on_thread(&ws, number, thread)
+        };
+        // The second was cancelled while the first went on.
+        for old in [ended(1, 20, "a"), ended(2, 10, "a"), ended(3, 10, "b"), ended(4, 90, "b")] {
+            store.store().write(insert(old)).await.expect("insert");
+        }
+        for (before_ms, count) in [(15, 2), (30, 1)] {
+            let remove = RemoveFinished { before: later(before_ms), limit: 10, after: None };
+            assert_eq!(store.store().write(remove).await.expect("removed").count, count);
+        }
+        for (number, thread, seq) in [(5, "a", 1), (6, "b", 3)] {
+            store.store().write(insert(on_thread(&ws, number, thread))).await.expect("insert");
+            let next = runs::find(store.store(), &ws, run_id(number)).await.expect("read").expect("there");
+            assert_eq!(next.thread, Some(place(thread, seq)));
+        }
     }
 }

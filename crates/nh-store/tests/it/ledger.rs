@@ -1,9 +1,11 @@
 use nh_store::ledger::{self, Amount, Balance, Bid, Dimension, Limits, Reserve, Reserved, Settle, fit};
+use nh_store::runs::{RemoveFinished, RunRecord};
 use nh_testkit::{TestStore, each_engine};
 use nh_types::WorkspaceId;
+use nh_types::run::RunState;
 use tokio::task::JoinSet;
 
-use crate::fixtures::{later, workspace};
+use crate::fixtures::{insert, later, run, run_id, workspace};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -20,10 +22,12 @@ fn bid(most: i64) -> Bid {
     Bid { fixed: amount(10), per_unit: amount(1), least_units: 5, most_units: most }
 }
 
+/// The token is the id: for calls that are made once.
 fn reserve(ws: &WorkspaceId, id: &str, accounts: &[(&str, i64)], bid: Bid) -> Reserve {
     Reserve {
         workspace_id: ws.clone(),
         id: id.to_owned(),
+        token: id.to_owned(),
         accounts: accounts.iter().map(|(name, limit)| ((*name).to_owned(), tokens(*limit))).collect(),
         bid,
         now: later(0),
@@ -31,9 +35,13 @@ fn reserve(ws: &WorkspaceId, id: &str, accounts: &[(&str, i64)], bid: Bid) -> Re
     }
 }
 
-fn settle(ws: &WorkspaceId, id: &str, accounts: &[&str], tokens: i64) -> Settle {
+fn again(token: &str, made: Reserve) -> Reserve {
+    Reserve { token: token.to_owned(), ..made }
+}
+
+fn settle(ws: &WorkspaceId, token: &str, accounts: &[&str], tokens: i64) -> Settle {
     let accounts = accounts.iter().map(|name| (*name).to_owned()).collect();
-    Settle { workspace_id: ws.clone(), id: id.to_owned(), accounts, cost: amount(tokens) }
+    Settle { workspace_id: ws.clone(), token: token.to_owned(), accounts, cost: amount(tokens) }
 }
 
 async fn spent(store: &TestStore, ws: &WorkspaceId, account: &str) -> i64 {
@@ -99,12 +107,43 @@ each_engine! {
 
     async fn a_call_made_again_takes_its_own_place(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
-        for _ in 0..3 {
-            let again = store.store().write(reserve(&ws, "run:step", &[("run:a", 25)], bid(10))).await;
+        for token in ["1", "2", "3"] {
+            let made = reserve(&ws, "run:step", &[("run:a", 25)], bid(10));
+            let again = store.store().write(again(token, made)).await;
             assert_eq!(again.expect("no fault"), Reserved::Units(10));
         }
         let other = store.store().write(reserve(&ws, "other", &[("run:a", 25)], bid(10))).await;
         assert!(matches!(other.expect("no fault"), Reserved::Busy(_)));
+    }
+
+    async fn each_try_of_a_call_is_settled_by_itself(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let made = || reserve(&ws, "run:step", &[("run:a", 100)], bid(10));
+        for token in ["1", "2"] {
+            store.store().write(again(token, made())).await.expect("reserved");
+        }
+        // The first try was refused, and is settled late: the second holds on.
+        store.store().write(settle(&ws, "1", &["run:a"], 0)).await.expect("settled");
+        let other = store.store().write(reserve(&ws, "other", &[("run:a", 35)], bid(10))).await;
+        assert!(matches!(other.expect("no fault"), Reserved::Busy(_)));
+        store.store().write(settle(&ws, "2", &["run:a"], 20)).await.expect("settled");
+        assert_eq!(spent(&store, &ws, "run:a").await, 20);
+    }
+
+    async fn what_a_frozen_node_spent_counts_once_although_the_step_was_made_again(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let made = || reserve(&ws, "run:step", &[("run:a", 100)], bid(10));
+        for token in ["frozen", "taken over"] {
+            store.store().write(again(token, made())).await.expect("reserved");
+        }
+        store.store().write(settle(&ws, "taken over", &["run:a"], 20)).await.expect("settled");
+        // The answer of a commit may be lost, and the settlement written again.
+        for _ in 0..2 {
+            store.store().write(settle(&ws, "frozen", &["run:a"], 15)).await.expect("settled");
+        }
+        assert_eq!(spent(&store, &ws, "run:a").await, 35);
+        let rest = store.store().write(reserve(&ws, "next", &[("run:a", 100)], bid(90))).await;
+        assert_eq!(rest.expect("no fault"), Reserved::Units(55), "nothing stays reserved");
     }
 
     async fn what_a_dead_process_reserved_comes_back(store: TestStore) {
@@ -117,6 +156,30 @@ each_engine! {
         // It was only slow: what it cost counts all the same.
         store.store().write(settle(&ws, "lost", &["run:a"], 9)).await.expect("settled");
         assert_eq!(spent(&store, &ws, "run:a").await, 9);
+    }
+
+    async fn a_removed_run_takes_its_account_with_it_and_old_reservations_go_too(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        let old = RunRecord { state: RunState::Success, finished_at: Some(later(1)), ready: false, ..run(&ws, 1) };
+        store.store().write(insert(old)).await.expect("insert");
+        let account = ledger::run_account(run_id(1));
+        let accounts = [(account.as_str(), 100), ("key:1:2026-11", 100)];
+        for token in ["under way", "lost"] {
+            store.store().write(reserve(&ws, token, &accounts, bid(10))).await.expect("reserved");
+        }
+        let settled = async |token| {
+            store.store().write(settle(&ws, token, &["key:1:2026-11", &account], 9)).await.expect("settled");
+            (spent(&store, &ws, &account).await, spent(&store, &ws, "key:1:2026-11").await)
+        };
+        let remove = async |before_ms| {
+            let write = RemoveFinished { before: later(before_ms), limit: 10, after: None };
+            store.store().write(write).await.expect("removed").count
+        };
+        assert_eq!(remove(HOUR_MS).await, 1);
+        // The key's share of it is still counted.
+        assert_eq!(settled("under way").await, (0, 9));
+        assert_eq!(remove(26 * HOUR_MS).await, 0);
+        assert_eq!(settled("lost").await, (0, 9), "nobody settles a call a day later");
     }
 
     async fn workspaces_do_not_share_accounts(store: TestStore) {

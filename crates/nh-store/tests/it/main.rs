@@ -20,5 +20,6 @@ mod signals;
 mod usage;
 mod users;
 mod values;
+mod waiting;
 mod webhooks;
 mod workspaces;

@@ -5,7 +5,12 @@ use nh_types::{Timestamp, WorkspaceId};
 
 use crate::fixtures::{later, run_id, workspace};
 
-fn call(workspace_id: &WorkspaceId, at: Timestamp, model: &str, cost_usd: Option<f64>) -> UsageRow {
+pub(crate) fn call(
+    workspace_id: &WorkspaceId,
+    at: Timestamp,
+    model: &str,
+    cost_usd: Option<f64>,
+) -> UsageRow {
     UsageRow {
         workspace_id: workspace_id.clone(),
         at,

@@ -1,0 +1,188 @@
+//! Calls that are charged to a budget: what they hold while they are under way,
+//! and that they let go of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nh_models::{
+    Account, Caller, Charge, Ledger, ModelError, Models, ModelsSetup, ProviderKind, UsageSink, UsageWriter,
+};
+use nh_store::memory::{Fate, Faults, Memory, Moment};
+use nh_store::{Store, ledger, usage};
+use nh_testkit::upstream::Upstream;
+use nh_testkit::{FixedClock, SeededIds, TestStore};
+use nh_types::Timestamp;
+use nh_types::budget::Budget;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::{caller, hello, object, provider};
+
+struct Charged {
+    models: Models,
+    ledger: Ledger,
+    store: TestStore,
+    upstream: Upstream,
+}
+
+impl Charged {
+    async fn new() -> (Self, UsageWriter) {
+        let (store, upstream) = (TestStore::memory().await, Upstream::start().await.expect("a port"));
+        let (clock, ids) = (Arc::new(FixedClock::default()), Arc::new(SeededIds::new(7)));
+        let (sink, writer) = UsageSink::new(64);
+        let models = Models::new(ModelsSetup {
+            providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
+            default_model: None,
+            http: nh_http::Outbound::operator().expect("a client"),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            usage: sink.clone(),
+        });
+        let ledger = Ledger::new(store.store().clone(), clock, ids, sink);
+        (Self { models, ledger, store, upstream }, writer)
+    }
+
+    fn charge(&self, id: &str, budget: Budget) -> Charge {
+        Charge {
+            ledger: self.ledger.clone(),
+            workspace_id: caller().workspace_id,
+            id: id.to_owned(),
+            accounts: vec![Account::of_run(uuid(), budget)],
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    async fn ask(&self, budget: Budget, body: Value) -> Result<(), ModelError> {
+        let caller = Caller { charge: Some(self.charge("asked", budget)), ..caller() };
+        self.models.chat(&caller, Cow::Owned(object(body))).await.map(drop)
+    }
+
+    async fn spent(&self) -> ledger::Amount {
+        let account = ledger::run_account(uuid());
+        ledger::spent(self.store.store(), &caller().workspace_id, &account).await.expect("readable")
+    }
+}
+
+fn uuid() -> nh_types::RunId {
+    "01970000-0000-7000-8000-000000000001".parse().expect("an id")
+}
+
+fn steps(most: i64) -> Budget {
+    Budget { max_steps: Some(most), ..Budget::default() }
+}
+
+fn hello_with(more: Value) -> Value {
+    let mut body = hello("priced");
+    body.as_object_mut().expect("an object").extend(object(more));
+    body
+}
+
+#[tokio::test]
+async fn a_charged_call_bounds_its_answer_by_one_field_only() {
+    let (hub, _writer) = Charged::new().await;
+    let tokens = Budget { max_tokens: Some(50_000), ..Budget::default() };
+    let both = json!({"max_completion_tokens": 16, "max_tokens": 200_000, "n": 2.0});
+    for more in [both, json!({"max_tokens": 1e3, "max_completion_tokens": null}), json!({})] {
+        hub.ask(tokens, hello_with(more)).await.expect("an answer");
+    }
+    let sent: Vec<Value> = hub.upstream.calls().into_iter().map(|call| call.body).collect();
+    for (body, granted) in sent.iter().zip([16, 1_000, 4_096]) {
+        assert_eq!(
+            (&body["max_tokens"], body.get("max_completion_tokens")),
+            (&json!(granted), None),
+            "{body}"
+        );
+    }
+    assert_eq!((&sent[0]["n"], sent[1].get("n")), (&json!(2), None));
+    // Nobody charges for this one.
+    let more = json!({"max_completion_tokens": 16, "max_tokens": 200_000, "n": 0});
+    hub.models.chat(&caller(), Cow::Owned(object(hello_with(more)))).await.expect("an answer");
+    let body = &hub.upstream.calls()[3].body;
+    assert_eq!((&body["max_completion_tokens"], &body["max_tokens"]), (&json!(16), &json!(200_000)));
+    assert_eq!(body["n"], 0);
+}
+
+#[tokio::test]
+async fn a_charged_calls_numbers_must_be_whole() {
+    let (hub, mut writer) = Charged::new().await;
+    for field in ["max_completion_tokens", "max_tokens", "n"] {
+        for bad in [json!(0), json!(-5), json!(2.5), json!("16"), json!([1]), json!(true), json!(-1e30)] {
+            let error = hub.ask(steps(9), hello_with(json!({field: bad}))).await.expect_err("refused");
+            let ModelError::Invalid { message, param } = error else { panic!("{error}") };
+            assert_eq!(param, field);
+            assert!(message.contains(&bad.to_string()), "{message}");
+        }
+    }
+    assert!(hub.upstream.calls().is_empty());
+    drop((hub.models, hub.ledger));
+    assert!(writer.next_row().await.is_none(), "what was never sent is not billed");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_it_waits_for_its_budget_used_nothing() {
+    let (hub, mut writer) = Charged::new().await;
+    let held = hub.charge("other", steps(1)).reserve_step().await.expect("a step");
+    tokio::time::pause();
+    let asked = tokio::time::timeout(Duration::from_secs(2), hub.ask(steps(1), hello("priced"))).await;
+    asked.expect_err("it still waits");
+    assert!(hub.upstream.calls().is_empty());
+    drop((held, hub.models, hub.ledger));
+    assert!(writer.next_row().await.is_none());
+}
+
+#[tokio::test]
+async fn what_was_reserved_for_nobody_is_given_back() {
+    let (hub, writer) = Charged::new().await;
+    {
+        let charge = hub.charge("gone", steps(1));
+        let mut reserving = Box::pin(charge.reserve_step());
+        // The write is queued, and nobody waits for its answer.
+        assert!(futures_util::poll!(&mut reserving).is_pending());
+    }
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(hub.store.store().clone()));
+    hub.models.usage().flush().await;
+    let next = Charge { patience: Duration::ZERO, ..hub.charge("next", steps(1)) };
+    drop(next.reserve_step().await.expect("nothing is held"));
+    hub.models.usage().flush().await;
+    assert_eq!(hub.spent().await.steps, 1, "a step that was begun counts when it is dropped");
+    let over = Charge { patience: Duration::ZERO, ..hub.charge("over", steps(1)) };
+    assert!(matches!(over.reserve_step().await.map(drop), Err(ModelError::BudgetExceeded { .. })));
+}
+
+/// The first commit never ends.
+#[derive(Default)]
+struct HangsOnce(AtomicBool);
+
+impl Faults for HangsOnce {
+    fn at(&self, moment: Moment) -> Fate {
+        match moment {
+            Moment::BeforeCommit if !self.0.swap(true, Ordering::SeqCst) => Fate::Hang,
+            _ => Fate::GoOn,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_in_time_is_asked_again() {
+    let clock = Arc::new(FixedClock::default());
+    let memory = Memory::new(clock.clone(), false).expect("rows");
+    let store = Store::open_memory(&memory, Arc::new(HangsOnce::default())).await.expect("a store");
+    let (sink, writer) = UsageSink::new(4);
+    let mut writing = JoinSet::new();
+    writing.spawn(writer.run(store.clone()));
+    let models = Models::new(ModelsSetup {
+        providers: Vec::new(),
+        default_model: None,
+        http: nh_http::Outbound::operator().expect("a client"),
+        clock,
+        ids: Arc::new(SeededIds::new(1)),
+        usage: sink.clone(),
+    });
+    models.chat(&caller(), Cow::Owned(object(hello("neuralhub/offline")))).await.expect("an answer");
+    sink.flush().await;
+    let totals = usage::totals(&store, &caller().workspace_id, Timestamp::default()).await.expect("totals");
+    assert_eq!(totals.iter().map(|total| total.calls).sum::<i64>(), 1);
+}
