@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use nh_types::Timestamp;
+use rusqlite::types::{FromSql, Value};
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 
@@ -24,10 +25,11 @@ macro_rules! native {
             let index = self.next;
             self.next += 1;
             let value = match self.row {
-                Row::Sqlite(row) => row.try_get(index),
-                Row::Postgres(row) => row.try_get(index),
+                Row::Sqlite(row) => FromSql::column_result(row.get(index).unwrap_or(&Value::Null).into())
+                    .map_err(|error| error.to_string()),
+                Row::Postgres(row) => row.try_get(index).map_err(|error| error.to_string()),
             };
-            value.map_err(|error| StoreError::Corrupt(error.to_string()))
+            value.map_err(|error| StoreError::Corrupt(format!("column {}: {error}", index + 1)))
         }
     )+};
 }

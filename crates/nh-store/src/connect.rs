@@ -7,27 +7,20 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions as _, PgConnection};
 use tokio::time::timeout;
 
-use crate::error::is_shutdown_or_busy;
+use crate::error::is_shutdown;
 use crate::sql::{Connection, Readers};
+use crate::sqlite::{self, SqliteReaders};
 use crate::{StoreError, Tx, migrations};
 
 /// How long a connection, or a reader out of the pool, is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long SQLite waits for another process, such as the command line beside
-/// a running hub, to let go of the write lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
-
 /// PostgreSQL ends a statement that runs longer, so that none waits forever.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 
-const SQLITE_READERS: u32 = 4;
 const POSTGRES_READERS: u32 = 16;
 const PREPARED_STATEMENTS: usize = 256;
 
@@ -73,10 +66,12 @@ impl Target {
         use sqlx::Connection as _;
         match self {
             Self::Sqlite(path) => {
-                create_private(path)?;
-                let mut connection = self.sqlite_writer(path).await?;
-                migrations::run_sqlite(&mut connection).await?;
-                connection.close().await?;
+                let path = path.clone();
+                blocking(move || {
+                    create_private(&path)?;
+                    migrations::run_sqlite(&mut open_sqlite(&path)?)
+                })
+                .await?;
             }
             Self::Postgres(options) => {
                 let mut connection = connect_postgres(options).await?;
@@ -91,7 +86,10 @@ impl Target {
 
     pub(crate) async fn connect_writer(&self) -> Result<Tx, StoreError> {
         let connection = match self {
-            Self::Sqlite(path) => Connection::Sqlite(Box::new(self.sqlite_writer(path).await?)),
+            Self::Sqlite(path) => {
+                let path = path.clone();
+                Connection::Sqlite(Box::new(blocking(move || open_sqlite(&path)).await?))
+            }
             Self::Postgres(options) => {
                 Connection::Postgres(Box::new(connect_postgres(&with_time_out(options)).await?))
             }
@@ -104,15 +102,7 @@ impl Target {
     /// Readers connect when they are needed.
     pub(crate) fn readers(&self) -> Readers {
         match self {
-            Self::Sqlite(path) => {
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(SQLITE_READERS)
-                    .acquire_timeout(CONNECT_TIMEOUT)
-                    .test_before_acquire(false)
-                    .idle_timeout(None)
-                    .max_lifetime(None);
-                Readers::Sqlite(pool.connect_lazy_with(sqlite(path).read_only(true)))
-            }
+            Self::Sqlite(path) => Readers::Sqlite(SqliteReaders::new(path.clone())),
             Self::Postgres(options) => {
                 let pool =
                     PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
@@ -122,50 +112,24 @@ impl Target {
             Self::Memory(link) => Readers::Memory(link.clone()),
         }
     }
-
-    async fn sqlite_writer(&self, path: &Path) -> Result<SqliteConnection, StoreError> {
-        let options = sqlite(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            // A log of 16 MB before it is written back: fewer, larger
-            // write-backs while thousands of commits go by. A commit walks the
-            // whole cache, so it is small: 4 MB at most.
-            .pragma("cache_size", "-4096")
-            .pragma("wal_autocheckpoint", "4096")
-            .pragma("journal_size_limit", "67108864");
-        connect_sqlite(&options).await.map_err(|error| match is_shutdown_or_busy(&error) {
-            true => StoreError::from(error),
-            false => StoreError::Settings(format!(
-                "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, \
-                 and may this user write there?",
-                path.display()
-            )),
-        })
-    }
 }
 
-/// Two processes that turn a new file to its write-ahead log at the same time
-/// are in each other's way, and SQLite's own waiting does not cover that.
-async fn connect_sqlite(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
-    let started = tokio::time::Instant::now();
-    loop {
-        match options.connect().await {
-            Err(error) if is_shutdown_or_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
-                tokio::time::sleep(BUSY_PAUSE).await;
-            }
-            connected => return connected,
-        }
-    }
+fn open_sqlite(path: &Path) -> Result<rusqlite::Connection, StoreError> {
+    sqlite::open_writer(path).map_err(|error| match sqlite::is_busy(&error) {
+        true => StoreError::from(error),
+        false => StoreError::Settings(format!(
+            "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, \
+             and may this user write there?",
+            path.display()
+        )),
+    })
 }
 
-fn sqlite(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_TIMEOUT)
-        .statement_cache_capacity(PREPARED_STATEMENTS)
-        // Rows that SQLite's thread hands over before it waits for the reader.
-        .row_buffer_size(1024)
-        .disable_statement_logging()
+/// Runs what waits for the disk where it keeps nobody else waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed))
 }
 
 fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
@@ -175,12 +139,12 @@ fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
 pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     match timeout(CONNECT_TIMEOUT, options.connect()).await {
         Ok(connected) => connected.map_err(|error| match error {
-            error if is_shutdown_or_busy(&error) => StoreError::from(error),
+            error if is_shutdown(&error) => StoreError::from(error),
             sqlx::Error::Database(error) => StoreError::Settings(format!(
                 "PostgreSQL at {} refuses the connection: {error}; check the user, password and database in the store's URL",
                 options.get_host()
             )),
-            error => StoreError::Unavailable(Arc::new(error)),
+            error => StoreError::Unavailable(Arc::new(error.into())),
         }),
         Err(_elapsed) => Err(StoreError::TimedOut { after_ms: CONNECT_TIMEOUT.as_millis() as u64 }),
     }

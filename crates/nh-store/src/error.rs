@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use crate::sqlite;
+
 /// What can go wrong in the store. Cloneable, because one failed commit
 /// answers a whole batch.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub enum StoreError {
     /// The database cannot be reached, or the connection broke. A write that
     /// ends so may or may not have been kept: read before writing it again.
     #[error("the database cannot be reached")]
-    Unavailable(#[source] Arc<sqlx::Error>),
+    Unavailable(#[source] Arc<DatabaseError>),
     /// The database did not answer in time. As with `Unavailable`, the write
     /// may or may not have been kept.
     #[error("the database did not answer within {after_ms} ms")]
@@ -53,7 +55,26 @@ pub enum StoreError {
     Unsealable { table: String },
     /// A statement failed.
     #[error("a statement failed")]
-    Database(#[source] Arc<sqlx::Error>),
+    Database(#[source] Arc<DatabaseError>),
+}
+
+/// What the engine's own library says.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl DatabaseError {
+    /// PostgreSQL's code.
+    fn sqlstate(&self) -> Option<std::borrow::Cow<'_, str>> {
+        match self {
+            Self::Postgres(error) => error.as_database_error()?.code(),
+            Self::Sqlite(_) => None,
+        }
+    }
 }
 
 /// PostgreSQL's code of a statement that took too long.
@@ -66,8 +87,7 @@ impl StoreError {
         match self {
             Self::Overloaded { .. } | Self::Unavailable(_) | Self::TimedOut { .. } => true,
             Self::Database(error) => {
-                let code = error.as_database_error().and_then(|database| database.code());
-                self.is_lost_race() || code.is_some_and(|code| code == STATEMENT_TIMED_OUT)
+                self.is_lost_race() || error.sqlstate().is_some_and(|code| code == STATEMENT_TIMED_OUT)
             }
             _ => false,
         }
@@ -77,8 +97,7 @@ impl StoreError {
     /// the same write may succeed when it is tried again.
     pub(crate) fn is_lost_race(&self) -> bool {
         let Self::Database(error) = self else { return false };
-        let code = error.as_database_error().and_then(|database| database.code());
-        code.is_some_and(|code| code.len() == 5 && code.starts_with("40"))
+        error.sqlstate().is_some_and(|code| code.len() == 5 && code.starts_with("40"))
     }
 }
 
@@ -95,9 +114,22 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error)),
-            _ if is_shutdown_or_busy(&error) => Self::Unavailable(Arc::new(error)),
-            _ => Self::Database(Arc::new(error)),
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(Arc::new(error.into())),
+            _ if is_shutdown(&error) => Self::Unavailable(Arc::new(error.into())),
+            _ => Self::Database(Arc::new(error.into())),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+        match error.sqlite_error().map(|error| error.extended_code) {
+            Some(SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => {
+                Self::Conflict(format!("a row with this key is there already: {error}"))
+            }
+            _ if sqlite::is_busy(&error) => Self::Unavailable(Arc::new(error.into())),
+            _ => Self::Database(Arc::new(error.into())),
         }
     }
 }
@@ -109,22 +141,12 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 }
 
 /// PostgreSQL's classes 08 (connection), 53 (out of resources) and 57
-/// (operator's intervention), and SQLite's busy and locked: the database is
-/// there but will not serve now. <https://www.postgresql.org/docs/current/errcodes-appendix.html>,
-/// <https://sqlite.org/rescode.html>
-pub(crate) fn is_shutdown_or_busy(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(database) = error else { return false };
-    let Some(code) = database.code() else { return false };
-    match code.parse::<i64>() {
-        // SQLite's extended codes keep the primary code in the low byte.
-        Ok(number) if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() => {
-            matches!(number & 0xff, 5 | 6)
-        }
-        // After a statement's time-out the connection is fine.
-        _ => {
-            code != STATEMENT_TIMED_OUT
-                && code.len() == 5
-                && ["08", "53", "57"].iter().any(|class| code.starts_with(class))
-        }
-    }
+/// (operator's intervention), without a statement's time-out, after which the
+/// connection is fine: the database is there but will not serve now.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+pub(crate) fn is_shutdown(error: &sqlx::Error) -> bool {
+    let Some(code) = error.as_database_error().and_then(|database| database.code()) else { return false };
+    code != STATEMENT_TIMED_OUT
+        && code.len() == 5
+        && ["08", "53", "57"].iter().any(|class| code.starts_with(class))
 }

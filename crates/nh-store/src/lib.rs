@@ -20,6 +20,7 @@ mod migrations;
 mod rows;
 mod settings;
 mod sql;
+mod sqlite;
 mod store;
 mod versioned;
 mod write;
@@ -43,7 +44,7 @@ pub mod workflows;
 pub mod workspaces;
 
 pub use dialect::EngineKind;
-pub use error::StoreError;
+pub use error::{DatabaseError, StoreError};
 pub use idempotency::{Idempotency, Once};
 pub use settings::StoreSettings;
 pub use store::Store;

@@ -1,27 +1,27 @@
 //! Rows without a file, for tests only: the same SQL, on one `:memory:`
 //! connection that all stores on these rows share.
 //!
-//! Each statement blocks its thread until SQLite's own has answered, so a
-//! transaction is one poll: a runtime with paused time never looks idle because
-//! of the database, and what happens follows from the schedule alone. Whoever
-//! opens a store here decides what becomes of its statements ([`Faults`]).
+//! Each statement runs where it is asked for, so a transaction is one poll: a
+//! runtime with paused time never looks idle because of the database, and what
+//! happens follows from the schedule alone. Whoever opens a store here decides
+//! what becomes of its statements ([`Faults`]).
 
 use std::fmt;
 use std::sync::Arc;
 
-use futures_executor::block_on;
 use nh_types::SharedClock;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions as _, SqlSafeStr as _, SqlStr, SqliteConnection};
+use rusqlite::Connection;
+use sqlx::SqlStr;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::sql::{Arg, bind_sqlite};
+use crate::sql::Arg;
+use crate::sqlite::{self, SqliteRow};
 use crate::{EngineKind, StoreError, migrations};
 
 /// The rows. Clones share them; they are gone with the last one.
 #[derive(Clone)]
 pub struct Memory {
-    connection: Arc<Mutex<SqliteConnection>>,
+    connection: Arc<Mutex<Connection>>,
     clock: SharedClock,
     is_shared: bool,
 }
@@ -67,12 +67,8 @@ impl Memory {
     /// that drive runs take leases, as on PostgreSQL; else there is to be one,
     /// as on SQLite.
     pub fn new(clock: SharedClock, is_shared: bool) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .statement_cache_capacity(256)
-            .row_buffer_size(1024)
-            .disable_statement_logging();
-        let mut connection = block_on(options.connect())?;
-        block_on(migrations::run_sqlite(&mut connection))?;
+        let mut connection = sqlite::open_memory()?;
+        migrations::run_sqlite(&mut connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), clock, is_shared })
     }
 }
@@ -102,15 +98,14 @@ impl Link {
     /// for an open transaction, so it sees only what was committed.
     pub(crate) async fn fetch(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<SqliteRow>, StoreError> {
         self.pass(Moment::Read).await?;
-        let mut connection = self.memory.connection.lock().await;
-        Ok(block_on(sqlx::query_with(sql, bind_sqlite(args)?).fetch_all(&mut *connection))?)
+        sqlite::fetch(&*self.memory.connection.lock().await, sql.as_str(), args)
     }
 }
 
 async fn suffer(fate: Fate) -> Result<(), StoreError> {
     match fate {
         Fate::GoOn => Ok(()),
-        Fate::Fail => Err(StoreError::Unavailable(Arc::new(sqlx::Error::WorkerCrashed))),
+        Fate::Fail => Err(StoreError::Unavailable(Arc::new(sqlx::Error::WorkerCrashed.into()))),
         Fate::Hang => std::future::pending().await,
     }
 }
@@ -126,7 +121,7 @@ impl fmt::Debug for Link {
 #[derive(Debug)]
 pub(crate) struct Writing {
     pub(crate) link: Link,
-    held: Option<OwnedMutexGuard<SqliteConnection>>,
+    held: Option<OwnedMutexGuard<Connection>>,
 }
 
 impl Writing {
@@ -134,23 +129,13 @@ impl Writing {
         Self { link, held: None }
     }
 
-    fn held(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    pub(crate) fn held(&self) -> Result<&Connection, StoreError> {
         let outside = || StoreError::Corrupt("a statement outside of a transaction was stopped".to_owned());
-        Ok(&mut *self.held.as_mut().ok_or_else(outside)?)
+        self.held.as_deref().ok_or_else(outside)
     }
 
-    pub(crate) fn fetch(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<SqliteRow>, StoreError> {
-        let arguments = bind_sqlite(args)?;
-        Ok(block_on(sqlx::query_with(sql, arguments).fetch_all(self.held()?))?)
-    }
-
-    pub(crate) fn execute(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<u64, StoreError> {
-        let arguments = bind_sqlite(args)?;
-        Ok(block_on(sqlx::query_with(sql, arguments).execute(self.held()?))?.rows_affected())
-    }
-
-    pub(crate) fn run(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        Ok(block_on(sqlx::raw_sql(sql.into_sql_str()).execute(self.held()?)).map(drop)?)
+    pub(crate) fn run(&self, sql: &'static str) -> Result<(), StoreError> {
+        Ok(self.held()?.execute_batch(sql)?)
     }
 
     pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {

@@ -1,9 +1,11 @@
 //! The schema's steps, embedded: one text each for both engines.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
+use rusqlite::{Connection, TransactionBehavior};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr, SqliteConnection};
+use sqlx::{AssertSqlSafe, PgConnection, SqlSafeStr};
 
 use crate::{EngineKind, StoreError};
 
@@ -31,11 +33,44 @@ fn migrator(engine: EngineKind) -> Migrator {
 }
 
 /// Brings a SQLite file up to date, under its write lock: a second process
-/// waits, and then finds nothing to do.
-pub(crate) async fn run_sqlite(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let mut tx = connection.begin_with(EngineKind::Sqlite.begin()).await?;
-    migrator(EngineKind::Sqlite).run_direct(None, &mut *tx, false).await.map_err(explained)?;
-    Ok(tx.commit().await?)
+/// waits, and then finds nothing to do. What was run is written down in sqlx's
+/// table, in its form.
+pub(crate) fn run_sqlite(connection: &mut Connection) -> Result<(), StoreError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(
+        "create table if not exists _sqlx_migrations (
+             version BIGINT PRIMARY KEY,
+             description TEXT NOT NULL,
+             installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+             success BOOLEAN NOT NULL,
+             checksum BLOB NOT NULL,
+             execution_time BIGINT NOT NULL
+         )",
+    )?;
+    let mut applied: HashMap<i64, Vec<u8>> = tx
+        .prepare("select version, checksum from _sqlx_migrations")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for step in migrator(EngineKind::Sqlite).iter() {
+        match applied.remove(&step.version) {
+            None => {
+                tx.execute_batch(step.sql.as_str())?;
+                tx.execute(
+                    "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     values (?1, ?2, true, ?3, 0)",
+                    (step.version, &step.description, &step.checksum),
+                )?;
+            }
+            Some(checksum) if checksum != *step.checksum => {
+                return Err(explained(MigrateError::VersionMismatch(step.version)));
+            }
+            Some(_) => {}
+        }
+    }
+    match applied.into_keys().max() {
+        Some(unknown) => Err(explained(MigrateError::VersionMissing(unknown))),
+        None => Ok(tx.commit()?),
+    }
 }
 
 /// Brings a PostgreSQL database up to date, under sqlx's advisory lock.
@@ -46,9 +81,9 @@ pub(crate) async fn run_postgres(connection: &mut PgConnection) -> Result<(), St
 fn explained(error: MigrateError) -> StoreError {
     match error {
         MigrateError::VersionMissing(number) => StoreError::Settings(format!(
-            "the store was written by a newer neuralhub (its schema has step {number}, this program knows {}); \
+            "the store was written by a newer neuralhub (its schema has step {number}, this program knows {} at most); \
              run that version or a newer one",
-            STEPS.len()
+            STEPS.iter().map(|(number, ..)| number).max().unwrap_or(&0)
         )),
         other => other.into(),
     }

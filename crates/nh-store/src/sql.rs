@@ -2,14 +2,13 @@
 //! connections and pools behind one dispatch macro.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nh_types::{RunId, ScopeSet, Timestamp, WorkspaceId};
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
-use sqlx::{Arguments, PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
+use sqlx::{Arguments, PgConnection, SqlSafeStr, SqlStr};
 
+use crate::sqlite::{self, SqliteReaders, SqliteRow};
 use crate::{EngineKind, StoreError};
 
 /// One argument of a statement.
@@ -83,7 +82,7 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, StoreErro
 
 /// PostgreSQL's text cannot hold NUL; SQLite is held to the same, so that a
 /// store can move.
-fn check_text(text: Option<&String>) -> Result<(), StoreError> {
+pub(crate) fn check_text(text: Option<&String>) -> Result<(), StoreError> {
     match text {
         Some(text) if text.contains('\0') => Err(StoreError::Unstorable(
             "a text holds the character U+0000, which cannot be stored".to_owned(),
@@ -92,29 +91,23 @@ fn check_text(text: Option<&String>) -> Result<(), StoreError> {
     }
 }
 
-macro_rules! binder {
-    ($name:ident, $arguments:ty) => {
-        pub(crate) fn $name(args: Vec<Arg>) -> Result<$arguments, StoreError> {
-            let mut bound = <$arguments>::default();
-            Arguments::reserve(&mut bound, args.len(), 0);
-            for arg in args {
-                match arg {
-                    Arg::Int(value) => Arguments::add(&mut bound, value),
-                    Arg::Real(value) => Arguments::add(&mut bound, value),
-                    Arg::Text(value) => {
-                        check_text(value.as_ref())?;
-                        Arguments::add(&mut bound, value)
-                    }
-                    Arg::Bytes(value) => Arguments::add(&mut bound, value),
-                }
-                .map_err(|error| StoreError::Database(Arc::new(sqlx::Error::Encode(error))))?;
+fn bind(args: Vec<Arg>) -> Result<PgArguments, StoreError> {
+    let mut bound = PgArguments::default();
+    bound.reserve(args.len(), 0);
+    for arg in args {
+        match arg {
+            Arg::Int(value) => bound.add(value),
+            Arg::Real(value) => bound.add(value),
+            Arg::Text(value) => {
+                check_text(value.as_ref())?;
+                bound.add(value)
             }
-            Ok(bound)
+            Arg::Bytes(value) => bound.add(value),
         }
-    };
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
 }
-binder!(bind_sqlite, SqliteArguments);
-binder!(bind_postgres, PgArguments);
 
 /// Longer than the database's own limit for a statement and the wait for a
 /// connection: what takes longer has lost its server without a word.
@@ -129,7 +122,7 @@ pub(crate) enum Row {
 /// The pool of readers.
 #[derive(Clone, Debug)]
 pub(crate) enum Readers {
-    Sqlite(SqlitePool),
+    Sqlite(SqliteReaders),
     Postgres(PgPool),
     #[cfg(feature = "memory")]
     Memory(crate::memory::Link),
@@ -138,33 +131,10 @@ pub(crate) enum Readers {
 /// The writer's connection.
 #[derive(Debug)]
 pub(crate) enum Connection {
-    Sqlite(Box<SqliteConnection>),
+    Sqlite(Box<rusqlite::Connection>),
     Postgres(Box<PgConnection>),
     #[cfg(feature = "memory")]
     Memory(Box<crate::memory::Writing>),
-}
-
-/// Runs `$body` with `$inner`, the native pool or connection in `$value`, and
-/// `$bind`, its binder of arguments; rows come out as [`Row`]. In memory it is
-/// `$in_memory`.
-macro_rules! on_engine {
-    ($kind:ident, $value:expr, |$inner:ident, $bind:ident, $row:ident| $body:expr, $in_memory:expr) => {
-        match $value {
-            $kind::Sqlite($inner) => {
-                let ($bind, $row) = (bind_sqlite, Row::Sqlite);
-                $body
-            }
-            $kind::Postgres($inner) => {
-                let ($bind, $row) = (bind_postgres, Row::Postgres);
-                $body
-            }
-            #[cfg(feature = "memory")]
-            $kind::Memory($inner) => {
-                let $row = Row::Sqlite;
-                $in_memory
-            }
-        }
-    };
 }
 
 impl Readers {
@@ -204,15 +174,15 @@ impl Readers {
     }
 
     async fn fetch_all(&self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
-        on_engine!(
-            Readers,
-            self,
-            |pool, bind, row| {
+        Ok(match self {
+            Self::Sqlite(readers) => readers.fetch(sql, args).await?.into_iter().map(Row::Sqlite).collect(),
+            Self::Postgres(pool) => {
                 let rows = sqlx::query_with(sql, bind(args)?).fetch_all(pool).await?;
-                Ok(rows.into_iter().map(row).collect())
-            },
-            Ok(pool.fetch(sql, args).await?.into_iter().map(row).collect())
-        )
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+            #[cfg(feature = "memory")]
+            Self::Memory(link) => link.fetch(sql, args).await?.into_iter().map(Row::Sqlite).collect(),
+        })
     }
 
     pub(crate) async fn close(&self) {
@@ -255,28 +225,29 @@ impl Connection {
     }
 
     pub(crate) async fn fetch(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
-        on_engine!(
-            Connection,
-            self,
-            |connection, bind, row| {
+        let rows = match self {
+            Self::Sqlite(connection) => sqlite::fetch(connection, sql.as_str(), args)?,
+            Self::Postgres(connection) => {
                 let rows = sqlx::query_with(sql, bind(args)?).fetch_all(&mut **connection).await?;
-                Ok(rows.into_iter().map(row).collect())
-            },
-            Ok(connection.fetch(sql, args)?.into_iter().map(row).collect())
-        )
+                return Ok(rows.into_iter().map(Row::Postgres).collect());
+            }
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => sqlite::fetch(writing.held()?, sql.as_str(), args)?,
+        };
+        Ok(rows.into_iter().map(Row::Sqlite).collect())
     }
 
     /// The number of rows that the statement changed.
     pub(crate) async fn execute(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<u64, StoreError> {
-        on_engine!(
-            Connection,
-            self,
-            |connection, bind, _row| {
+        match self {
+            Self::Sqlite(connection) => sqlite::execute(connection, sql.as_str(), args),
+            Self::Postgres(connection) => {
                 let done = sqlx::query_with(sql, bind(args)?).execute(&mut **connection).await?;
                 Ok(done.rows_affected())
-            },
-            connection.execute(sql, args)
-        )
+            }
+            #[cfg(feature = "memory")]
+            Self::Memory(writing) => sqlite::execute(writing.held()?, sql.as_str(), args),
+        }
     }
 
     pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
@@ -303,26 +274,30 @@ impl Connection {
         }
     }
 
-    /// A statement without arguments that is not kept prepared.
+    /// A statement without arguments.
     async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        let text = sqlx::raw_sql(sql.into_sql_str());
         match self {
-            Self::Sqlite(connection) => text.execute(&mut **connection).await.map(drop),
-            Self::Postgres(connection) => text.execute(&mut **connection).await.map(drop),
+            Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Self::Postgres(connection) => {
+                Ok(sqlx::raw_sql(sql.into_sql_str()).execute(&mut **connection).await.map(drop)?)
+            }
             #[cfg(feature = "memory")]
-            Self::Memory(writing) => return writing.run(sql),
+            Self::Memory(writing) => writing.run(sql),
         }
-        .map_err(StoreError::from)
+    }
+
+    /// Whether its calls block the thread.
+    pub(crate) fn blocks(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
     }
 
     pub(crate) async fn close(self) -> Result<(), StoreError> {
         use sqlx::Connection as _;
         match self {
-            Self::Sqlite(connection) => connection.close().await,
-            Self::Postgres(connection) => connection.close().await,
+            Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
+            Self::Postgres(connection) => Ok(connection.close().await?),
             #[cfg(feature = "memory")]
             Self::Memory(_) => Ok(()),
         }
-        .map_err(StoreError::from)
     }
 }

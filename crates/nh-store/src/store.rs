@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::SqlSafeStr;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +24,10 @@ const MAX_QUEUED: usize = 4096;
 
 /// How long a write waits for a place in the queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a queued write waits for its answer: longer than the writer's own
+/// time-out, which cannot end a call that the disk keeps blocked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The store. Clones share one writer and one pool of readers.
 #[derive(Clone)]
@@ -93,7 +98,10 @@ impl Store {
     pub async fn write<W: Write>(&self, write: W) -> Result<W::Output, StoreError> {
         let (job, answer) = job(write);
         match self.inner.queue.send_timeout(job, QUEUE_TIMEOUT).await {
-            Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
+            Ok(()) => match timeout(ANSWER_TIMEOUT, answer).await {
+                Ok(answer) => answer.unwrap_or(Err(StoreError::Closed)),
+                Err(_) => Err(StoreError::TimedOut { after_ms: ANSWER_TIMEOUT.as_millis() as u64 }),
+            },
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(StoreError::Closed),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
                 Err(StoreError::Overloaded { waited_ms: QUEUE_TIMEOUT.as_millis() as u64 })

@@ -97,6 +97,11 @@ impl Tx {
         self.connection.engine()
     }
 
+    /// Whether its calls block the thread.
+    pub(crate) fn blocks(&self) -> bool {
+        self.connection.blocks()
+    }
+
     /// Whether several processes may drive runs, each under a lease.
     pub(crate) fn is_shared(&self) -> bool {
         self.connection.is_shared()

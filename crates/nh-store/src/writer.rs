@@ -13,9 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_executor::block_on;
 use metrics::{Histogram, histogram};
 use nh_types::crash;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -226,33 +228,54 @@ impl Writer {
     }
 
     /// Keeps the connection for the next transaction if it is still good.
-    async fn transaction(&mut self, mut tx: Tx, batch: &mut Batch) -> Result<(), Stop> {
+    async fn transaction(&mut self, tx: Tx, batch: &mut Batch) -> Result<(), Stop> {
         let began = Instant::now();
-        let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, batch)).await;
-        if tx.take_changes_agents() {
+        let (blocks, trial) = (tx.blocks(), try_transaction(tx, std::mem::take(batch)));
+        let tried = match blocks {
+            true => {
+                spawn_blocking(|| block_on(trial)).await.map_err(|_| Stop::Unknown(StoreError::Closed))?
+            }
+            false => trial.await,
+        };
+        *batch = tried.batch;
+        if tried.changed_agents {
             self.known_agents.forget();
         }
-        // When the time is up the connection is dropped in the middle of
-        // whatever it did, so nothing is known about the commit.
-        let Ok(outcome) = outcome else {
-            return Err(Stop::Unknown(StoreError::TimedOut { after_ms: BATCH_TIMEOUT.as_millis() as u64 }));
-        };
-        let is_good = match &outcome {
-            Ok(()) => {
-                self.commit_writes.record(batch.len() as f64);
-                self.commit_seconds.record(began.elapsed());
-                true
-            }
-            Err(Stop::Broken(_)) => false,
-            Err(Stop::Spoiled(_) | Stop::Unknown(_)) => {
-                matches!(timeout(BATCH_TIMEOUT, tx.rollback()).await, Ok(Ok(())))
-            }
-        };
-        if is_good {
-            self.tx = Some(tx);
+        if tried.outcome.is_ok() {
+            self.commit_writes.record(batch.len() as f64);
+            self.commit_seconds.record(began.elapsed());
         }
-        outcome
+        self.tx = tried.tx;
+        tried.outcome
     }
+}
+
+/// A transaction that was tried, with what it was made of.
+struct Tried {
+    batch: Batch,
+    /// Absent: its connection is not good any more.
+    tx: Option<Tx>,
+    changed_agents: bool,
+    outcome: Result<(), Stop>,
+}
+
+async fn try_transaction(mut tx: Tx, mut batch: Batch) -> Tried {
+    let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, &mut batch)).await;
+    let changed_agents = tx.take_changes_agents();
+    // When the time is up the connection is dropped in the middle of whatever
+    // it did, so nothing is known about the commit.
+    let Ok(outcome) = outcome else {
+        let error = StoreError::TimedOut { after_ms: BATCH_TIMEOUT.as_millis() as u64 };
+        return Tried { batch, tx: None, changed_agents, outcome: Err(Stop::Unknown(error)) };
+    };
+    let is_good = match &outcome {
+        Ok(()) => true,
+        Err(Stop::Broken(_)) => false,
+        Err(Stop::Spoiled(_) | Stop::Unknown(_)) => {
+            matches!(timeout(BATCH_TIMEOUT, tx.rollback()).await, Ok(Ok(())))
+        }
+    };
+    Tried { batch, tx: is_good.then_some(tx), changed_agents, outcome }
 }
 
 /// Whoever the last commit answered is about to write again, so that one commit

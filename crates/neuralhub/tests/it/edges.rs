@@ -36,6 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Libraries that only some crates may name.
 const OWNED: &[(&str, &[&str])] = &[
+    ("rusqlite", &["nh-store"]),
     ("sqlx", &["nh-store", "nh-bench"]),
     ("axum", &["nh-server", "nh-testkit"]),
     ("hyper-rustls", &["nh-http"]),
