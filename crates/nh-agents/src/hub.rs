@@ -158,7 +158,7 @@ impl Hub {
             let is_there = match Target::of_run(name) {
                 Some(Target::Agent(id)) => agents::current(&self.store, workspace_id, &id).await?.is_some(),
                 Some(Target::Workflow(id)) => {
-                    workflows::find(&self.store, workspace_id, &id).await?.is_some()
+                    workflows::current(&self.store, workspace_id, &id).await?.is_some()
                 }
                 _ => true,
             };

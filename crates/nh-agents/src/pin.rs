@@ -70,7 +70,7 @@ impl Pinning<'_> {
 
     fn workflow_within(&self, id: WorkflowId, around: Vec<String>) -> Pinned<'_, PinnedWorkflow> {
         Box::pin(async move {
-            let found = workflows::find(self.store, &self.caller.workspace_id, &id).await?;
+            let found = workflows::current(self.store, &self.caller.workspace_id, &id).await?;
             let record = found.ok_or_else(|| no_workflow(id.as_str()))?;
             let around = deeper(around, &Target::Workflow(id))?;
             let mut uses = BTreeMap::new();
@@ -87,7 +87,12 @@ impl Pinning<'_> {
                 };
                 uses.insert(step.id.clone(), used);
             }
-            Ok(PinnedWorkflow { id: record.id, version: record.version, workflow: record.definition, uses })
+            Ok(PinnedWorkflow {
+                id: record.id.clone(),
+                version: record.version,
+                workflow: record.definition.clone(),
+                uses,
+            })
         })
     }
 

@@ -100,9 +100,9 @@ async fn schemas(
                 let message = format!("`{target}` is this workflow itself; it would never end");
                 return Err(refused(Fault::new(format!("steps[{place}].uses"), message)).into());
             }
-            Target::Workflow(other) => workflows::find(store, workspace_id, other)
-                .await?
-                .map(|found| found.definition.input_schema.unwrap_or_else(|| json!({"type": "object"}))),
+            Target::Workflow(other) => workflows::current(store, workspace_id, other).await?.map(|found| {
+                found.definition.input_schema.clone().unwrap_or_else(|| json!({"type": "object"}))
+            }),
         };
         let Some(schema) = schema else {
             let message = match &target {

@@ -14,6 +14,7 @@ mod connect;
 mod cursor;
 mod dialect;
 mod error;
+mod known;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod migrations;

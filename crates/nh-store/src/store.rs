@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agents::KnownAgents;
 use crate::connect::Target;
 use crate::idempotency::WriteOnce;
+use crate::known::Known;
 use crate::sql::{Arg, Readers, Row, args};
 use crate::writer::{Job, Writer, job};
 use crate::{EngineKind, Idempotency, Once, StoreError, Write};
@@ -37,7 +37,7 @@ pub struct Store {
 
 struct Inner {
     readers: Readers,
-    known_agents: Arc<KnownAgents>,
+    known: Arc<Known>,
     queue: mpsc::Sender<Box<dyn Job>>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -71,11 +71,11 @@ impl Store {
         let readers = target.readers();
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let known_agents = Arc::new(KnownAgents::new(!readers.is_shared()));
-        let writer = Writer::new(target, tx, known_agents.clone());
+        let known = Arc::new(Known::new(!readers.is_shared()));
+        let writer = Writer::new(target, tx, known.clone());
         tasks.spawn(writer.run(queued, closing.clone(), readers.clone()));
         tasks.close();
-        Ok(Self { inner: Arc::new(Inner { readers, known_agents, queue, closing, tasks }) })
+        Ok(Self { inner: Arc::new(Inner { readers, known, queue, closing, tasks }) })
     }
 
     pub fn engine(&self) -> EngineKind {
@@ -140,8 +140,8 @@ impl Store {
         self.inner.tasks.wait().await;
     }
 
-    pub(crate) fn known_agents(&self) -> &KnownAgents {
-        &self.inner.known_agents
+    pub(crate) fn known(&self) -> &Known {
+        &self.inner.known
     }
 
     pub(crate) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {

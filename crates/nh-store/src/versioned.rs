@@ -5,7 +5,7 @@
 macro_rules! versioned {
     (
         record: $record:ident, id: $id:ty, definition: $definition:ty, table: $table:literal,
-        versions: $versions:literal, column: $column:literal, a: $a_word:literal, changed: $changed:expr $(,)?
+        versions: $versions:literal, column: $column:literal, a: $a_word:literal, known: $known:ident $(,)?
     ) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub struct $record {
@@ -46,6 +46,24 @@ macro_rules! versioned {
                     record,
                 )
                 .await
+        }
+
+        /// The newest version, out of memory where that is as good.
+        pub async fn current(
+            store: &Store,
+            workspace_id: &WorkspaceId,
+            id: &$id,
+        ) -> Result<Option<Arc<$record>>, StoreError> {
+            let known = &store.known().$known;
+            let seen = match known.find(workspace_id, id.as_str()) {
+                Ok(record) => return Ok(Some(record)),
+                Err(seen) => seen,
+            };
+            let found = find(store, workspace_id, id).await?.map(Arc::new);
+            if let Some(record) = &found {
+                known.keep(&seen, workspace_id, id.as_str(), record);
+            }
+            Ok(found)
         }
 
         /// A version, of a deleted one too. Its `updated_at` is when that
@@ -102,7 +120,7 @@ macro_rules! versioned {
             type Output = $record;
 
             async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<$record, StoreError> {
-                ($changed)(tx);
+                tx.changes_definitions();
                 let definition = to_json(&self.definition)?;
                 let made = tx
                     .returning(
@@ -164,7 +182,7 @@ macro_rules! versioned {
             type Output = Option<$record>;
 
             async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Option<$record>, StoreError> {
-                ($changed)(tx);
+                tx.changes_definitions();
                 let definition = to_json(&self.definition)?;
                 let version = self.from_version.saturating_add(1);
                 let changed = tx
@@ -223,7 +241,7 @@ macro_rules! versioned {
             type Output = bool;
 
             async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
-                ($changed)(tx);
+                tx.changes_definitions();
                 let deleted = tx
                     .execute(
                         concat!("update ", $table, " set deleted_at = $1 where workspace_id = $2 and id = $3 and deleted_at is null"),

@@ -1,5 +1,7 @@
 //! Workflows and their versions.
 
+use std::sync::Arc;
+
 use nh_types::workflow::WorkflowDefinition;
 use nh_types::{Page, PageRequest, Timestamp, WorkflowId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -18,5 +20,5 @@ versioned! {
     versions: "workflow_versions",
     column: "workflow_id",
     a: "a workflow",
-    changed: |_: &mut Tx| {},
+    known: workflows,
 }

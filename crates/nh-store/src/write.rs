@@ -83,14 +83,14 @@ pub struct Tx {
     changes: u64,
     /// A statement failed: nothing of this transaction may be committed.
     failed: bool,
-    /// What is known of agents is old once this transaction is over.
-    changes_agents: bool,
+    /// What is known of agents and workflows is old once this transaction is over.
+    changes_definitions: bool,
 }
 
 impl Tx {
     pub(crate) fn new(connection: Connection) -> Self {
         let texts = Texts::new(connection.engine());
-        Self { connection, texts, changes: 0, failed: false, changes_agents: false }
+        Self { connection, texts, changes: 0, failed: false, changes_definitions: false }
     }
 
     pub(crate) fn engine(&self) -> EngineKind {
@@ -112,13 +112,13 @@ impl Tx {
         self.connection.now_ms()
     }
 
-    /// Has the agents in memory forgotten when the transaction is over.
-    pub(crate) fn changes_agents(&mut self) {
-        self.changes_agents = true;
+    /// Has the agents and workflows in memory forgotten when the transaction is over.
+    pub(crate) fn changes_definitions(&mut self) {
+        self.changes_definitions = true;
     }
 
-    pub(crate) fn take_changes_agents(&mut self) -> bool {
-        std::mem::take(&mut self.changes_agents)
+    pub(crate) fn take_changes_definitions(&mut self) -> bool {
+        std::mem::take(&mut self.changes_definitions)
     }
 
     /// Whether a statement failed, so that nothing of this may be committed.

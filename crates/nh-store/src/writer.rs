@@ -21,8 +21,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::KnownAgents;
 use crate::connect::Target;
+use crate::known::Known;
 use crate::ledger::{self, Touched};
 use crate::sql::Readers;
 use crate::{StoreError, Tx, Write};
@@ -130,16 +130,16 @@ enum Stop {
 pub(crate) struct Writer {
     target: Target,
     tx: Option<Tx>,
-    known_agents: Arc<KnownAgents>,
+    known: Arc<Known>,
     commit_writes: Histogram,
     commit_seconds: Histogram,
 }
 
 impl Writer {
-    pub(crate) fn new(target: Target, tx: Tx, known_agents: Arc<KnownAgents>) -> Self {
+    pub(crate) fn new(target: Target, tx: Tx, known: Arc<Known>) -> Self {
         let commit_writes = histogram!("neuralhub_store_commit_writes");
         let commit_seconds = histogram!("neuralhub_store_commit_seconds");
-        Self { target, tx: Some(tx), known_agents, commit_writes, commit_seconds }
+        Self { target, tx: Some(tx), known, commit_writes, commit_seconds }
     }
 
     /// Serves the queue until it is closed and drained, then closes the
@@ -151,6 +151,7 @@ impl Writer {
         closing: CancellationToken,
         readers: Readers,
     ) {
+        let mut last = 0;
         loop {
             let first = tokio::select! {
                 biased;
@@ -161,12 +162,13 @@ impl Writer {
                 first = queue.recv() => first,
             };
             let Some(first) = first else { break };
-            let_others_queue(&queue).await;
+            let_others_queue(&queue, last).await;
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH {
                 let Ok(job) = queue.try_recv() else { break };
                 batch.push(job);
             }
+            last = batch.len();
             self.write(batch).await;
         }
         readers.close().await;
@@ -238,8 +240,8 @@ impl Writer {
             false => trial.await,
         };
         *batch = tried.batch;
-        if tried.changed_agents {
-            self.known_agents.forget();
+        if tried.changed_definitions {
+            self.known.forget();
         }
         if tried.outcome.is_ok() {
             self.commit_writes.record(batch.len() as f64);
@@ -255,18 +257,18 @@ struct Tried {
     batch: Batch,
     /// Absent: its connection is not good any more.
     tx: Option<Tx>,
-    changed_agents: bool,
+    changed_definitions: bool,
     outcome: Result<(), Stop>,
 }
 
 async fn try_transaction(mut tx: Tx, mut batch: Batch) -> Tried {
     let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, &mut batch)).await;
-    let changed_agents = tx.take_changes_agents();
+    let changed_definitions = tx.take_changes_definitions();
     // When the time is up the connection is dropped in the middle of whatever
     // it did, so nothing is known about the commit.
     let Ok(outcome) = outcome else {
         let error = StoreError::TimedOut { after_ms: BATCH_TIMEOUT.as_millis() as u64 };
-        return Tried { batch, tx: None, changed_agents, outcome: Err(Stop::Unknown(error)) };
+        return Tried { batch, tx: None, changed_definitions, outcome: Err(Stop::Unknown(error)) };
     };
     let is_good = match &outcome {
         Ok(()) => true,
@@ -275,15 +277,16 @@ async fn try_transaction(mut tx: Tx, mut batch: Batch) -> Tried {
             matches!(timeout(BATCH_TIMEOUT, tx.rollback()).await, Ok(Ok(())))
         }
     };
-    Tried { batch, tx: is_good.then_some(tx), changed_agents, outcome }
+    Tried { batch, tx: is_good.then_some(tx), changed_definitions, outcome }
 }
 
 /// Whoever the last commit answered is about to write again, so that one commit
-/// serves them all: lets every task that is ready run, as long as that brings
-/// more writes.
-async fn let_others_queue(queue: &mpsc::Receiver<Box<dyn Job>>) {
-    let (mut queued, mut quiet) = (0, 0);
-    while quiet < QUIET_PASSES && queued < MAX_BATCH {
+/// serves many: lets every task that is ready run, as long as that brings more
+/// writes and there are fewer than a third of the last commit's. The others come
+/// while this one is under way: neither the disk nor the tasks wait.
+async fn let_others_queue(queue: &mpsc::Receiver<Box<dyn Job>>, last: usize) {
+    let (mut queued, mut quiet) = (queue.len(), 0);
+    while quiet < QUIET_PASSES && queued < last / 3 {
         tokio::task::yield_now().await;
         quiet = if queue.len() > queued { 0 } else { quiet + 1 };
         queued = queue.len();
