@@ -63,16 +63,13 @@ impl Hub {
         vec![("authorization".to_owned(), format!("Bearer {}", self.key))]
     }
 
-    /// Makes the workflow `chain`: so many calculations, each on what came of
-    /// the one before.
+    /// Makes the workflow `chain`: so many steps that do next to nothing, one
+    /// after the other.
     pub async fn make_chain(&self, steps: usize) -> anyhow::Result<()> {
+        let id = |number: usize| format!("s{number}");
         let step = |number: usize| {
-            let before = match number {
-                0 => "input.n".to_owned(),
-                _ => format!("steps.s{}.output.result", number - 1),
-            };
-            json!({"id": format!("s{number}"), "uses": "tool:calculate",
-                   "with": {"expression": format!("{{{{ {before} }}}} + 1")}})
+            let needs: Vec<String> = number.checked_sub(1).map(id).into_iter().collect();
+            json!({"id": id(number), "uses": "tool:current_time", "needs": needs})
         };
         let steps: Vec<Value> = (0..steps).map(step).collect();
         let workflow = json!({"id": CHAIN, "name": "Chain", "steps": steps});
@@ -98,7 +95,7 @@ impl Hub {
 
 /// A run of [`Hub::make_chain`]'s workflow.
 pub fn chain() -> Value {
-    json!({"target": CHAIN, "type": "workflow", "input": {"n": 17}})
+    json!({"target": CHAIN, "type": "workflow"})
 }
 
 /// An agent's run: the planner, a calculation, the planner.

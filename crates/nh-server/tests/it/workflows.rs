@@ -41,12 +41,16 @@ async fn a_workflow_is_made_listed_changed_and_deleted() {
     assert_eq!(app.get(path).send().await.ok(200), made);
     let same = app.call(Method::PATCH, path).json(json!({"name": "Sums"})).send().await.ok(200);
     assert_eq!(same["version"], json!(1), "what changes nothing makes no version");
+    let first = start(&app, "sums", "workflow", json!({})).await;
+    assert_eq!(ended(&app, &first).await["result"]["a"]["result"], json!("2"));
     let change = json!({"steps": [calculate("b", "2 + 2")], "description": "adds"});
     let changed = app.call(Method::PATCH, path).json(change).send().await.ok(200);
     assert_eq!((&changed["version"], &changed["steps"][0]["id"]), (&json!(2), &json!("b")));
     assert_eq!(app.get("/v1/workflows/sums?version=1").send().await.ok(200)["steps"], made["steps"]);
     assert_eq!(app.get("/v1/workflows/sums?version=3").send().await.error(404).0, "not_found");
     assert_eq!(app.get("/v1/workflows").send().await.ok(200), json!([changed]));
+    let second = start(&app, "sums", "workflow", json!({})).await;
+    assert_eq!(ended(&app, &second).await["result"]["b"]["result"], json!("4"), "what is new is run");
     app.delete(path).send().await.ok(204);
     assert_eq!(app.get(path).send().await.error(404).0, "not_found");
     let body = json!({"target": "sums", "type": "workflow"});
