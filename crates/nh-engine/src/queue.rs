@@ -154,6 +154,14 @@ async fn claim(core: &Arc<Core>, last_turn: &mut Option<runs::Turn>) -> Result<b
     if orphans > 0 {
         metrics::counter!("neuralhub_runs_taken_over_total").increment(orphans);
     }
+    // What was claimed while the hub began to stop, such as a run that it has
+    // just parked, is the next process's.
+    if core.stopping.is_cancelled() {
+        for run in claimed {
+            core.give_back(&run.workspace_id, run.id, run.epoch).await;
+        }
+        return Ok(false);
+    }
     let full = claimed.len() == limit as usize;
     if full {
         core.backlog.store(true, Ordering::Release);

@@ -170,8 +170,9 @@ each_engine! {
         let first = Process::start(&store).await;
         let id = first.submit(json!([["large 300000"], ["hold"], ["b"]])).await;
         first.script.until_begun(2).await;
-        let (workspace_id, found) = (first.workspace_id.clone(), first.until(id, RunState::Running).await);
+        let workspace_id = first.workspace_id.clone();
         first.park().await;
+        let found = runs::find(store.store(), &workspace_id, id).await.unwrap().unwrap();
         let change = runs::RunChange { state: RunState::Pending, started_at: None, then: runs::Then::Queue };
         let lose = runs::Append {
             run_id: id,
