@@ -96,7 +96,7 @@ async fn fill(options: &Options, home: &Path, config: &str) -> anyhow::Result<()
     let queued = queued["runId"].as_str().context("a run was refused")?.to_owned();
     drop(hub);
     let options_of =
-        SqliteConnectOptions::new().filename(home.join("hub/hub.db")).disable_statement_logging();
+        SqliteConnectOptions::new().filename(home.join("hub/neuralhub.db")).disable_statement_logging();
     let mut connection = options_of.connect().await?;
     copy(&mut connection, &finished, "01900000-0000-7000-8000-", options.finished).await?;
     copy(&mut connection, &queued, "01900000-0000-7000-9000-", options.queued).await?;
