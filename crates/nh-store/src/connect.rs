@@ -18,8 +18,18 @@ use crate::{StoreError, Tx, migrations};
 /// How long a connection, or a reader out of the pool, is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// PostgreSQL ends a statement that runs longer, so that none waits forever.
-const STATEMENT_TIMEOUT_MS: &str = "30000";
+/// What every connection asks of PostgreSQL.
+const POSTGRES_SETTINGS: [(&str, &str); 4] = [
+    // So that no statement waits forever.
+    ("statement_timeout", "30000"),
+    // Every statement here reaches its rows by an index. On tables that were
+    // small or not yet analysed when a statement was prepared, the planner
+    // would rather read them whole, and keep that plan while they grow: a new
+    // hub became slower with every run.
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 const POSTGRES_READERS: u32 = 16;
 const PREPARED_STATEMENTS: usize = 256;
@@ -91,7 +101,7 @@ impl Target {
                 Connection::Sqlite(Box::new(blocking(move || open_sqlite(&path)).await?))
             }
             Self::Postgres(options) => {
-                Connection::Postgres(Box::new(connect_postgres(&with_time_out(options)).await?))
+                Connection::Postgres(Box::new(connect_postgres(&with_settings(options)).await?))
             }
             #[cfg(feature = "memory")]
             Self::Memory(link) => Connection::Memory(Box::new(crate::memory::Writing::new(link.clone()))),
@@ -106,7 +116,7 @@ impl Target {
             Self::Postgres(options) => {
                 let pool =
                     PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
-                Readers::Postgres(pool.connect_lazy_with(with_time_out(options)))
+                Readers::Postgres(pool.connect_lazy_with(with_settings(options)))
             }
             #[cfg(feature = "memory")]
             Self::Memory(link) => Readers::Memory(link.clone()),
@@ -132,8 +142,8 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed))
 }
 
-fn with_time_out(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().options([("statement_timeout", STATEMENT_TIMEOUT_MS)])
+fn with_settings(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options(POSTGRES_SETTINGS)
 }
 
 pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {

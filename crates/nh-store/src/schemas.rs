@@ -14,10 +14,11 @@ pub async fn create(url: &SecretString, name: &str) -> Result<(), StoreError> {
 }
 
 /// Removes a schema and all that is in it, unless somebody is in the middle of
-/// a transaction there and stays for a second: who removes a store of its own
-/// may be the one who keeps that transaction from its end.
+/// a transaction there and stays for three seconds: who removes a store of its own
+/// may be the one who keeps that transaction from its end. An autovacuum gives way
+/// after one.
 pub async fn remove(url: &SecretString, name: &str) -> Result<(), StoreError> {
-    run(url, format!("set lock_timeout = '1s'; drop schema if exists {} cascade", quoted(name))).await
+    run(url, format!("set lock_timeout = '3s'; drop schema if exists {} cascade", quoted(name))).await
 }
 
 fn quoted(name: &str) -> String {

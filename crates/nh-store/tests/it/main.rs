@@ -14,6 +14,7 @@ mod lanes;
 mod ledger;
 mod memory;
 mod opening;
+mod plans;
 mod runs;
 mod seals;
 mod signals;
