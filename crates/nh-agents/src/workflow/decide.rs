@@ -6,6 +6,7 @@
 //! asks a person before it is `fetch:approval`, and the pause before a second
 //! try `fetch~2:wait`.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,7 @@ use nh_engine::{Decision, Ending, History, Outcome, Step, StepRecord, Wait};
 use nh_types::Timestamp;
 use nh_types::run::RunError;
 use nh_types::workflow::OnError;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::expression::{Context, context, is_true};
 use super::plan::{Plan, PlannedStep, Uses};
@@ -39,19 +40,19 @@ const NOT_TRIED_AGAIN: [&str; 5] =
 pub type Accepts<'a> = dyn Fn(&PinnedUse, &Value) -> bool + 'a;
 
 /// Where a step stands.
-enum Stand {
+enum Stand<'a> {
     Open(Vec<Step>),
-    Settled { output: Value, error: Option<RunError> },
+    Settled { output: Cow<'a, Value>, error: Option<RunError> },
     Failed(RunError),
 }
 
 /// `accepts` says whether a tool would take these arguments.
-pub fn decide(
-    plan: &Plan,
-    uses: &BTreeMap<String, PinnedUse>,
-    accepts: &Accepts<'_>,
-    input: &Value,
-    history: &History,
+pub fn decide<'a>(
+    plan: &'a Plan,
+    uses: &'a BTreeMap<String, PinnedUse>,
+    accepts: &'a Accepts<'a>,
+    input: &'a Value,
+    history: &'a History,
 ) -> Decision {
     let records = history.steps().iter().map(|record| (record.step.id.as_str(), record)).collect();
     let mut scope = Scope::new(input);
@@ -69,7 +70,7 @@ pub fn decide(
             }
             Stand::Settled { output, error } => scope.settle(&step.id, output, error),
             Stand::Failed(error) if step.on_error == OnError::Continue && !round.is_beyond(&error) => {
-                scope.settle(&step.id, Value::Null, Some(error));
+                scope.settle(&step.id, Cow::Owned(Value::Null), Some(error));
             }
             Stand::Failed(RunError { code, message }) => {
                 let message = format!("Step `{}` failed: {message}", step.id);
@@ -89,7 +90,7 @@ fn result(plan: &Plan, scope: &Scope<'_>) -> Ending {
         let last = plan.last_steps().map(|step| (step.id.clone(), scope.output(&step.id)));
         return Ending::Success(Value::Object(last.collect()));
     };
-    match output.evaluate(scope.context()) {
+    match output.evaluate(&|| scope.context().clone()) {
         Ok(value) => Ending::Success(value),
         Err(error) => Ending::Failure(expression_failed("output", &error)),
     }
@@ -102,29 +103,41 @@ fn expression_failed(place: &str, error: &str) -> RunError {
 /// What expressions see: the input, and the steps that are settled.
 struct Scope<'a> {
     input: &'a Value,
-    steps: Map<String, Value>,
+    steps: Vec<Settled<'a>>,
     context: OnceCell<Context>,
+}
+
+struct Settled<'a> {
+    id: &'a str,
+    output: Cow<'a, Value>,
+    error: Option<RunError>,
 }
 
 impl<'a> Scope<'a> {
     fn new(input: &'a Value) -> Self {
-        Self { input, steps: Map::new(), context: OnceCell::new() }
+        Self { input, steps: Vec::new(), context: OnceCell::new() }
     }
 
-    fn settle(&mut self, id: &str, output: Value, error: Option<RunError>) {
-        let error = serde_json::to_value(error).unwrap_or_default();
-        let standing = Value::from_iter([("output", output), ("error", error)]);
-        self.steps.insert(id.to_owned(), standing);
+    fn settle(&mut self, id: &'a str, output: Cow<'a, Value>, error: Option<RunError>) {
+        self.steps.push(Settled { id, output, error });
         self.context = OnceCell::new();
     }
 
     fn output(&self, id: &str) -> Value {
-        self.steps.get(id).map(|step| step["output"].clone()).unwrap_or_default()
+        self.steps
+            .iter()
+            .find(|step| step.id == id)
+            .map(|step| Value::clone(&step.output))
+            .unwrap_or_default()
     }
 
     fn context(&self) -> &Context {
         self.context.get_or_init(|| {
-            let steps = Value::Object(self.steps.clone());
+            let steps = self.steps.iter().map(|Settled { id, output, error }| {
+                let error = serde_json::to_value(error).unwrap_or_default();
+                ((*id).to_owned(), Value::from_iter([("output", Value::clone(output)), ("error", error)]))
+            });
+            let steps = Value::Object(steps.collect());
             context(&Value::from_iter([("input", self.input.clone()), ("steps", steps)]))
         })
     }
@@ -150,26 +163,26 @@ struct Item<'a> {
 }
 
 /// One step in one decision.
-struct Round<'a> {
+struct Round<'r, 'a> {
     step: &'a PlannedStep,
     /// None of a step that waits.
     used: Option<&'a PinnedUse>,
     accepts: &'a Accepts<'a>,
-    records: &'a HashMap<&'a str, &'a StepRecord>,
-    scope: &'a Scope<'a>,
+    records: &'r HashMap<&'a str, &'a StepRecord>,
+    scope: &'r Scope<'a>,
 }
 
-impl Round<'_> {
-    fn stand(&self) -> Stand {
+impl<'a> Round<'_, 'a> {
+    fn stand(&self) -> Stand<'a> {
         if let Some(condition) = self.step.condition.as_ref().filter(|_| !self.has_begun()) {
             match condition.evaluate(self.scope.context()) {
                 Ok(value) if is_true(&value) => {}
-                Ok(_) => return Stand::Settled { output: Value::Null, error: None },
+                Ok(_) => return Stand::Settled { output: Cow::Owned(Value::Null), error: None },
                 Err(error) => return Stand::Failed(expression_failed("if", &error)),
             }
         }
         let Some(for_each) = &self.step.for_each else { return self.one(&self.step.id, None) };
-        match for_each.evaluate(self.scope.context()) {
+        match for_each.evaluate(&|| self.scope.context().clone()) {
             Ok(Value::Array(items)) if items.len() <= MAX_ITEMS => self.each(&items),
             Ok(Value::Array(items)) => {
                 let message = format!("`for_each` has {} items; at most {MAX_ITEMS} fit.", items.len());
@@ -197,7 +210,7 @@ impl Round<'_> {
     }
 
     /// Items begin in their order, so many at once.
-    fn each(&self, items: &[Value]) -> Stand {
+    fn each(&self, items: &[Value]) -> Stand<'a> {
         let (mut outputs, mut open, mut running, mut first_error) = (Vec::new(), Vec::new(), 0, None);
         for (index, value) in items.iter().enumerate() {
             if running == self.step.max_parallel {
@@ -208,7 +221,7 @@ impl Round<'_> {
                     running += 1;
                     open.extend(steps);
                 }
-                Stand::Settled { output, .. } => outputs.push(output),
+                Stand::Settled { output, .. } => outputs.push(output.into_owned()),
                 Stand::Failed(RunError { code, message }) => {
                     let error = RunError { code, message: format!("Item {index}: {message}") };
                     if self.step.on_error == OnError::Fail {
@@ -222,11 +235,11 @@ impl Round<'_> {
         if running > 0 {
             return Stand::Open(open);
         }
-        Stand::Settled { output: Value::Array(outputs), error: first_error }
+        Stand::Settled { output: Cow::Owned(Value::Array(outputs)), error: first_error }
     }
 
     /// The step itself, or one item of it.
-    fn one(&self, id: &str, item: Option<Item<'_>>) -> Stand {
+    fn one(&self, id: &str, item: Option<Item<'_>>) -> Stand<'a> {
         let mut arguments = None;
         if self.step.requires_approval {
             match self.gate(&format!("{id}:approval"), item) {
@@ -265,7 +278,7 @@ impl Round<'_> {
 
     /// What a person decided: the arguments that were put in place of the
     /// step's own, if any.
-    fn gate(&self, id: &str, item: Option<Item<'_>>) -> Result<Option<Value>, Stand> {
+    fn gate(&self, id: &str, item: Option<Item<'_>>) -> Result<Option<Value>, Stand<'a>> {
         let Some(record) = self.records.get(id) else {
             let shown = self.arguments(item).map_err(Stand::Failed)?;
             // What would be refused anyway is no question to a person.
@@ -300,7 +313,7 @@ impl Round<'_> {
     }
 
     fn arguments(&self, item: Option<Item<'_>>) -> Result<Value, RunError> {
-        let evaluated = self.step.with.evaluate(&self.scope.context_of(item));
+        let evaluated = self.step.with.evaluate(&|| self.scope.context_of(item));
         evaluated.map_err(|error| expression_failed("with", &error))
     }
 
@@ -333,15 +346,16 @@ impl Round<'_> {
     }
 
     /// What the step gives to those behind it.
-    fn output(&self, output: &Value) -> Result<Value, RunError> {
-        match (&self.step.uses, self.used) {
+    fn output(&self, output: &'a Value) -> Result<Cow<'a, Value>, RunError> {
+        let given = match (&self.step.uses, self.used) {
             (Uses::Approval, _) => match Verdict::read(&Outcome::Completed(output.clone())) {
-                Verdict::Approved { .. } => Ok(output.clone()),
-                Verdict::Denied(error) => Err(error),
+                Verdict::Approved { .. } => output,
+                Verdict::Denied(error) => return Err(error),
             },
-            (_, Some(PinnedUse::Tool(tool))) => Ok(tool.result(output).clone()),
-            _ => Ok(output.clone()),
-        }
+            (_, Some(PinnedUse::Tool(tool))) => tool.result(output),
+            _ => output,
+        };
+        Ok(Cow::Borrowed(given))
     }
 }
 

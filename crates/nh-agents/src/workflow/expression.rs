@@ -66,15 +66,16 @@ impl Shape {
         Ok(Self::Object(parsed))
     }
 
-    pub fn evaluate(&self, context: &Context) -> Result<Value, String> {
+    /// `context` is asked for where there are expressions.
+    pub fn evaluate(&self, context: &dyn Fn() -> Context) -> Result<Value, String> {
         self.evaluated(context, &mut Room::new())
     }
 
-    fn evaluated(&self, context: &Context, room: &mut Room) -> Result<Value, String> {
+    fn evaluated(&self, context: &dyn Fn() -> Context, room: &mut Room) -> Result<Value, String> {
         match self {
             // A workflow has a bound of its own.
             Self::Plain(value) => Ok(value.clone()),
-            Self::Text(template) => template.evaluated(context, room),
+            Self::Text(template) => template.evaluated(&context(), room),
             Self::List(items) => items.iter().map(|item| item.evaluated(context, room)).collect(),
             Self::Object(fields) => {
                 let mut object = Map::new();
@@ -340,7 +341,7 @@ mod tests {
         let values = json!({"input": {"text": "x".repeat(MAX_VALUE_BYTES / 3)}});
         let of = |count: usize| {
             let shape = Shape::parse(&json!(vec!["{{ input.text }}"; count]), "with").expect("a shape");
-            shape.evaluate(&context(&values))
+            shape.evaluate(&|| context(&values))
         };
         assert!(of(2).is_ok());
         let error = of(4).expect_err("too much");
