@@ -157,3 +157,31 @@ fn a_stream_is_resumed_where_it_broke_off_after_a_restart_too() {
     assert_eq!(rest.last().unwrap().1, "run.succeeded");
     assert_eq!(hub.http().stream(&id, &ids.last().unwrap().to_string()), [], "all of it was seen");
 }
+
+#[test]
+fn a_step_result_over_the_limit_of_a_row_does_not_kill_the_run() {
+    let endpoint = Endpoint::start();
+    let hub = hub(&endpoint, &[]);
+    let client = hub.http();
+    let url = format!("http://{}/hold/1", endpoint.address);
+    for workflow in [
+        json!({"id": "echo", "name": "Echo", "steps": [{"id": "now", "uses": "tool:current_time"}],
+            "output": {"text": "{{ input.text }}"}}),
+        json!({"id": "large", "name": "Large", "steps": [
+            {"id": "big", "uses": "workflow:echo", "with": {"text": "{{ input.text }}"}},
+            {"id": "held", "uses": "tool:http_fetch", "with": {"url": url}, "needs": ["big"]},
+        ], "output": {"length": "{{ steps.big.output.text | length }}"}}),
+    ] {
+        let made = client.post("/v1/workflows", &[], &workflow).unwrap();
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    let text = "ä".repeat(1024 * 1024);
+    let body = json!({"target": "large", "type": "workflow", "async": true, "input": {"text": text}});
+    let begun = client.post("/v1/run", &[], &body).unwrap().json();
+    let id = begun["runId"].as_str().unwrap();
+    endpoint.until_seen("/hold/1", 1);
+    let hub = TestHub::start_with(hub.kill(), &[LOOPBACK]);
+    let run = hub.http().ended(id);
+    assert_eq!((&run["state"], &run["result"]), (&json!("SUCCESS"), &json!({"length": 1024 * 1024})));
+    assert!(run["input"]["text"] == json!(text));
+}
