@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::is_shutdown;
 use crate::sql::{Connection, Readers};
-use crate::sqlite::{self, SqliteReaders};
+use crate::sqlite::{self, SqliteReaders, Writing};
 use crate::{StoreError, Tx, migrations};
 
 /// How long a connection, or a reader out of the pool, is waited for.
@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POSTGRES_SETTINGS: [(&str, &str); 4] = [
     // So that no statement waits forever.
     ("statement_timeout", "30000"),
-    // Every statement here reaches its rows by an index. On tables that were
+    // Every statement here reaches its rows by their keys. On tables that were
     // small or not yet analysed when a statement was prepared, the planner
     // would rather read them whole, and keep that plan while they grow: a new
     // hub became slower with every run.
@@ -79,7 +79,7 @@ impl Target {
                 let path = path.clone();
                 blocking(move || {
                     create_private(&path)?;
-                    migrations::run_sqlite(&mut open_sqlite(&path)?)
+                    migrations::run_sqlite(&mut opened(&path, sqlite::open_writer(&path))?)
                 })
                 .await?;
             }
@@ -98,7 +98,7 @@ impl Target {
         let connection = match self {
             Self::Sqlite(path) => {
                 let path = path.clone();
-                Connection::Sqlite(Box::new(blocking(move || open_sqlite(&path)).await?))
+                Connection::Sqlite(Box::new(blocking(move || opened(&path, Writing::open(&path))).await?))
             }
             Self::Postgres(options) => {
                 Connection::Postgres(Box::new(connect_postgres(&with_settings(options)).await?))
@@ -124,8 +124,8 @@ impl Target {
     }
 }
 
-fn open_sqlite(path: &Path) -> Result<rusqlite::Connection, StoreError> {
-    sqlite::open_writer(path).map_err(|error| match sqlite::is_busy(&error) {
+fn opened<T>(path: &Path, opened: Result<T, rusqlite::Error>) -> Result<T, StoreError> {
+    opened.map_err(|error| match sqlite::is_busy(&error) {
         true => StoreError::from(error),
         false => StoreError::Settings(format!(
             "the store's file {} cannot be opened: {error}; is it a SQLite file of NeuralHub, \

@@ -9,15 +9,6 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// Opens a transaction. SQLite takes its write lock at once: a transaction
-    /// that first reads and then writes could fail in the middle otherwise.
-    pub(crate) const fn begin(self) -> &'static str {
-        match self {
-            Self::Sqlite => "begin immediate",
-            Self::Postgres => "begin",
-        }
-    }
-
     /// What each word of a migration stands for. SQLite's STRICT tables know
     /// only five types; PostgreSQL's text compares as SQLite's does, byte by
     /// byte, only under collation C.
@@ -74,13 +65,6 @@ impl EngineKind {
             Self::Sqlite => "",
             Self::Postgres => "for update",
         }
-    }
-
-    /// Whether the places of long statements are `?`, not `$1`, `$2`. SQLite
-    /// takes `$1` for a name, and looks each name up along the list of all: with
-    /// thousands of them that costs more than what the statement does.
-    pub(crate) const fn counts_places(self) -> bool {
-        matches!(self, Self::Sqlite)
     }
 
     /// Replaces each word of `text` that the dialect knows by what it stands for.

@@ -15,8 +15,8 @@ use sqlx::SqlStr;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::sql::Arg;
-use crate::sqlite::{self, SqliteRow};
-use crate::{EngineKind, StoreError, migrations};
+use crate::sqlite::{self, BEGIN, SqliteRow};
+use crate::{StoreError, migrations};
 
 /// The rows. Clones share them; they are gone with the last one.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ impl Writing {
     pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
         self.link.pass(Moment::Begin).await?;
         self.held = Some(self.link.memory.connection.clone().lock_owned().await);
-        self.run(EngineKind::Sqlite.begin())
+        self.run(BEGIN)
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {

@@ -18,6 +18,8 @@ pub(crate) enum Arg {
     Real(Option<f64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+    /// An array, for PostgreSQL: of one type, and not empty.
+    Column(Vec<Arg>),
 }
 
 impl Arg {
@@ -28,6 +30,17 @@ impl Arg {
             Self::Real(_) => Self::Real(None),
             Self::Text(_) => Self::Text(None),
             Self::Bytes(_) => Self::Bytes(None),
+            Self::Column(values) => Self::Column(values.iter().map(Self::null_like).collect()),
+        }
+    }
+
+    pub(crate) fn postgres_type(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "bigint",
+            Self::Real(_) => "double precision",
+            Self::Text(_) => "text",
+            Self::Bytes(_) => "bytea",
+            Self::Column(_) => "anyarray",
         }
     }
 }
@@ -91,6 +104,17 @@ pub(crate) fn check_text(text: Option<&String>) -> Result<(), StoreError> {
     }
 }
 
+/// The values of a column whose type is that of the first.
+macro_rules! array {
+    ($values:expr, $kind:ident) => {{
+        let of_kind = |value| match value {
+            Arg::$kind(value) => Ok(value),
+            _ => Err(StoreError::Unstorable("a column has values of several types".to_owned())),
+        };
+        $values.into_iter().map(of_kind).collect::<Result<Vec<_>, _>>()?
+    }};
+}
+
 fn bind(args: Vec<Arg>) -> Result<PgArguments, StoreError> {
     let mut bound = PgArguments::default();
     bound.reserve(args.len(), 0);
@@ -103,6 +127,16 @@ fn bind(args: Vec<Arg>) -> Result<PgArguments, StoreError> {
                 bound.add(value)
             }
             Arg::Bytes(value) => bound.add(value),
+            Arg::Column(values) => match values.first() {
+                Some(Arg::Int(_)) => bound.add(array!(values, Int)),
+                Some(Arg::Real(_)) => bound.add(array!(values, Real)),
+                Some(Arg::Bytes(_)) => bound.add(array!(values, Bytes)),
+                _ => {
+                    let texts = array!(values, Text);
+                    texts.iter().try_for_each(|text| check_text(text.as_ref()))?;
+                    bound.add(texts)
+                }
+            },
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -131,7 +165,7 @@ pub(crate) enum Readers {
 /// The writer's connection.
 #[derive(Debug)]
 pub(crate) enum Connection {
-    Sqlite(Box<rusqlite::Connection>),
+    Sqlite(Box<sqlite::Writing>),
     Postgres(Box<PgConnection>),
     #[cfg(feature = "memory")]
     Memory(Box<crate::memory::Writing>),
@@ -226,7 +260,7 @@ impl Connection {
 
     pub(crate) async fn fetch(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {
         let rows = match self {
-            Self::Sqlite(connection) => sqlite::fetch(connection, sql.as_str(), args)?,
+            Self::Sqlite(writing) => sqlite::fetch(&writing.connection, sql.as_str(), args)?,
             Self::Postgres(connection) => {
                 let rows = sqlx::query_with(sql, bind(args)?).fetch_all(&mut **connection).await?;
                 return Ok(rows.into_iter().map(Row::Postgres).collect());
@@ -240,7 +274,7 @@ impl Connection {
     /// The number of rows that the statement changed.
     pub(crate) async fn execute(&mut self, sql: SqlStr, args: Vec<Arg>) -> Result<u64, StoreError> {
         match self {
-            Self::Sqlite(connection) => sqlite::execute(connection, sql.as_str(), args),
+            Self::Sqlite(writing) => sqlite::execute(&writing.connection, sql.as_str(), args),
             Self::Postgres(connection) => {
                 let done = sqlx::query_with(sql, bind(args)?).execute(&mut **connection).await?;
                 Ok(done.rows_affected())
@@ -254,7 +288,8 @@ impl Connection {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(writing) => writing.begin().await,
-            _ => self.command(self.engine().begin()).await,
+            Self::Sqlite(writing) => Ok(writing.begin()?),
+            Self::Postgres(connection) => command(connection, "begin").await,
         }
     }
 
@@ -262,7 +297,8 @@ impl Connection {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(writing) => writing.commit().await,
-            _ => self.command("commit").await,
+            Self::Sqlite(writing) => Ok(writing.commit()?),
+            Self::Postgres(connection) => command(connection, "commit").await,
         }
     }
 
@@ -270,19 +306,8 @@ impl Connection {
         match self {
             #[cfg(feature = "memory")]
             Self::Memory(writing) => writing.rollback(),
-            _ => self.command("rollback").await,
-        }
-    }
-
-    /// A statement without arguments.
-    async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
-            Self::Postgres(connection) => {
-                Ok(sqlx::raw_sql(sql.into_sql_str()).execute(&mut **connection).await.map(drop)?)
-            }
-            #[cfg(feature = "memory")]
-            Self::Memory(writing) => writing.run(sql),
+            Self::Sqlite(writing) => Ok(writing.connection.execute_batch("rollback")?),
+            Self::Postgres(connection) => command(connection, "rollback").await,
         }
     }
 
@@ -294,10 +319,15 @@ impl Connection {
     pub(crate) async fn close(self) -> Result<(), StoreError> {
         use sqlx::Connection as _;
         match self {
-            Self::Sqlite(connection) => connection.close().map_err(|(_, error)| error.into()),
+            Self::Sqlite(writing) => Ok(writing.close()?),
             Self::Postgres(connection) => Ok(connection.close().await?),
             #[cfg(feature = "memory")]
             Self::Memory(_) => Ok(()),
         }
     }
+}
+
+/// A statement without arguments.
+async fn command(connection: &mut PgConnection, sql: &'static str) -> Result<(), StoreError> {
+    Ok(sqlx::raw_sql(sql.into_sql_str()).execute(connection).await.map(drop)?)
 }

@@ -15,6 +15,10 @@ use tokio::time::timeout;
 use crate::StoreError;
 use crate::sql::{Arg, check_text};
 
+mod writing;
+
+pub(crate) use writing::Writing;
+
 /// How long another process, such as the command line beside a running hub, is
 /// waited for to let go of the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +30,10 @@ const READER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const READERS: usize = 4;
 const PREPARED_STATEMENTS: usize = 256;
+
+/// Takes the write lock at once: a transaction that first reads and then writes
+/// could fail in the middle otherwise.
+pub(crate) const BEGIN: &str = "begin immediate";
 
 /// The values of a row, in the order of the select list.
 pub(crate) type SqliteRow = Vec<Value>;
@@ -50,12 +58,11 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
 fn try_open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = prepared(Connection::open_with_flags(path, flags)?)?;
-    // A log of 16 MB before it is written back: fewer, larger write-backs while
-    // thousands of commits go by. A commit walks the whole cache, so it is
-    // small: 4 MB at most.
+    // A commit walks the whole cache, so it is small: 4 MB at most. What a
+    // statement over many rows keeps aside is too little for a file of its own.
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -4096; \
-         pragma wal_autocheckpoint = 4096; pragma journal_size_limit = 67108864",
+         pragma temp_store = memory; pragma journal_size_limit = 67108864",
     )?;
     Ok(connection)
 }
@@ -124,6 +131,7 @@ fn bound<'c>(
                 statement.raw_bind_parameter(place, value)
             }
             Arg::Bytes(value) => statement.raw_bind_parameter(place, value),
+            Arg::Column(_) => return Err(StoreError::Unstorable("SQLite has no arrays".to_owned())),
         }?;
     }
     Ok(statement)

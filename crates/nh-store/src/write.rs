@@ -178,7 +178,7 @@ impl Tx {
         rows
     }
 
-    /// [`Tx::execute`] with `rows` in place of the word `ROWS`.
+    /// [`Tx::execute`] with `rows` in place of `values ROWS`.
     pub(crate) async fn execute_rows(
         &mut self,
         template: &'static str,
@@ -191,7 +191,7 @@ impl Tx {
         Ok(changed)
     }
 
-    /// [`Tx::select`] with `rows` in place of the word `ROWS`.
+    /// [`Tx::select`] with `rows` in place of `values ROWS`.
     pub(crate) async fn select_rows(
         &mut self,
         template: &'static str,
@@ -204,7 +204,7 @@ impl Tx {
         Ok(selected)
     }
 
-    /// [`Tx::returning`] with `rows` in place of the word `ROWS`.
+    /// [`Tx::returning`] with `rows` in place of `values ROWS`.
     pub(crate) async fn returning_rows(
         &mut self,
         template: &'static str,

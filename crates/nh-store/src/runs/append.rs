@@ -190,6 +190,10 @@ impl Append {
         std::iter::once(self.run_id).chain(parent)
     }
 
+    fn changes_others(&self) -> bool {
+        self.cancels_children() || self.changes().nth(1).is_some()
+    }
+
     fn cancels_children(&self) -> bool {
         matches!(&self.change.then, Then::End(ending) if ending.cancels_children)
     }
@@ -199,7 +203,7 @@ impl Append {
         let rows = tx
             .select(
                 "select epoch, last_seq from runs \
-                 where id = $1 and workspace_id = $2 and finished_at is null",
+                 where id = $1 and workspace_id = $2 and finished_at + 0 is null",
                 args![self.run_id, &self.workspace_id],
             )
             .await?;
@@ -239,7 +243,7 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
              wake_at = case when given.is_ready = 1 then deadline_at else given.wakes_at end, \
              usage = coalesce(given.used, usage), error = given.failure, result = given.outcome \
              from given where id = given.run_id and workspace_id = given.run_workspace \
-             and epoch = given.held_epoch and finished_at is null \
+             and epoch = given.held_epoch and finished_at + 0 is null \
              and (given.before_seq is null or last_seq = given.before_seq) returning id",
             rows,
         )
@@ -257,9 +261,10 @@ async fn append(tx: &mut Tx, appends: &[&Append]) -> Result<Vec<RunId>, StoreErr
 }
 
 /// On PostgreSQL, rows are locked in the order of their ids, so that two nodes
-/// cannot wait for each other.
+/// cannot wait for each other. Appends that change only their own runs are
+/// updated in that order anyway.
 async fn lock(tx: &mut Tx, appends: &[&Append]) -> Result<(), StoreError> {
-    if tx.engine() == EngineKind::Sqlite {
+    if tx.engine() == EngineKind::Sqlite || !appends.iter().any(|append| append.changes_others()) {
         return Ok(());
     }
     let changes: BTreeSet<RunId> = appends.iter().flat_map(|append| append.changes()).collect();

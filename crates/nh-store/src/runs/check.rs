@@ -56,7 +56,7 @@ pub async fn check(store: &Store, after: Option<RunId>) -> Result<CheckedRuns, S
     let rows = store
         .all(
             "select id, state, owner, ready, wake_at, finished_at, signals, last_seq, \
-             (select count(*) from runs as before where before.id = runs.after_id and before.finished_at is null), \
+             (select count(*) from runs as before where before.id = runs.after_id and before.finished_at + 0 is null), \
              (select count(*) from run_events where run_id = runs.id), \
              (select coalesce(max(seq), 0) from run_events where run_id = runs.id), \
              case when webhook_url is null then 0 else \
@@ -126,7 +126,7 @@ impl Write for Repair {
             }
             tx.execute_rows(
                 "update runs set ready = 1, wake_at = deadline_at, after_id = null \
-                 where id in (select column1 from (values ROWS) as given) and finished_at is null \
+                 where id in (select column1 from (values ROWS) as given) and finished_at + 0 is null \
                  and owner is null and ready = 0 and (state in ('PENDING', 'RUNNING') and wake_at is null \
                  or state = 'WAITING' and signals > 0)",
                 stranded,

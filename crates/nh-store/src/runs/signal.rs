@@ -87,7 +87,7 @@ pub(super) async fn send(tx: &mut Tx, run_id: RunId, signal: &SignalRow) -> Resu
         .execute(
             "update runs set signals = signals + 1, \
              ready = case when owner is null and state = 'WAITING' then 1 else ready end \
-             where id = $1 and finished_at is null",
+             where id = $1 and finished_at + 0 is null",
             args![run_id],
         )
         .await?;
