@@ -58,8 +58,8 @@ impl Statements {
     }
 }
 
-/// A connection to a new file in `directory`, with the hub's schema and its
-/// durability.
+/// A connection to a new file in `directory`, with the hub's schema, durability
+/// and settings.
 async fn sqlite(directory: &Path) -> anyhow::Result<SqliteConnection> {
     let file = directory.join("bare.db");
     Store::open_sqlite(&file).await?.close().await;
@@ -67,6 +67,7 @@ async fn sqlite(directory: &Path) -> anyhow::Result<SqliteConnection> {
         .filename(&file)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "memory")
         .disable_statement_logging();
     Ok(options.connect().await?)
 }

@@ -12,6 +12,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 #[derive(Clone)]
 pub struct Load {
@@ -57,10 +58,18 @@ impl Load {
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(seconds);
         let mut workers = tokio::task::JoinSet::new();
-        let pause = self.per_second.map(|rate| Duration::from_secs_f64(self.in_flight as f64 / rate));
-        for worker in 0..self.in_flight {
-            let first = pause.map(|pause| started + pause.mul_f64(worker as f64 / self.in_flight as f64));
-            workers.spawn(self.clone().work(first.zip(pause), until, requests.clone()));
+        let mut turns = Vec::new();
+        for _ in 0..self.in_flight {
+            let (turn, due) = mpsc::unbounded_channel();
+            turns.push(turn);
+            workers.spawn(self.clone().work(
+                self.per_second.is_some().then_some(due),
+                until,
+                requests.clone(),
+            ));
+        }
+        if let Some(rate) = self.per_second {
+            std::thread::spawn(move || pace(&turns, started, until, rate));
         }
         let mut latencies = Vec::new();
         while let Some(worker) = workers.join_next().await {
@@ -71,10 +80,10 @@ impl Load {
         Ok(Loaded { requests: requests.load(Ordering::Relaxed), seconds, latencies })
     }
 
-    /// `pace`: when the first request goes out, and the time between two.
+    /// `due`: when each request is to go out.
     async fn work(
         self,
-        mut pace: Option<(Instant, Duration)>,
+        mut due: Option<mpsc::UnboundedReceiver<Instant>>,
         until: Instant,
         requests: Arc<AtomicU64>,
     ) -> anyhow::Result<Vec<Duration>> {
@@ -93,14 +102,12 @@ impl Load {
             for (name, value) in &self.headers {
                 request = request.header(name, value);
             }
-            let begun = match &mut pace {
+            let begun = match &mut due {
                 None => Instant::now(),
-                Some((next, pause)) => {
-                    let due = *next;
-                    tokio::time::sleep_until(due.into()).await;
-                    *next = due + *pause;
-                    due
-                }
+                Some(due) => match due.recv().await {
+                    Some(due) => due,
+                    None => break,
+                },
             };
             let answer = sender.send_request(request.body(Full::new(self.body.clone()))?).await?;
             let status = answer.status();
@@ -112,5 +119,18 @@ impl Load {
             requests.fetch_add(1, Ordering::Relaxed);
         }
         Ok(latencies)
+    }
+}
+
+/// Gives the workers their turns, one after the other. On a thread of its own:
+/// tokio's timers are a millisecond late.
+#[allow(clippy::disallowed_methods, reason = "this thread may sleep")]
+fn pace(turns: &[mpsc::UnboundedSender<Instant>], started: Instant, until: Instant, per_second: f64) {
+    for (number, turn) in turns.iter().cycle().enumerate() {
+        let due = started + Duration::from_secs_f64(number as f64 / per_second);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if due >= until || turn.send(due).is_err() {
+            return;
+        }
     }
 }
