@@ -30,7 +30,7 @@ struct Options {
     finished: u64,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 #[allow(clippy::print_stdout)]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();

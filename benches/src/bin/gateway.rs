@@ -34,7 +34,7 @@ struct Options {
     connections: usize,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 #[allow(clippy::print_stdout)]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();

@@ -25,7 +25,7 @@ struct Options {
     in_flight: usize,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 #[allow(clippy::print_stdout)]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();

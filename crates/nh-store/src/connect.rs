@@ -19,7 +19,7 @@ use crate::{StoreError, Tx, migrations};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every connection asks of PostgreSQL.
-const POSTGRES_SETTINGS: [(&str, &str); 4] = [
+const POSTGRES_SETTINGS: [(&str, &str); 5] = [
     // So that no statement waits forever.
     ("statement_timeout", "30000"),
     // Every statement here reaches its rows by their keys. On tables that were
@@ -29,9 +29,15 @@ const POSTGRES_SETTINGS: [(&str, &str); 4] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    // What has no index is dear to it then, and would be compiled first.
+    ("jit", "off"),
 ];
 
 const POSTGRES_READERS: u32 = 16;
+
+/// A reader that was used so short a time ago is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
+
 const PREPARED_STATEMENTS: usize = 256;
 
 /// Where the store is.
@@ -114,8 +120,11 @@ impl Target {
         match self {
             Self::Sqlite(path) => Readers::Sqlite(SqliteReaders::new(path.clone())),
             Self::Postgres(options) => {
-                let pool =
-                    PgPoolOptions::new().max_connections(POSTGRES_READERS).acquire_timeout(CONNECT_TIMEOUT);
+                let pool = PgPoolOptions::new()
+                    .max_connections(POSTGRES_READERS)
+                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .test_before_acquire(false)
+                    .before_acquire(|connection, idle| Box::pin(is_alive(connection, idle.idle_for)));
                 Readers::Postgres(pool.connect_lazy_with(with_settings(options)))
             }
             #[cfg(feature = "memory")]
@@ -144,6 +153,16 @@ async fn blocking<T: Send + 'static>(
 
 fn with_settings(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options(POSTGRES_SETTINGS)
+}
+
+/// Asks a connection only if it was not used just now: asking takes as long as
+/// most reads.
+async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    use sqlx::Connection as _;
+    if idle_for >= FRESH {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 pub(crate) async fn connect_postgres(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {

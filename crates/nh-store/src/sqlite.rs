@@ -56,8 +56,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
 }
 
 fn try_open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = prepared(Connection::open_with_flags(path, flags)?)?;
+    let connection = open_existing(path)?;
     // A commit walks the whole cache, so it is small: 4 MB at most. What a
     // statement over many rows keeps aside is too little for a file of its own.
     connection.execute_batch(
@@ -65,6 +64,12 @@ fn try_open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
          pragma temp_store = memory; pragma journal_size_limit = 67108864",
     )?;
     Ok(connection)
+}
+
+/// Opens a file that is there, as it is.
+fn open_existing(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    prepared(Connection::open_with_flags(path, flags)?)
 }
 
 /// Opens rows without a file.

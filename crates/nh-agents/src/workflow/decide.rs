@@ -313,7 +313,9 @@ impl<'a> Round<'_, 'a> {
     }
 
     fn arguments(&self, item: Option<Item<'_>>) -> Result<Value, RunError> {
-        let evaluated = self.step.with.evaluate(&|| self.scope.context_of(item));
+        let context = OnceCell::new();
+        let context = || context.get_or_init(|| self.scope.context_of(item)).clone();
+        let evaluated = self.step.with.evaluate(&context);
         evaluated.map_err(|error| expression_failed("with", &error))
     }
 

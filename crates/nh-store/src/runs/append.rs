@@ -275,7 +275,7 @@ async fn lock(tx: &mut Tx, appends: &[&Append]) -> Result<(), StoreError> {
     }
     let children = tx
         .select_rows(
-            "select id from runs where finished_at is null \
+            "select id from runs where finished_at + 0 is null \
              and parent_id in (select column1 from (values ROWS) as given)",
             parents,
         )

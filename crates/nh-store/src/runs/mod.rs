@@ -5,7 +5,7 @@
 //! claims a run raises its epoch, and a writer with an older epoch changes
 //! nothing. `ready` and `wake_at` say when a run that nobody drives goes on.
 //!
-//! Statements that name runs by their ids say `finished_at + 0 is null`. The sum
+//! Statements that name runs by their ids or their parents' say `finished_at + 0 is null`. The sum
 //! hides the condition from PostgreSQL's planner, which would otherwise walk the
 //! index of all unfinished runs: of a table that is not analysed yet it takes
 //! there to be one.

@@ -157,7 +157,7 @@ fn signal(row: &Row) -> Result<SignalRow, StoreError> {
 pub(super) async fn cancel_children(tx: &mut Tx, parent: RunId) -> Result<(), StoreError> {
     tx.execute(
         "update runs set cancel_requested = 1, ready = case when owner is null then 1 else ready end \
-         where parent_id = $1 and finished_at is null",
+         where parent_id = $1 and finished_at + 0 is null",
         args![parent],
     )
     .await

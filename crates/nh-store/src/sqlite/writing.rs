@@ -2,30 +2,38 @@
 //!
 //! SQLite by itself writes a long log back (a checkpoint) in the commit that made
 //! it long, and whoever waits for that commit waits ten times as long. Here a
-//! thread of its own does that while commits go on; only what they added
-//! meanwhile is written back between two of them, so that the log can begin
-//! anew (<https://sqlite.org/wal.html>, 2.3).
+//! thread of its own does that while commits go on; what they added meanwhile is
+//! written back between two of them, so that the log can begin anew
+//! (<https://sqlite.org/wal.html>, 2.3). Needs a SQLite that is safe for
+//! checkpoints beside a writer that restarts the log: 3.51.3, which is bundled.
 
 use std::cell::Cell;
+use std::ffi::c_int;
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
-use std::ffi::c_int;
 
-use super::{BEGIN, open_writer, prepared};
+use super::{BEGIN, open_existing, open_writer};
 
 /// A log of so many pages (of 4 KiB) is written back. Longer ones kept commits
 /// waiting longer at their end, and saved no time.
 const LONG: i32 = 1024;
 
-/// How often it is written back at once: the second time it is little, and less
-/// is left to do between two commits.
-const PASSES: usize = 2;
+/// Where readers were in the way of its beginning anew, it is tried again when
+/// so many pages were added.
+const AGAIN: i32 = 128;
+
+/// Of such a log (64 MiB) the operator is told.
+const WORRYING: i32 = 16_384;
+
+/// How often it is written back at once: each time less was added meanwhile. The
+/// file reaches the disk only when nothing was, and should do so here.
+const PASSES: usize = 4;
 
 thread_local! {
-    /// In the log after the last commit on this thread.
+    /// In the log after the last commit on this thread that added any.
     static PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -34,15 +42,17 @@ pub(crate) struct Writing {
     pub(crate) connection: Connection,
     path: PathBuf,
     writing_back: Option<JoinHandle<()>>,
-    /// Of the log, when it was last written back.
-    pages_before: i32,
+    /// In the log.
+    pages: i32,
+    /// With so many it is written back.
+    due: i32,
 }
 
 impl Writing {
     pub(crate) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
         let connection = open_writer(path)?;
         connection.wal_hook(Some(note_pages));
-        Ok(Self { connection, path: path.to_owned(), writing_back: None, pages_before: 0 })
+        Ok(Self { connection, path: path.to_owned(), writing_back: None, pages: 0, due: LONG })
     }
 
     pub(crate) fn begin(&mut self) -> Result<(), rusqlite::Error> {
@@ -55,23 +65,38 @@ impl Writing {
     pub(crate) fn commit(&mut self) -> Result<(), rusqlite::Error> {
         PAGES.set(0);
         self.connection.execute_batch("commit")?;
-        let pages = PAGES.get();
-        if pages < self.pages_before {
-            self.pages_before = 0;
-        }
-        if self.writing_back.is_none() && pages - self.pages_before >= LONG {
-            self.pages_before = pages;
-            let path = self.path.clone();
-            let thread = Builder::new().name("write-back".to_owned()).spawn(move || write_back_apart(&path));
-            match thread {
-                Ok(thread) => self.writing_back = Some(thread),
-                Err(error) => {
-                    tracing::warn!(%error, "the store's log is written back between commits: no thread for it");
-                    write_back(&self.connection);
-                }
-            }
+        match PAGES.get() {
+            // Nothing was changed.
+            0 => {}
+            pages => self.grew(pages),
         }
         Ok(())
+    }
+
+    fn grew(&mut self, pages: i32) {
+        let before = std::mem::replace(&mut self.pages, pages);
+        if pages < before {
+            self.due = LONG;
+        }
+        if before < WORRYING && pages >= WORRYING {
+            tracing::warn!(
+                pages,
+                "the store's log is long: somebody has been reading for long, and it grows until they end"
+            );
+        }
+        if self.writing_back.is_some() || pages < self.due {
+            return;
+        }
+        self.due = pages + AGAIN;
+        let path = self.path.clone();
+        let thread = Builder::new().name("write-back".to_owned()).spawn(move || write_back_apart(&path));
+        match thread {
+            Ok(thread) => self.writing_back = Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "the store's log is written back between commits: no thread for it");
+                write_back(&self.connection);
+            }
+        }
     }
 
     pub(crate) fn close(mut self) -> Result<(), rusqlite::Error> {
@@ -96,7 +121,7 @@ fn note_pages(_: &Wal, pages: c_int) -> rusqlite::Result<()> {
 }
 
 fn write_back_apart(path: &Path) {
-    match Connection::open(path).and_then(prepared) {
+    match open_existing(path) {
         Ok(connection) => (0..PASSES).for_each(|_| write_back(&connection)),
         Err(error) => tracing::warn!(%error, "the store cannot be opened to write its log back"),
     }
@@ -113,29 +138,70 @@ fn write_back(connection: &Connection) {
 mod tests {
     use super::*;
 
+    fn new_file(directory: &Path) -> (PathBuf, Writing) {
+        let path = directory.join("hub.db");
+        drop(Connection::open(&path).expect("a file"));
+        let writing = Writing::open(&path).expect("open");
+        writing.connection.execute_batch("create table t (data)").expect("a table");
+        (path, writing)
+    }
+
+    /// How many pages the log has then.
+    fn write(writing: &mut Writing) -> i32 {
+        writing.begin().expect("begun");
+        writing.connection.execute("insert into t values (zeroblob(250000))", []).expect("a row");
+        writing.commit().expect("committed");
+        writing.pages
+    }
+
+    fn rows(connection: &Connection) -> usize {
+        let count = connection.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0));
+        count.expect("a count") as usize
+    }
+
     #[test]
     fn a_long_log_is_written_back_and_begins_anew_while_commits_go_on() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("hub.db");
-        drop(Connection::open(&path).expect("a file"));
-        let mut writing = Writing::open(&path).expect("open");
-        writing.connection.execute_batch("create table t (data)").expect("a table");
+        let (path, mut writing) = new_file(directory.path());
         let mut pages = vec![0];
-        while pages.len() < 10_000 && pages.iter().is_sorted() {
-            writing.begin().expect("begun");
-            writing.connection.execute("insert into t values (zeroblob(250000))", []).expect("a row");
-            writing.commit().expect("committed");
-            pages.push(PAGES.get());
+        while pages.len() < 10_000 && pages.is_sorted() {
+            pages.push(write(&mut writing));
         }
         let highest = pages.iter().max().expect("commits");
         assert!(*highest >= LONG, "it was written back before it was long: {highest} pages");
         assert!(!pages.is_sorted(), "the log grew to {highest} pages");
-        let rows = |connection: &Connection| {
-            connection.query_row("select count(*) from t", [], |row| row.get::<_, i64>(0)).expect("a count")
-        };
-        assert_eq!(rows(&writing.connection), pages.len() as i64 - 1);
+        assert_eq!(rows(&writing.connection), pages.len() - 1);
         writing.close().expect("closed");
         assert!(!path.with_extension("db-wal").exists(), "the last to close leaves no log");
-        assert_eq!(rows(&Connection::open(&path).expect("open")), pages.len() as i64 - 1);
+        assert_eq!(rows(&Connection::open(&path).expect("open")), pages.len() - 1);
+    }
+
+    #[test]
+    fn what_another_connection_wrote_back_is_enough() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, mut writing) = new_file(directory.path());
+        let before = write(&mut writing);
+        write_back_apart(&path);
+        assert!(write(&mut writing) <= before);
+        assert_eq!(rows(&writing.connection), 2);
+    }
+
+    #[test]
+    fn a_log_that_a_reader_holds_begins_anew_soon_after() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, mut writing) = new_file(directory.path());
+        write(&mut writing);
+        let reader = Connection::open(&path).expect("open");
+        reader.execute_batch("begin").expect("begun");
+        assert_eq!(rows(&reader), 1);
+        while write(&mut writing) < 3 * LONG {}
+        assert_eq!(rows(&reader), 1);
+        reader.execute_batch("commit").expect("read");
+        let held = writing.pages;
+        let mut pages = held;
+        while pages >= held && pages < 100 * LONG {
+            pages = write(&mut writing);
+        }
+        assert!(pages < held, "the log grew to {pages} pages");
     }
 }

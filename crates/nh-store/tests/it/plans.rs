@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use nh_store::nodes;
-use nh_store::runs::{Claim, RunChange, Send, SignalRow, Then};
+use nh_store::runs::{Claim, RunChange, RunEnding, Send, SignalRow, Then};
 use nh_testkit::TestStore;
 use nh_types::run::RunState;
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::fixtures::{append, ending, insert, later, run, workspace};
 
 const RUNS: i64 = 300;
 const WRITES: i64 = 100;
+const ENDS: u32 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_write_reads_the_runs_that_it_does_not_change() {
@@ -52,6 +53,14 @@ async fn no_write_reads_the_runs_that_it_does_not_change() {
     end.change =
         RunChange { state: RunState::Success, started_at: None, then: Then::End(Box::new(ending())) };
     store.write(end).await.expect("ended");
+    let claim = Claim { node: "node".to_owned(), limit: ENDS, after: None, shares: Arc::default() };
+    for run in store.write(claim).await.expect("claimed").runs {
+        let mut end = append(&run, run.epoch, 2, 2);
+        let ending = RunEnding { cancels_children: true, ..ending() };
+        end.change =
+            RunChange { state: RunState::Failed, started_at: None, then: Then::End(Box::new(ending)) };
+        store.write(end).await.expect("ended with its children");
+    }
     store.close().await;
 
     let mut connection =
@@ -62,11 +71,11 @@ async fn no_write_reads_the_runs_that_it_does_not_change() {
     let (one_after_the_other, by_index) = loop {
         let (inserted, updated, sequential, by_index): (i64, i64, i64, i64) =
             sqlx::query_as(sql).fetch_one(&mut connection).await.expect("counts");
-        if inserted == RUNS && updated == 12 + 2 * WRITES {
+        if inserted == RUNS && updated == 12 + 2 * WRITES + 2 * i64::from(ENDS) {
             break (sequential, by_index);
         }
         tokio::task::yield_now().await;
     };
     assert_eq!(one_after_the_other, 0);
-    assert!(by_index < 10 * (RUNS + 2 * WRITES), "{by_index} rows of `runs` were read");
+    assert!(by_index < 10 * (RUNS + 2 * WRITES + i64::from(ENDS)), "{by_index} rows of `runs` were read");
 }
