@@ -28,9 +28,10 @@ const AGAIN: i32 = 128;
 /// Of such a log (64 MiB) the operator is told.
 const WORRYING: i32 = 16_384;
 
-/// How often it is written back at once: each time less was added meanwhile. The
-/// file reaches the disk only when nothing was, and should do so here.
-const PASSES: usize = 4;
+/// How often it is written back at once: the second time it is little, and less
+/// is left to do between two commits. (Only a pass beside which nothing is added
+/// syncs the file; more passes sync more often, and keep commits from the disk.)
+const PASSES: usize = 2;
 
 thread_local! {
     /// In the log after the last commit on this thread that added any.
