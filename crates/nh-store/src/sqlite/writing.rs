@@ -42,7 +42,10 @@ thread_local! {
 pub(crate) struct Writing {
     pub(crate) connection: Connection,
     path: PathBuf,
-    writing_back: Option<JoinHandle<()>>,
+    writing_back: Option<JoinHandle<Option<Connection>>>,
+    /// The thread's connection, for the next time: opening one takes as long as
+    /// a few commits.
+    apart: Option<Connection>,
     /// In the log.
     pages: i32,
     /// With so many it is written back.
@@ -53,7 +56,7 @@ impl Writing {
     pub(crate) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
         let connection = open_writer(path)?;
         connection.wal_hook(Some(note_pages));
-        Ok(Self { connection, path: path.to_owned(), writing_back: None, pages: 0, due: LONG })
+        Ok(Self { connection, path: path.to_owned(), writing_back: None, apart: None, pages: 0, due: LONG })
     }
 
     pub(crate) fn begin(&mut self) -> Result<(), rusqlite::Error> {
@@ -89,8 +92,9 @@ impl Writing {
             return;
         }
         self.due = pages + AGAIN;
-        let path = self.path.clone();
-        let thread = Builder::new().name("write-back".to_owned()).spawn(move || write_back_apart(&path));
+        let (path, apart) = (self.path.clone(), self.apart.take());
+        let thread =
+            Builder::new().name("write-back".to_owned()).spawn(move || write_back_apart(&path, apart));
         match thread {
             Ok(thread) => self.writing_back = Some(thread),
             Err(error) => {
@@ -104,13 +108,15 @@ impl Writing {
         if let Some(thread) = self.writing_back.take() {
             self.joined(thread);
         }
+        drop(self.apart);
         self.connection.close().map_err(|(_, error)| error)
     }
 
-    fn joined(&self, thread: JoinHandle<()>) {
-        if thread.join().is_err() {
+    fn joined(&mut self, thread: JoinHandle<Option<Connection>>) {
+        self.apart = thread.join().unwrap_or_else(|_| {
             tracing::error!("the thread that writes the store's log back has panicked");
-        }
+            None
+        });
         write_back(&self.connection);
     }
 }
@@ -121,10 +127,16 @@ fn note_pages(_: &Wal, pages: c_int) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn write_back_apart(path: &Path) {
-    match open_existing(path) {
-        Ok(connection) => (0..PASSES).for_each(|_| write_back(&connection)),
-        Err(error) => tracing::warn!(%error, "the store cannot be opened to write its log back"),
+fn write_back_apart(path: &Path, connection: Option<Connection>) -> Option<Connection> {
+    match connection.map_or_else(|| open_existing(path), Ok) {
+        Ok(connection) => {
+            (0..PASSES).for_each(|_| write_back(&connection));
+            Some(connection)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the store cannot be opened to write its log back");
+            None
+        }
     }
 }
 
@@ -182,7 +194,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (path, mut writing) = new_file(directory.path());
         let before = write(&mut writing);
-        write_back_apart(&path);
+        let apart = write_back_apart(&path, None);
+        assert!(apart.is_some());
         assert!(write(&mut writing) <= before);
         assert_eq!(rows(&writing.connection), 2);
     }
