@@ -68,6 +68,13 @@ fn near_body() -> impl Strategy<Value = Value> {
     (right, changes).prop_map(|(right, changes)| {
         let mut fields: Map<String, Value> = right.as_object().cloned().unwrap_or_default();
         fields.extend(changes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        // A run that begins later, or behind another of its thread, is not waited
+        // for: that may take as long as the hub lets a client wait.
+        if fields.get("delay_seconds").is_some_and(|delay| delay.as_i64() > Some(0))
+            || fields.get("thread_id").is_some_and(Value::is_string)
+        {
+            fields.insert("async".to_owned(), json!(true));
+        }
         Value::Object(fields)
     })
 }
