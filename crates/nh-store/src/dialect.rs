@@ -1,5 +1,5 @@
 //! All that differs between SQLite and PostgreSQL, apart from how each is
-//! connected to.
+//! connected to and given many rows at once.
 
 /// Which database keeps the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

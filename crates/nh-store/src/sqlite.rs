@@ -57,11 +57,10 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn try_open_writer(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = open_existing(path)?;
-    // A commit walks the whole cache, so it is small: 4 MB at most. What a
-    // statement over many rows keeps aside is too little for a file of its own.
+    // A commit walks the whole cache, so it is small: 4 MB at most.
     connection.execute_batch(
         "pragma journal_mode = wal; pragma synchronous = full; pragma cache_size = -4096; \
-         pragma temp_store = memory; pragma journal_size_limit = 67108864",
+         pragma journal_size_limit = 67108864",
     )?;
     Ok(connection)
 }

@@ -55,6 +55,9 @@ pub(crate) struct Writing {
 impl Writing {
     pub(crate) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
         let connection = open_writer(path)?;
+        // What a batch keeps aside is too little for a file of its own. (What a
+        // migration sorts is not.)
+        connection.execute_batch("pragma temp_store = memory")?;
         connection.wal_hook(Some(note_pages));
         Ok(Self { connection, path: path.to_owned(), writing_back: None, apart: None, pages: 0, due: LONG })
     }
