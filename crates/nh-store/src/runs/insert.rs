@@ -49,8 +49,8 @@ impl Write for Insert {
 
 pub(super) async fn insert(tx: &mut Tx, group: &[&Insert]) -> Result<(), StoreError> {
     let mut runs = Rows::new(32);
-    for Insert { run, events, input, definition, .. } in group {
-        let thread::Joined { seq, after } = thread::join(tx, run).await?;
+    for (place, Insert { run, events, input, definition, .. }) in group.iter().enumerate() {
+        let thread::Joined { seq, after } = thread::join(tx, run, &group[..place]).await?;
         runs.push(args![
             run.id,
             &run.workspace_id,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde_json::Value;
 
-use super::{Kept, RunRecord, ThreadPlace};
+use super::{Insert, Kept, RunRecord, ThreadPlace};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::args;
@@ -20,8 +20,13 @@ pub(super) struct Joined {
     pub(super) after: Option<RunId>,
 }
 
-/// Puts a new run at the end of its thread, if it has one.
-pub(super) async fn join(tx: &mut Tx, run: &RunRecord) -> Result<Joined, StoreError> {
+/// Puts a new run at the end of its thread, if it has one. `earlier` are those
+/// of the same statement, which are not stored yet.
+pub(super) async fn join(
+    tx: &mut Tx,
+    run: &RunRecord,
+    earlier: &[&Insert],
+) -> Result<Joined, StoreError> {
     let Some(thread) = &run.thread else { return Ok(Joined::default()) };
     // Two nodes may make the thread at once: both then lock the one row.
     tx.execute(
@@ -37,6 +42,9 @@ pub(super) async fn join(tx: &mut Tx, run: &RunRecord) -> Result<Joined, StoreEr
         args![&run.workspace_id, &thread.thread_id, run.id, seq],
     )
     .await?;
+    if let Some(Insert { run: last, .. }) = earlier.iter().find(|insert| insert.run.id == before) {
+        return Ok(Joined { seq: Some(seq), after: last.finished_at.is_none().then_some(before) });
+    }
     // Behind one that ended before its turn came it waits for the one before that.
     // A thread's first run is not stored yet, and finds nothing.
     let rows = tx

@@ -193,6 +193,21 @@ each_engine! {
         assert!(runs::thread_turns(claims.store.store(), &other, &place("t", 3), 9).await.expect("turns").is_empty());
     }
 
+    async fn runs_of_a_thread_that_come_in_one_commit_follow_each_other(store: TestStore) {
+        let ws = workspace(store.store(), "acme").await;
+        join(&store, "node").await;
+        let mut claims = Claims::new(store);
+        let put = |number| claims.put(on_thread(&ws, number, "t"));
+        tokio::join!(put(0), put(1), put(2));
+        // Which is the first is not said of writes that come at the same time.
+        for turn in 1..=3 {
+            let next = claims.next(9).await;
+            assert_eq!(next.iter().map(|run| run.thread.clone()).collect::<Vec<_>>(), [Some(place("t", turn))]);
+            assert!(claims.ids(9).await.is_empty(), "it goes on");
+            claims.end(&next[0]).await;
+        }
+    }
+
     async fn a_run_cancelled_in_its_thread_does_not_let_the_next_overtake(store: TestStore) {
         let ws = workspace(store.store(), "acme").await;
         join(&store, "node").await;
