@@ -1,6 +1,5 @@
 //! SQLite, by rusqlite. Every call here blocks its thread, so it is made on one
-//! that may be blocked: a whole transaction costs two changes of thread, where a
-//! connection with a thread of its own costs two for each statement.
+//! that may be blocked: writes on the writer's own, reads on tokio's for that.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

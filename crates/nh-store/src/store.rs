@@ -73,7 +73,7 @@ impl Store {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let known = Arc::new(Known::new(!readers.is_shared()));
         let writer = Writer::new(target, tx, known.clone());
-        tasks.spawn(writer.run(queued, closing.clone(), readers.clone()));
+        writer.start(queued, closing.clone(), readers.clone(), &tasks)?;
         tasks.close();
         Ok(Self { inner: Arc::new(Inner { readers, known, queue, closing, tasks }) })
     }

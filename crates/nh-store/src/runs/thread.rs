@@ -22,11 +22,7 @@ pub(super) struct Joined {
 
 /// Puts a new run at the end of its thread, if it has one. `earlier` are those
 /// of the same statement, which are not stored yet.
-pub(super) async fn join(
-    tx: &mut Tx,
-    run: &RunRecord,
-    earlier: &[&Insert],
-) -> Result<Joined, StoreError> {
+pub(super) async fn join(tx: &mut Tx, run: &RunRecord, earlier: &[&Insert]) -> Result<Joined, StoreError> {
     let Some(thread) = &run.thread else { return Ok(Joined::default()) };
     // Two nodes may make the thread at once: both then lock the one row.
     tx.execute(
