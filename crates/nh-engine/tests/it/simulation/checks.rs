@@ -18,7 +18,9 @@ pub(super) fn check_rows(world: &World, workspaces: &[WorkspaceId]) {
     let shares = now(nh_store::workspaces::shares(world.observer()));
     let mut owned: BTreeMap<WorkspaceId, u32> = BTreeMap::new();
     let mut groups: BTreeMap<(WorkspaceId, String), (u32, u32)> = BTreeMap::new();
-    for run in all_runs(world, workspaces).iter().filter(|run| run.owner.is_some()) {
+    // One whose time is over may be owned beyond a bound, only to be ended.
+    let counts = |run: &RunRecord| run.deadline_at.is_none() || world.is_at_work(run.id);
+    for run in all_runs(world, workspaces).iter().filter(|run| run.owner.is_some() && counts(run)) {
         *owned.entry(run.workspace_id.clone()).or_default() += 1;
         for group in &run.groups {
             let (count, most) = groups.entry((run.workspace_id.clone(), group.name.clone())).or_default();

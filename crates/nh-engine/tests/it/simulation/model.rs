@@ -251,7 +251,9 @@ impl Model<'_> {
                 self.run.result == Some(outputs.clone().into())
             }
             (RunState::Failed, _) if code == Some("timeout") && self.run.timeout_ms.is_some() => true,
-            (RunState::Failed, _) if code == Some("crash_loop") => self.resumed >= 5 && may_have_died,
+            (RunState::Failed, _) if code == Some("crash_loop") => {
+                may_have_died && (self.resumed >= 5 || self.has_child_that_failed_with("crash_loop"))
+            }
             (RunState::Failed, Expected::Failure(codes)) => {
                 codes.iter().any(|one| Some(one.as_str()) == code)
             }
@@ -265,6 +267,11 @@ impl Model<'_> {
         let used: u64 = self.steps.values().filter(done).map(|step| step.input_tokens).sum();
         let told = self.run.usage.input_tokens;
         self.holds(told == used, || format!("used {told} tokens, and its steps {used}"));
+    }
+
+    fn has_child_that_failed_with(&self, code: &str) -> bool {
+        let children = self.steps.values().filter_map(|step| self.by_id.get(&step.child?));
+        children.filter_map(|child| child.error.as_ref()).any(|error| error.code == code)
     }
 
     fn was_cancelled_by_its_parent(&self) -> bool {

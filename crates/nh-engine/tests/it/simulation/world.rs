@@ -173,6 +173,14 @@ impl World {
         performing
     }
 
+    /// Whether a tool works for the run.
+    pub(super) fn is_at_work(&self, run: RunId) -> bool {
+        let steps = format!("{run}:");
+        let facts = self.facts();
+        let mut of_run = facts.effects.iter().filter(|(key, _)| key.starts_with(&steps));
+        of_run.any(|(_, effect)| !effect.under_way.is_empty())
+    }
+
     fn has_lapsed(&self, node: Option<&String>) -> bool {
         node.is_some_and(|node| self.facts().lapsed.contains(node))
     }
