@@ -40,6 +40,20 @@ impl Hub {
         path: &str,
         body: &Value,
     ) -> anyhow::Result<(StatusCode, Value)> {
+        let (status, bytes) = self.ask(method, path, body).await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    /// What `/metrics` says of a metric without labels; 0 before it is there.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let (status, bytes) = self.ask(Method::GET, "/metrics", &Value::Null).await?;
+        ensure!(status == StatusCode::OK, "/metrics answered {status}");
+        let text = String::from_utf8(bytes.into())?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.unwrap_or("0").parse()?)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Bytes)> {
         let stream = TcpStream::connect(self.server.address).await.context("connecting to the hub")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut connections = tokio::task::JoinSet::new();
@@ -51,8 +65,7 @@ impl Hub {
         let request = request.header("content-type", "application/json");
         let answer = sender.send_request(request.body(Full::new(Bytes::from(body.to_string())))?).await?;
         let status = answer.status();
-        let bytes = answer.into_body().collect().await?.to_bytes();
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+        Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
 
     fn host(&self) -> String {

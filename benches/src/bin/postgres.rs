@@ -3,7 +3,7 @@
 //! under way. Method and results: benches/README.md.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -15,6 +15,8 @@ use nh_store::schemas;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+/// Between two looks at the node that takes over.
+const LOOK: Duration = Duration::from_millis(5);
 const LEASE_MS: u64 = 1000;
 /// Steps of the runs that are taken over.
 const LONG: usize = 30;
@@ -114,21 +116,27 @@ async fn take_over(
     }
     drop(first);
     let killed = Instant::now();
-    let unfinished = |state: &str| format!("/v1/runs?state={state}&limit=1000");
-    let mut left = 0;
-    loop {
-        let mut open = 0;
-        for state in ["PENDING", "RUNNING"] {
-            let (_, listed) = second.call(Method::GET, &unfinished(state), &Value::Null).await?;
-            open += listed["runs"].as_array().map_or(0, Vec::len);
-        }
-        left = left.max(open);
-        if open == 0 {
-            break;
-        }
-    }
+    let left = unfinished(&second).await?;
     ensure!(left > 0, "nothing was under way when the first node was killed");
+    while second.metric("neuralhub_runs_taken_over_total").await? < left as f64 {
+        tokio::time::sleep(LOOK).await;
+    }
+    let taken_over = killed.elapsed();
+    while unfinished(&second).await? > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
     figures.add("runs under way when a node was killed", left as f64);
+    figures.add("from the kill until another node has all: s", taken_over.as_secs_f64());
     figures.add("from the kill until all have ended: s", killed.elapsed().as_secs_f64());
     Ok(())
+}
+
+async fn unfinished(hub: &Hub) -> anyhow::Result<usize> {
+    let mut open = 0;
+    for state in ["PENDING", "RUNNING"] {
+        let path = format!("/v1/runs?state={state}&limit=1000");
+        let (_, listed) = hub.call(Method::GET, &path, &Value::Null).await?;
+        open += listed["runs"].as_array().map_or(0, Vec::len);
+    }
+    Ok(open)
 }
