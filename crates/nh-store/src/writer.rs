@@ -13,11 +13,13 @@
 use std::any::{Any, TypeId};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use metrics::{Histogram, histogram};
 use nh_types::crash;
 use tokio::runtime::Handle;
@@ -268,10 +270,15 @@ impl Writer {
     /// Keeps the connection for the next transaction if it is still good.
     async fn transaction(&mut self, mut tx: Tx, batch: &mut Batch) -> Result<(), Stop> {
         let began = Instant::now();
-        let outcome = timeout(BATCH_TIMEOUT, transact(&mut tx, batch)).await;
+        let tried = AssertUnwindSafe(timeout(BATCH_TIMEOUT, transact(&mut tx, batch)));
+        let caught = tried.catch_unwind().await;
         if tx.take_changes_definitions() {
             self.known.forget();
         }
+        let Ok(outcome) = caught else {
+            tracing::error!(writes = batch.len(), "a write panicked; none of its batch is told yes");
+            return Err(Stop::Unknown(StoreError::Closed));
+        };
         // When the time is up the connection is dropped in the middle of whatever
         // it did, so nothing is known about the commit.
         let Ok(outcome) = outcome else {

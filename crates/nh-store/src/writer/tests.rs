@@ -1,7 +1,11 @@
 //! What happens when the connection or the commit itself fails. These need the
 //! crate's inside to break it; all else is tested from outside, in `tests/it`.
 
+use std::sync::{Mutex, mpsc};
+
 use secrecy::{ExposeSecret as _, SecretString};
+
+use tokio::sync::oneshot;
 
 use crate::columns::Columns;
 use crate::credentials::{epoch, raise_epoch};
@@ -35,6 +39,33 @@ impl Write for BadAtCommit {
     }
 }
 
+/// Says that it is being applied, and keeps the writer until it is told to go on.
+struct Hold {
+    begun: Mutex<Option<oneshot::Sender<()>>>,
+    release: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Write for Hold {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, _: &'t mut Tx) -> Result<(), StoreError> {
+        self.begun.lock().expect("a lock").take().map(|begun| begun.send(()));
+        let _ = self.release.lock().expect("a lock").recv();
+        Ok(())
+    }
+}
+
+struct Panics;
+
+impl Write for Panics {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        raise_epoch(tx).await?;
+        panic!("a fault in a write");
+    }
+}
+
 /// The number of the server's process behind the writing connection.
 struct Backend;
 
@@ -52,13 +83,32 @@ async fn when_the_commit_fails_nobody_is_told_yes() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open_sqlite(&directory.path().join("hub.db")).await.expect("a store");
     let before = epoch(&store).await.expect("epoch");
-    let (good, bad, other) = tokio::join!(store.write(Raise), store.write(BadAtCommit), store.write(Raise));
+    let ((begun, has_begun), (go_on, release)) = (oneshot::channel(), mpsc::channel());
+    let hold = Hold { begun: Mutex::new(Some(begun)), release: Mutex::new(release) };
+    // They come while the writer is busy, so they share the next commit.
+    let meanwhile = async {
+        has_begun.await.expect("it is applied");
+        let go_on = async { go_on.send(()).expect("it waits") };
+        tokio::join!(store.write(Raise), store.write(BadAtCommit), store.write(Raise), go_on)
+    };
+    let (held, (good, bad, other, ())) = tokio::join!(store.write(hold), meanwhile);
+    held.expect("held");
     for answer in [good, bad, other] {
         assert!(matches!(answer, Err(StoreError::Database(_))), "{answer:?}");
     }
     assert_eq!(epoch(&store).await.expect("epoch"), before, "nothing was kept");
     store.write(Raise).await.expect("the writer goes on");
     assert_eq!(epoch(&store).await.expect("epoch"), before + 1);
+}
+
+#[tokio::test]
+async fn a_write_that_panics_keeps_no_other_from_the_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open_sqlite(&directory.path().join("hub.db")).await.expect("a store");
+    let before = epoch(&store).await.expect("epoch");
+    assert!(store.write(Panics).await.is_err());
+    store.write(Raise).await.expect("the writer goes on");
+    assert_eq!(epoch(&store).await.expect("epoch"), before + 1, "what it did before it panicked is undone");
 }
 
 #[tokio::test]
