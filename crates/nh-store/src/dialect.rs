@@ -67,6 +67,15 @@ impl EngineKind {
         }
     }
 
+    /// The texts of a JSON list, the statement's first argument, as rows with one
+    /// column, `text`.
+    pub(crate) const fn texts(self) -> &'static str {
+        match self {
+            Self::Sqlite => "select value as text from json_each($1)",
+            Self::Postgres => "select json_array_elements_text(cast($1 as json)) as text",
+        }
+    }
+
     /// Replaces each word of `text` that the dialect knows by what it stands for.
     pub(crate) fn translate(self, text: &str) -> String {
         let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';

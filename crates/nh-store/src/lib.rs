@@ -32,6 +32,7 @@ pub mod credentials;
 pub mod idempotency;
 pub mod keys;
 pub mod ledger;
+pub mod memories;
 pub mod nodes;
 pub mod runs;
 pub mod schedules;

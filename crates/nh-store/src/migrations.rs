@@ -21,6 +21,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (10, "values", include_str!("../migrations/0010_values.sql")),
     (11, "reservations", include_str!("../migrations/0011_reservations.sql")),
     (14, "waiting", include_str!("../migrations/0014_waiting.sql")),
+    (15, "memories", include_str!("../migrations/0015_memories.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

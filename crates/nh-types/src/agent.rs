@@ -36,6 +36,59 @@ pub struct AgentDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
+    /// How it uses what the workspace remembers.
+    #[serde(default, skip_serializing_if = "AgentMemory::is_default")]
+    pub memory: AgentMemory,
+}
+
+/// How an agent uses what the workspace remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentMemory {
+    pub mode: MemoryMode,
+    /// What is recalled from, and what the memory tools mean unless the model
+    /// names another; absent: `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// About how long what `auto` recalls may be, 50 to 20,000.
+    pub max_tokens: u32,
+    /// Whether facts are extracted from each run that succeeds, by one more call
+    /// of the agent's model, and remembered.
+    pub extract: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryMode {
+    /// The memory tools are not offered.
+    Off,
+    /// The memory tools are offered where the agent's tools and the run's scopes
+    /// have them.
+    #[default]
+    OnDemand,
+    /// Besides, what fits the goal is put before it.
+    Auto,
+}
+
+impl Default for AgentMemory {
+    fn default() -> Self {
+        Self { mode: MemoryMode::default(), namespace: None, max_tokens: 1000, extract: false }
+    }
+}
+
+impl AgentMemory {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The word alone where it says all.
+    pub fn view(&self) -> Value {
+        let word = serde_json::to_value(self.mode).unwrap_or_default();
+        if *self == (Self { mode: self.mode, ..Self::default() }) {
+            return word;
+        }
+        serde_json::to_value(self).unwrap_or_default()
+    }
 }
 
 impl AgentDefinition {
@@ -58,6 +111,7 @@ impl AgentDefinition {
             max_steps: Self::DEFAULT_MAX_STEPS,
             limits: RunLimits::default(),
             output_schema: None,
+            memory: AgentMemory::default(),
         }
     }
 }
@@ -75,8 +129,9 @@ pub struct AgentView {
     pub temperature: Option<f64>,
     pub max_steps: u32,
     pub limits: RunLimits,
-    /// Always `off` in this version.
-    pub memory: String,
+    /// `off`, `on_demand` or `auto`, or an object that says more.
+    #[schema(value_type = AgentMemory)]
+    pub memory: Value,
     /// Null: it answers with text.
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
@@ -122,9 +177,10 @@ pub struct CreateAgent {
     /// What each of its runs is held to, beside its own bounds. Absent: nothing.
     #[serde(default)]
     pub limits: Option<RunLimits>,
-    /// Only `off` in this version.
+    /// `off`, `on_demand` (absent means this) or `auto`; or an object with `mode`,
+    /// `namespace`, `max_tokens` and `extract`.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<AgentMemory>)]
     pub memory: Option<Value>,
     /// A JSON Schema (2020-12) whose `type` is `object`, at most 64 KiB: a run's
     /// result is then an object that fits it. Absent: text.
@@ -166,9 +222,9 @@ pub struct ChangeAgent {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RunLimits>)]
     pub limits: Option<Option<RunLimits>>,
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub memory: Option<Value>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<AgentMemory>)]
+    pub memory: Option<Option<Value>>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Option<Value>>,

@@ -83,13 +83,14 @@ codes! {
     InvalidInput "invalid_input" 422 InvalidRequestError false "The input does not fit the target's schema.";
     NotAvailable "not_available" 422 InvalidRequestError false "A documented field or value that this version does not offer yet.";
     RateLimited "rate_limited" 429 RateLimitError true "Too many requests; wait for `Retry-After` seconds.";
-    QueueFull "queue_full" 429 RateLimitError true "The workspace's queue is full; wait for `Retry-After` seconds.";
+    QueueFull "queue_full" 429 RateLimitError true "A queue is full (the workspace's, of runs, or the embedder's); wait for `Retry-After` seconds.";
     Internal "internal_error" 500 ServerError true "The hub failed; the request id finds the cause in its log.";
     UpstreamError "upstream_error" 502 UpstreamError true "A model provider failed or answered with something unreadable.";
     UpstreamRefused "upstream_refused" 502 UpstreamError false "A model provider refused the hub's credential or has no credit left.";
     Overloaded "overloaded" 503 ServerError true "Too much is queued; wait for `Retry-After` seconds.";
     ShuttingDown "shutting_down" 503 ServerError true "The hub is stopping; another node or a restarted one will answer.";
     ComponentUnavailable "component_unavailable" 503 ServerError true "A part that the request needs is missing or down; the message names it.";
+    EmbedderUnavailable "embedder_unavailable" 503 ServerError true "What embeds texts is not there, so memories can be neither stored nor searched by meaning; the message says what to do.";
     UpstreamTimeout "upstream_timeout" 504 UpstreamError true "A model provider did not answer in time.";
 }
 

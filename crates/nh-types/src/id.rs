@@ -116,6 +116,19 @@ text_id!(
     is_chosen
 );
 
+text_id!(
+    /// A memory: `mem_` and 20 of `a-z0-9`.
+    MemoryId,
+    "a memory id (`mem_` and 20 of a-z0-9)",
+    |text| is_lower_tail(text, "mem_", 20)
+);
+
+impl MemoryId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("mem_{}", ids.text(LOWER, 20)))
+    }
+}
+
 impl ScheduleId {
     pub fn generate(ids: &dyn Ids) -> Self {
         Self(format!("sched_{}", ids.text(LOWER, 16)))

@@ -14,6 +14,7 @@ pub mod error;
 pub mod id;
 mod json;
 pub mod key;
+pub mod memory;
 pub mod model;
 pub mod page;
 mod patch;
@@ -27,7 +28,7 @@ pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
-pub use id::{AgentId, KeyId, RunId, ScheduleId, UserId, WorkflowId, WorkspaceId};
+pub use id::{AgentId, KeyId, MemoryId, RunId, ScheduleId, UserId, WorkflowId, WorkspaceId};
 pub use json::JsonText;
 pub use page::{Page, PageRequest};
 pub use scope::{Scope, ScopeSet};
