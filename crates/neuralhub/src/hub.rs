@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nh_agents::tools::{BuiltinSetup, Tools};
+use nh_agents::memory::{ByProvider, InProcess};
+use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_http::Outbound;
+use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
 use nh_server::{App, AppSetup, FirstKey, Metrics};
 use nh_store::Store;
 use nh_store::seals::{self, Proof, Sealer};
 use nh_telemetry::Telemetry;
-use nh_types::{SharedClock, SharedIds, SystemClock, SystemIds};
+use nh_types::{SharedClock, SharedIds, SystemClock, SystemIds, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -146,7 +148,9 @@ async fn open(
     let (usage, writer) = UsageSink::new(UsageSink::DEFAULT_CAPACITY_ROWS);
     tasks.spawn(writer.run(store.clone()));
     let operator = Outbound::operator()?;
+    let memories = memories(&config, &providers, data_dir, &store, &operator, clock.clone(), ids.clone());
     let models = Models::new(ModelsSetup {
+        local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         http: operator.clone(),
         default_model: config.agents.default_model.clone(),
@@ -155,15 +159,17 @@ async fn open(
         usage: usage.clone(),
     });
     let guarded = Outbound::guarded(&config.http, listeners.addresses())?;
-    let tools = Tools::builtin(BuiltinSetup {
+    let setup = BuiltinSetup {
         guarded: guarded.clone(),
         operator,
         search: &config.search,
         environment: &|name| std::env::var(name).ok(),
-    })?;
+    };
+    let tools = Tools::builtin(setup, memory_tools(&memories, &models))?;
     let hub = Hub::start(HubSetup {
         store: store.clone(),
-        models,
+        models: models.clone(),
+        memories: memories.clone(),
         tools,
         webhooks: Webhooks { http: guarded, sealer },
         clock: clock.clone(),
@@ -175,6 +181,8 @@ async fn open(
     let deliveries = TaskTracker::new();
     deliveries.spawn(nh_agents::webhooks::keep(hub.clone(), stopping.clone()));
     tasks.spawn(nh_agents::schedules::keep(hub.clone(), stopping.clone()));
+    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
+    tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
         hub: hub.clone(),
@@ -184,6 +192,29 @@ async fn open(
         stopping: stopping.clone(),
     });
     Ok(Parts { store, hub, app, usage, deliveries, tasks, stopping })
+}
+
+fn memories(
+    config: &Config,
+    providers: &[ResolvedProvider],
+    data_dir: &Path,
+    store: &Store,
+    http: &Outbound,
+    clock: SharedClock,
+    ids: SharedIds,
+) -> Memories {
+    let settings = &config.memory;
+    let has_openai = providers.iter().any(|provider| provider.name == "openai");
+    let default = if has_openai { nh_memory::REMOTE_MODEL } else { nh_memory::LOCAL_MODEL };
+    let fetched_by = settings.fetch_weights.then(|| (http.clone(), Sources::default()));
+    Memories::new(MemoriesSetup {
+        store: store.clone(),
+        weights: Weights::new(local::weights_dir(config, data_dir), fetched_by),
+        default_model: settings.model.clone().unwrap_or_else(|| default.to_owned()),
+        settings,
+        clock,
+        ids,
+    })
 }
 
 /// In the order in which each still needs the next: answers and runs, the

@@ -56,6 +56,12 @@ pub(crate) fn make_data_dir(data_dir: &Path) -> Result<(), anyhow::Error> {
     made.with_context(|| format!("the data directory {} cannot be made", data_dir.display()))
 }
 
+/// Where the local embedding model's files are.
+pub(crate) fn weights_dir(config: &Config, data_dir: &Path) -> PathBuf {
+    let own = || data_dir.join("models").join("all-MiniLM-L6-v2");
+    config.memory.weights_dir.clone().unwrap_or_else(own)
+}
+
 /// The SQLite store in the data directory.
 pub(crate) fn store_file(data_dir: &Path) -> PathBuf {
     data_dir.join("neuralhub.db")

@@ -2,9 +2,10 @@
 //! `PATCH /v1/agents`.
 
 use nh_store::agents::AgentRecord;
-use nh_types::agent::{AgentDefinition, AgentView, ChangeAgent, CreateAgent};
+use nh_types::agent::{AgentDefinition, AgentMemory, AgentView, ChangeAgent, CreateAgent, MemoryMode};
 use nh_types::{ApiError, ErrorCode};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::limits::check_limits;
 use crate::schema;
@@ -15,10 +16,10 @@ const MAX_NAME_CHARS: usize = 128;
 const MAX_DESCRIPTION_CHARS: usize = 4096;
 const MAX_PROMPT_BYTES: usize = 256 * 1024;
 const MAX_TOOLS: usize = 128;
+const RECALL_TOKENS: std::ops::RangeInclusive<u32> = 50..=20_000;
 const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 
 pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(new.memory.as_ref())?;
     let definition = AgentDefinition {
         name: new.name,
         description: new.description.unwrap_or_default(),
@@ -30,6 +31,7 @@ pub fn create(new: CreateAgent, tools: &Tools) -> Result<AgentDefinition, ApiErr
         max_steps: max_steps(new.max_steps)?,
         limits: new.limits.unwrap_or_default(),
         output_schema: new.output_schema,
+        memory: memory(new.memory)?,
     };
     check(definition, tools)
 }
@@ -40,7 +42,6 @@ pub fn change(
     change: ChangeAgent,
     tools: &Tools,
 ) -> Result<AgentDefinition, ApiError> {
-    refuse_unavailable(change.memory.as_ref())?;
     let text = |change: Option<Option<String>>, now: &String| {
         change.map_or_else(|| now.clone(), Option::unwrap_or_default)
     };
@@ -57,6 +58,7 @@ pub fn change(
         max_steps: change.max_steps.map_or(Ok(now.max_steps), max_steps)?,
         limits: change.limits.map_or(now.limits, Option::unwrap_or_default),
         output_schema: change.output_schema.unwrap_or_else(|| now.output_schema.clone()),
+        memory: change.memory.map_or_else(|| Ok(now.memory.clone()), memory)?,
     };
     check(definition, tools)
 }
@@ -86,6 +88,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         max_steps,
         limits,
         output_schema,
+        memory,
     } = record.definition;
     AgentView {
         id: record.id,
@@ -98,7 +101,7 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
         temperature,
         max_steps,
         limits,
-        memory: "off".to_owned(),
+        memory: memory.view(),
         output_schema,
         created_at: record.created_at,
         updated_at: record.updated_at,
@@ -106,16 +109,37 @@ pub fn view(record: AgentRecord, default_model: &str) -> AgentView {
     }
 }
 
-fn refuse_unavailable(memory: Option<&Value>) -> Result<(), ApiError> {
-    if let Some(memory) = memory.filter(|memory| !memory.is_null() && *memory != "off") {
-        let given: String = memory.to_string().chars().take(80).collect();
-        return Err(ApiError::new(
-            ErrorCode::NotAvailable,
-            format!("`memory` is {given}; this version offers only \"off\""),
-        )
-        .param("memory"));
+/// A word, or an object that says more.
+fn memory(given: Option<Value>) -> Result<AgentMemory, ApiError> {
+    let given = match given {
+        None | Some(Value::Null) => return Ok(AgentMemory::default()),
+        Some(word @ Value::String(_)) => json!({"mode": word}),
+        Some(object) => object,
+    };
+    let memory = AgentMemory::deserialize(&given).map_err(|error| {
+        let message = format!(
+            "`memory` must be \"off\", \"on_demand\" or \"auto\", or an object with `mode`, `namespace`, \
+             `max_tokens` and `extract`: {error}"
+        );
+        invalid("memory", message)
+    })?;
+    if !RECALL_TOKENS.contains(&memory.max_tokens) {
+        let (least, most) = RECALL_TOKENS.into_inner();
+        let message = format!("`memory.max_tokens` is {}; it must be {least} to {most}", memory.max_tokens);
+        return Err(invalid("memory.max_tokens", message));
     }
-    Ok(())
+    if let Some(name) = &memory.namespace {
+        let checked = nh_memory::namespaces(Some(name.clone()))?;
+        if checked.is_none() {
+            let message = "`memory.namespace` is `*`; name one, which the agent also writes to".to_owned();
+            return Err(invalid("memory.namespace", message));
+        }
+    }
+    if memory.mode == MemoryMode::Off && memory.extract {
+        let message = "`memory.extract` remembers, and `memory.mode` is `off`; choose `on_demand` or `auto`";
+        return Err(invalid("memory.extract", message.to_owned()));
+    }
+    Ok(memory)
 }
 
 fn check(agent: AgentDefinition, tools: &Tools) -> Result<AgentDefinition, ApiError> {

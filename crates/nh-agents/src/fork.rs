@@ -189,7 +189,7 @@ fn changed(
     };
     let model_id = change.model_id.clone().flatten().unwrap_or(pinned.model_id);
     let agent = agents::change(&pinned.agent, change, tools)?;
-    let tools = pin::offered(tools, &agent.tools, &caller.scopes);
+    let tools = pin::agents_tools(tools, &agent, &caller.scopes);
     Ok(PinnedAgent { agent, model_id, tools, ..pinned })
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
+use nh_memory::Memories;
 use nh_models::{Ledger, Models};
 use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
 use nh_types::agent::AgentDefinition;
@@ -79,6 +80,7 @@ pub enum RunRequest {
 pub struct HubSetup<'s> {
     pub store: Store,
     pub models: Models,
+    pub memories: Memories,
     pub tools: Tools,
     pub webhooks: Webhooks,
     pub clock: SharedClock,
@@ -91,6 +93,7 @@ pub struct HubSetup<'s> {
 pub struct Hub {
     pub store: Store,
     pub models: Models,
+    pub memories: Memories,
     pub tools: Tools,
     pub(crate) webhooks: Webhooks,
     pub engine: Engine,
@@ -103,10 +106,11 @@ pub struct Hub {
 
 impl Hub {
     pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
-        let HubSetup { store, models, tools, webhooks, clock, ids, settings, stopping } = setup;
+        let HubSetup { store, models, memories, tools, webhooks, clock, ids, settings, stopping } = setup;
         let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
+            memories: memories.clone(),
             tools: tools.clone(),
             clock: clock.clone(),
             ledger: ledger.clone(),
@@ -115,7 +119,7 @@ impl Hub {
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
         let schedules_changed = Arc::default();
-        Ok(Self { store, models, tools, webhooks, engine, ledger, clock, ids, schedules_changed })
+        Ok(Self { store, models, memories, tools, webhooks, engine, ledger, clock, ids, schedules_changed })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use nh_store::{Store, agents, workflows};
-use nh_types::agent::AgentDefinition;
+use nh_types::agent::{AgentDefinition, MemoryMode};
 use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet, WorkflowId};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUs
 use crate::hub::{HubError, RunCaller};
 use crate::start::{require, shortened, unknown_target};
 use crate::target::Target;
-use crate::tools::Tools;
+use crate::tools::{MEMORY_TOOLS, Tools};
 
 /// Runs within runs.
 const MAX_DEPTH: usize = 5;
@@ -58,7 +58,7 @@ impl Pinning<'_> {
                 runs.push(run);
             }
             Ok(PinnedAgent {
-                tools: offered(self.tools, &record.definition.tools, &self.caller.scopes),
+                tools: agents_tools(self.tools, &record.definition, &self.caller.scopes),
                 runs,
                 model_id: record.definition.model_id.clone().unwrap_or_else(|| self.default_model.clone()),
                 id: record.id.clone(),
@@ -153,6 +153,15 @@ pub(crate) fn offered(tools: &Tools, wanted: &[String], scopes: &ScopeSet) -> Ve
     let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);
     let offered = tools.offered_to(scopes).map(|spec| spec.name.clone());
     offered.filter(|name| every || wanted.contains(name)).collect()
+}
+
+/// The same, without the memory tools where the agent's memory is off.
+pub(crate) fn agents_tools(tools: &Tools, agent: &AgentDefinition, scopes: &ScopeSet) -> Vec<String> {
+    let mut offered = offered(tools, &agent.tools, scopes);
+    if agent.memory.mode == MemoryMode::Off {
+        offered.retain(|name| !MEMORY_TOOLS.contains(&name.as_str()));
+    }
+    offered
 }
 
 /// What an agent that is a tool, or a step, is given.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Live, Outcome, Performed, Program, Step, Work};
+use nh_memory::Memories;
 use nh_models::{Caller, Completion, Ledger, Listener, ModelError, Models, offline};
 use nh_store::Store;
 use nh_store::runs::RunRecord;
@@ -14,12 +15,13 @@ use serde_json::{Map, Value, json};
 
 use crate::agent::decide::{Calling, RequestedCall};
 use crate::agent::messages::Prompt;
+use crate::agent::recall::{self, EXTRACT_STEP, RECALL_STEP};
 use crate::agent::window::{self, LeftOut};
 use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::spending::{RunCharges, Spending};
-use crate::tools::{ToolError, Tools};
+use crate::tools::{MEMORY_TOOLS, ToolError, Tools};
 use crate::workflow::work::WorkflowWork;
 use crate::{schema, start};
 
@@ -34,6 +36,7 @@ const MAX_CALLS_PER_TURN: usize = 32;
 #[derive(Clone)]
 pub(crate) struct RunProgram {
     pub(crate) models: Models,
+    pub(crate) memories: Memories,
     pub(crate) tools: Tools,
     pub(crate) clock: SharedClock,
     pub(crate) ledger: Ledger,
@@ -63,7 +66,10 @@ struct AgentWork {
 }
 
 impl Work for AgentWork {
-    fn decide(&self, _: &RunRecord, history: &History) -> Decision {
+    fn decide(&self, run: &RunRecord, history: &History) -> Decision {
+        if let Some(recall) = recall::before(&self.pinned, &run.scopes, history) {
+            return recall;
+        }
         let tools = &self.program.tools;
         let calling = |call: &RequestedCall| Calling {
             repeatable: tools.get(&call.tool).is_none_or(|tool| tool.spec().repeatable),
@@ -71,12 +77,15 @@ impl Work for AgentWork {
             asks: self.pinned.asks_before(&call.tool) && self.is_acceptable(call),
             is_made: true,
         };
-        agent::decide::decide(&self.pinned, calling, history)
+        let decision = agent::decide::decide(&self.pinned, calling, history);
+        recall::after(&self.pinned, &run.scopes, history, decision)
     }
 
     fn perform(&self, run: &RunRecord, history: &History, step: &Step, live: Live) -> Performing {
         match step.kind.as_str() {
             MODEL_STEP => self.program.call_model(run, &self.charges, &self.pinned, history, step, live),
+            RECALL_STEP => self.program.recall(run, &self.charges, &self.pinned, step),
+            EXTRACT_STEP => self.program.extract(run, &self.charges, &self.pinned, history, step),
             _ => self.program.call_agents_tool(run, &self.charges, &self.pinned, history, step),
         }
     }
@@ -214,12 +223,7 @@ impl RunProgram {
     ) -> Performing {
         let mut prompt = Prompt::new(pinned, &self.tools, &run.input, history);
         let models = self.models.clone();
-        let caller = Caller {
-            workspace_id: run.workspace_id.clone(),
-            key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
-            run_id: Some(run.id),
-            charge: charges.model_call(run, step.idempotency_key(run.id), self.clock.now()),
-        };
+        let caller = charges.caller(run, step.idempotency_key(run.id), self.clock.now());
         let conversation = Conversation::of(run);
         let store = self.store.clone();
         Box::pin(async move {
@@ -266,20 +270,24 @@ impl RunProgram {
         };
         match refusal {
             Some(error) => Box::pin(async move { Err(error) }),
-            None => self.call_tool(run, charges, step),
+            None => self.call_tool(run, charges, &in_namespace(pinned, step)),
         }
     }
 
     pub(crate) fn call_tool(&self, run: &RunRecord, charges: &RunCharges, step: &Step) -> Performing {
         let (tools, clock) = (self.tools.clone(), self.clock.clone());
-        let charge = charges.step(run, step.idempotency_key(run.id), clock.now());
-        let (step, workspace_id, run_id) = (step.clone(), run.workspace_id.clone(), run.id);
+        let key = step.idempotency_key(run.id);
+        let charge = charges.step(run, key.clone(), clock.now());
+        let caller = charges.caller(run, format!("{key}:embed"), clock.now());
+        let (step, run_id, created_by) = (step.clone(), run.id, run.created_by.clone());
         Box::pin(async move {
-            let key = step.idempotency_key(run_id);
             let call = crate::tools::ToolCall {
                 arguments: &step.arguments,
-                workspace_id: &workspace_id,
+                workspace_id: &caller.workspace_id,
                 run_id,
+                step_id: &step.id,
+                created_by: &created_by,
+                caller: &caller,
                 idempotency_key: &key,
                 clock: clock.as_ref(),
             };
@@ -293,6 +301,18 @@ impl RunProgram {
             Ok(Performed { output, usage: Usage::NONE })
         })
     }
+}
+
+/// A memory tool means the agent's own namespace unless the model names one.
+fn in_namespace(pinned: &PinnedAgent, step: &Step) -> Step {
+    let mut step = step.clone();
+    if let (Some(namespace), true) =
+        (&pinned.agent.memory.namespace, MEMORY_TOOLS.contains(&step.name.as_str()))
+        && let Some(arguments) = step.arguments.as_object_mut()
+    {
+        arguments.entry("namespace").or_insert_with(|| Value::from(namespace.as_str()));
+    }
+    step
 }
 
 /// Asks the model, with as much of the prompt as its window takes. Where nobody
@@ -360,7 +380,7 @@ fn without_nulls(mut message: Value) -> Value {
     message
 }
 
-fn model_error(error: ModelError) -> RunError {
+pub(crate) fn model_error(error: ModelError) -> RunError {
     let error = nh_types::ApiError::from(error);
     RunError::new(error.code.as_str(), error.message)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nh_models::{Account, Charge, Ledger};
+use nh_models::{Account, Caller, Charge, Ledger};
 use nh_store::runs::RunRecord;
 use nh_types::budget::Budget;
 use nh_types::{ErrorCode, KeyId, RunId, Timestamp, WorkspaceId};
@@ -88,9 +88,14 @@ impl RunCharges {
         &self.spending
     }
 
-    /// For a model call, named by its idempotency key.
-    pub(crate) fn model_call(&self, run: &RunRecord, id: String, now: Timestamp) -> Option<Charge> {
-        self.charge(&run.workspace_id, id, self.spending.accounts(run.id, now))
+    /// Of a model call, which is charged under its idempotency key.
+    pub(crate) fn caller(&self, run: &RunRecord, id: String, now: Timestamp) -> Caller {
+        Caller {
+            workspace_id: run.workspace_id.clone(),
+            key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
+            run_id: Some(run.id),
+            charge: self.charge(&run.workspace_id, id, self.spending.accounts(run.id, now)),
+        }
     }
 
     /// For a step that costs no tokens.

@@ -10,6 +10,7 @@ use nh_types::{JsonText, RunId};
 use serde_json::{Map, Value};
 
 use crate::agent::messages::shown;
+use crate::agent::recall::EXTRACT_STEP;
 use crate::agent::{MODEL_STEP, TOOL_STEP};
 use crate::spending::Spending;
 use crate::tools::Tools;
@@ -52,22 +53,40 @@ pub fn run(run: &RunRecord, history: &History, tools: &Tools) -> RunView {
 fn usage(history: &History) -> RunUsageView {
     let taken = history.steps_taken();
     let of_kind = |kind: &'static str| taken.iter().filter(move |steps| steps.kind == kind);
-    let seconds = |steps: &StepsTaken| steps.ms as f64 / 1000.0;
     RunUsageView {
         total: history.usage().into(),
         compute_seconds: of_kind(TOOL_STEP).map(|steps| steps.ms).sum::<i64>() as f64 / 1000.0,
-        by_model: of_kind(MODEL_STEP)
-            .map(|steps| ModelUse {
-                model: steps.name.clone(),
+        by_model: by_model(of_kind(MODEL_STEP).chain(of_kind(EXTRACT_STEP))),
+        by_tool: of_kind(TOOL_STEP)
+            .map(|steps| ToolUse {
+                tool: steps.name.clone(),
                 calls: steps.count,
-                usage: steps.usage.into(),
-                seconds: seconds(steps),
+                seconds: steps.ms as f64 / 1000.0,
             })
             .collect(),
-        by_tool: of_kind(TOOL_STEP)
-            .map(|steps| ToolUse { tool: steps.name.clone(), calls: steps.count, seconds: seconds(steps) })
-            .collect(),
     }
+}
+
+/// A model may be called for several kinds of steps.
+fn by_model<'s>(taken: impl Iterator<Item = &'s StepsTaken>) -> Vec<ModelUse> {
+    let mut of_models: Vec<StepsTaken> = Vec::new();
+    for steps in taken {
+        match of_models.iter_mut().find(|known| known.name == steps.name) {
+            Some(known) => {
+                known.count += steps.count;
+                known.ms += steps.ms;
+                known.usage = known.usage.plus(steps.usage);
+            }
+            None => of_models.push(steps.clone()),
+        }
+    }
+    let used = |steps: StepsTaken| ModelUse {
+        calls: steps.count,
+        usage: steps.usage.into(),
+        seconds: steps.ms as f64 / 1000.0,
+        model: steps.name,
+    };
+    of_models.into_iter().map(used).collect()
 }
 
 /// What there was when a run came to no result.

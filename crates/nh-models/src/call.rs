@@ -74,15 +74,15 @@ impl Call {
         Self { span, meter, unlisted, began: Instant::now(), is_over: false }
     }
 
-    /// Of the built-in planner, which is no other process.
-    pub(crate) fn begin_offline(meters: &Meters, operation: Operation) -> Self {
+    /// Of a built-in model, which is no other process.
+    pub(crate) fn begin_built_in(meters: &Meters, operation: Operation, model: &'static str) -> Self {
         let span = tracing::info_span!(
             target: TARGET, "chat",
-            otel.name = format_args!("{} {}", operation.word(), offline::MODEL_ID),
+            otel.name = format_args!("{} {model}", operation.word()),
             otel.kind = "internal",
             gen_ai.operation.name = operation.word(),
             gen_ai.provider.name = offline::PROVIDER,
-            gen_ai.request.model = offline::MODEL_ID,
+            gen_ai.request.model = model,
             gen_ai.request.stream = matches!(operation, Operation::ChatStream).then_some(true),
             gen_ai.response.id = Empty,
             gen_ai.response.model = Empty,
@@ -92,7 +92,7 @@ impl Call {
             neuralhub.cost_usd = Empty,
             error.type = Empty,
         );
-        let meter = meters.of(offline::PROVIDER, offline::MODEL_ID, true);
+        let meter = meters.of(offline::PROVIDER, model, true);
         Self { span, meter, unlisted: None, began: Instant::now(), is_over: false }
     }
 

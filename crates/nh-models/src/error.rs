@@ -35,6 +35,9 @@ pub enum ModelError {
     /// Usage cannot be recorded fast enough, so no further call is begun.
     #[error("too many model calls wait to be accounted for; try again shortly")]
     Overloaded,
+    /// The local embedding model cannot be used at present.
+    #[error("{0}")]
+    Local(ApiError),
 }
 
 impl ModelError {
@@ -50,6 +53,7 @@ impl ModelError {
             Self::TimedOut { .. } => "timed_out",
             Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::Overloaded => "overloaded",
+            Self::Local(_) => "local",
         }
     }
 
@@ -62,6 +66,7 @@ impl ModelError {
             | Self::Refused { .. }
             | Self::BudgetExceeded { .. } => false,
             Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
+            Self::Local(error) => error.code.is_retryable(),
         }
     }
 }
@@ -98,6 +103,7 @@ impl From<ModelError> for ApiError {
             ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
             ModelError::BudgetExceeded { .. } => ApiError::new(ErrorCode::BudgetExceeded, message),
             ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),
+            ModelError::Local(error) => error,
         }
     }
 }

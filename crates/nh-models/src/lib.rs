@@ -15,6 +15,7 @@ mod chat;
 mod embeddings;
 mod error;
 mod ledger;
+mod local;
 mod meters;
 mod models;
 pub mod offline;
@@ -25,6 +26,7 @@ mod usage;
 
 pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
+pub use local::{Embedded, LocalEmbedder};
 pub use models::{Caller, Completion, Models, ModelsSetup};
 pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, SettingsFault};
 pub use stream::{ChatStream, Listener};

@@ -16,8 +16,8 @@ use crate::ledger::Charge;
 use crate::meters::Meters;
 use crate::provider::Provider;
 use crate::{
-    ChatStream, Listener, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat, embeddings, offline,
-    stream,
+    ChatStream, Listener, LocalEmbedder, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat,
+    embeddings, local, offline, stream,
 };
 
 /// A provider's models are looked up again after so long.
@@ -62,6 +62,8 @@ pub struct ModelsSetup {
     pub clock: SharedClock,
     pub ids: SharedIds,
     pub usage: UsageSink,
+    /// What serves `neuralhub/minilm`; absent: nothing does.
+    pub local: Option<Arc<dyn LocalEmbedder>>,
 }
 
 /// Every model that this hub can call.
@@ -76,17 +78,19 @@ pub(crate) struct Inner {
     pub(crate) usage: UsageSink,
     meters: Meters,
     pub(crate) toolbox: offline::Toolbox,
+    local: Option<Arc<dyn LocalEmbedder>>,
 }
 
 /// Who answers a call.
 enum Route {
     Offline,
+    Local(Arc<dyn LocalEmbedder>),
     Provider(Arc<Provider>, Arc<Model>),
 }
 
 impl Models {
     pub fn new(setup: ModelsSetup) -> Self {
-        let ModelsSetup { providers, default_model, http, clock, ids, usage } = setup;
+        let ModelsSetup { providers, default_model, http, clock, ids, usage, local } = setup;
         let providers = providers
             .into_iter()
             .map(|provider| Arc::new(Provider::new(provider, http.clone(), clock.clone())))
@@ -99,6 +103,7 @@ impl Models {
             usage,
             meters: Meters::default(),
             toolbox: offline::Toolbox::new(),
+            local,
         }))
     }
 
@@ -122,6 +127,7 @@ impl Models {
             }
         }
         views.push(offline::view());
+        views.extend(self.0.local.is_some().then(local::view));
         views
     }
 
@@ -129,6 +135,7 @@ impl Models {
     pub async fn find(&self, id: &str) -> Option<ModelView> {
         match self.0.route(id).await.ok()? {
             Route::Offline => Some(offline::view()),
+            Route::Local(_) => Some(local::view()),
             Route::Provider(_, model) => Some(ModelView { id: id.to_owned(), ..model.view.clone() }),
         }
     }
@@ -137,7 +144,7 @@ impl Models {
     /// says.
     pub async fn context_length(&self, id: &str) -> Option<u64> {
         match self.0.route(id).await.ok()? {
-            Route::Offline => None,
+            Route::Offline | Route::Local(_) => None,
             Route::Provider(_, model) => model.view.context_length,
         }
     }
@@ -182,13 +189,13 @@ impl Models {
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
         match self.0.chat_route(&body).await? {
-            Route::Offline => {
-                let call = Call::begin_offline(&self.0.meters, Operation::Chat);
+            None => {
+                let call = Call::begin_built_in(&self.0.meters, Operation::Chat, offline::MODEL_ID);
                 let answer = offline::chat(&self.0, caller, &call, &body).await;
                 call.end(&answer);
                 answer
             }
-            Route::Provider(provider, model) => {
+            Some((provider, model)) => {
                 let call = Call::begin(&self.0.meters, Operation::Chat, &provider, &model);
                 let asking = chat::ask(&self.0, &provider, &model, caller, &call, body.into_owned());
                 let answer = asking.await;
@@ -207,14 +214,14 @@ impl Models {
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
         match self.0.chat_route(body).await? {
-            Route::Offline if !listener.is_heard => {
-                let call = Call::begin_offline(&self.0.meters, Operation::Chat);
+            None if !listener.is_heard => {
+                let call = Call::begin_built_in(&self.0.meters, Operation::Chat, offline::MODEL_ID);
                 let answer = offline::chat(&self.0, caller, &call, body).await;
                 call.end(&answer);
                 answer
             }
-            Route::Offline => {
-                let call = Call::begin_offline(&self.0.meters, Operation::ChatStream);
+            None => {
+                let call = Call::begin_built_in(&self.0.meters, Operation::ChatStream, offline::MODEL_ID);
                 let answer = match offline::chat_stream(&self.0, caller, &call, body).await {
                     Ok((frames, _)) => stream::gather(frames, listener).await,
                     Err(error) => Err(error),
@@ -222,7 +229,7 @@ impl Models {
                 call.end(&answer);
                 answer
             }
-            Route::Provider(provider, model) => {
+            Some((provider, model)) => {
                 let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
                 let span = call.span();
                 let frames = stream::ask(&self.0, provider, &model, caller, call, body.clone()).await?;
@@ -241,8 +248,8 @@ impl Models {
         body: Map<String, Value>,
     ) -> Result<ChatStream, ModelError> {
         match self.0.chat_route(&body).await? {
-            Route::Offline => {
-                let call = Call::begin_offline(&self.0.meters, Operation::ChatStream);
+            None => {
+                let call = Call::begin_built_in(&self.0.meters, Operation::ChatStream, offline::MODEL_ID);
                 match offline::chat_stream(&self.0, caller, &call, &body).await {
                     Ok((stream, usage)) => {
                         call.succeed(&usage);
@@ -254,7 +261,7 @@ impl Models {
                     }
                 }
             }
-            Route::Provider(provider, model) => {
+            Some((provider, model)) => {
                 let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
                 stream::ask(&self.0, provider, &model, caller, call, body).await
             }
@@ -274,6 +281,12 @@ impl Models {
                 ),
                 param: "model".to_owned(),
             }),
+            Route::Local(embedder) => {
+                let call = Call::begin_built_in(&self.0.meters, Operation::Embeddings, local::MODEL_ID);
+                let answer = local::ask(&self.0, embedder.as_ref(), caller, &call, &body, encoding).await;
+                call.end(&answer);
+                answer.map(|answer| Value::Object(answer.body))
+            }
             Route::Provider(provider, model) => {
                 let call = Call::begin(&self.0.meters, Operation::Embeddings, &provider, &model);
                 let asking = embeddings::ask(&self.0, &provider, &model, caller, &call, body, encoding);
@@ -303,16 +316,30 @@ fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
 }
 
 impl Inner {
-    async fn chat_route(&self, body: &Map<String, Value>) -> Result<Route, ModelError> {
+    /// None: the offline model.
+    async fn chat_route(
+        &self,
+        body: &Map<String, Value>,
+    ) -> Result<Option<(Arc<Provider>, Arc<Model>)>, ModelError> {
         let id = model_of(body)?;
         chat::check(body)?;
-        self.route(id).await
+        match self.route(id).await? {
+            Route::Local(_) => Err(ModelError::Invalid {
+                message: format!("`{id}` makes embeddings only; choose a model with the capability `chat`"),
+                param: "model".to_owned(),
+            }),
+            Route::Offline => Ok(None),
+            Route::Provider(provider, model) => Ok(Some((provider, model))),
+        }
     }
 
     /// In memory, except when the id is unknown or the listing is old.
     async fn route(&self, id: &str) -> Result<Route, ModelError> {
         if id == offline::MODEL_ID {
             return Ok(Route::Offline);
+        }
+        if let (local::MODEL_ID, Some(embedder)) = (id, &self.local) {
+            return Ok(Route::Local(embedder.clone()));
         }
         if let Some((provider, model)) = self.known(id) {
             if !provider.look_up_again(LISTING_AGE_MS).await {

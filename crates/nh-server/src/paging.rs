@@ -31,6 +31,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 }
 
 impl Query {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value of a parameter, which may come once.
     pub(crate) fn take(&mut self, name: &str) -> Answer<Option<String>> {
         let mut found = None;

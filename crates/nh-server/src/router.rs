@@ -14,8 +14,8 @@ use crate::document;
 use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, metrics, models, runs, schedules, tools, values,
-    webhooks, workflows,
+    agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
+    tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -50,6 +50,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(webhooks::redeliver))
         .routes(routes!(webhooks::secret))
         .routes(routes!(webhooks::rotate))
+        .routes(routes!(memory::list, memory::create, memory::delete_many))
+        .routes(routes!(memory::search))
+        .routes(routes!(memory_lines::import))
+        .routes(routes!(memory_lines::export))
+        .routes(routes!(memory::model, memory::change_model))
+        .routes(routes!(memory::find, memory::change, memory::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

@@ -2,6 +2,7 @@
 
 use nh_agents::HubError;
 use nh_engine::EngineError;
+use nh_memory::MemoryError;
 use nh_models::ModelError;
 use nh_store::StoreError;
 use nh_types::{ApiError, ErrorCode};
@@ -65,6 +66,15 @@ impl From<HubError> for Failure {
         match error {
             HubError::Refused(error) => error.into(),
             HubError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<MemoryError> for Failure {
+    fn from(error: MemoryError) -> Self {
+        match error {
+            MemoryError::Refused(error) => error.into(),
+            MemoryError::Store(error) => error.into(),
         }
     }
 }

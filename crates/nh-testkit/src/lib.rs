@@ -14,6 +14,14 @@ pub use clock::FixedClock;
 pub use engines::TestStore;
 pub use ids::SeededIds;
 
+/// Where the local embedding model's files are, which `scripts/setup test` fetches.
+pub fn weights() -> std::path::PathBuf {
+    match std::env::var_os("NEURALHUB_MINILM") {
+        Some(directory) => directory.into(),
+        None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../.models/all-MiniLM-L6-v2").into(),
+    }
+}
+
 /// How many cases a property test tries: `usual`, and in the same proportion
 /// more or fewer when `PROPTEST_CASES` (256 unless set) asks for it.
 pub fn cases(usual: u32) -> u32 {

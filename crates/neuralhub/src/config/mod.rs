@@ -41,6 +41,7 @@ pub struct Config {
     /// `GEMINI_API_KEY` and `OPENAI_API_KEY` in the environment each make a
     /// provider of their kind when none of that kind is listed here.
     pub providers: Vec<nh_models::ProviderSettings>,
+    pub memory: nh_memory::MemorySettings,
     pub search: nh_agents::search::SearchSettings,
     pub http: nh_http::HttpSettings,
     pub engine: nh_engine::EngineSettings,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::cut::cut;
 use super::decide::{requested_calls, tool_step_id, verdict};
-use super::{MODEL_STEP, output};
+use super::{MODEL_STEP, output, recall};
 use crate::approval::Verdict;
 use crate::definition::{PinnedAgent, PinnedRun};
 use crate::tools::Tools;
@@ -19,6 +19,8 @@ pub struct Prompt {
     pub system: String,
     /// What was said in the thread before.
     pub conversation: Vec<Value>,
+    /// What is remembered that fits the goal.
+    pub recalled: Option<Value>,
     /// The goal, or the messages given.
     pub given: Vec<Value>,
     /// The messages of each turn so far.
@@ -50,7 +52,8 @@ impl Prompt {
             Some(given) => given.clone(),
             None => vec![json!({"role": "user", "content": input["goal"]})],
         };
-        Self { system, conversation: Vec::new(), given, turns: turns(agent, history), rest }
+        let (conversation, recalled) = (Vec::new(), recall::recalled(history));
+        Self { system, conversation, recalled, given, turns: turns(agent, history), rest }
     }
 
     pub fn into_body(self) -> Map<String, Value> {
@@ -59,6 +62,7 @@ impl Prompt {
             messages.push(json!({"role": "system", "content": self.system}));
         }
         messages.extend(self.conversation);
+        messages.extend(self.recalled);
         messages.extend(self.given);
         messages.extend(self.turns.into_iter().flatten());
         let mut body = self.rest;

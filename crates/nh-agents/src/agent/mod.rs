@@ -5,6 +5,7 @@ mod cut;
 pub mod decide;
 pub mod messages;
 mod output;
+pub(crate) mod recall;
 mod repeats;
 pub mod window;
 

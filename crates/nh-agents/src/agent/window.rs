@@ -59,6 +59,7 @@ pub fn tokens(prompt: &Prompt) -> u64 {
     tokens_of(&Value::String(prompt.system.clone()))
         + prompt.rest.get("tools").map_or(0, tokens_of)
         + size(&prompt.conversation)
+        + prompt.recalled.as_ref().map_or(0, tokens_of)
         + size(&prompt.given)
         + prompt.turns.iter().map(|turn| size(turn)).sum::<u64>()
 }

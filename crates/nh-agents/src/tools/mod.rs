@@ -6,10 +6,27 @@
 mod calculate;
 mod current_time;
 mod http_fetch;
+mod memory_search;
+mod memory_store;
 mod meter;
 mod registry;
 mod tool;
 mod web_search;
 
+use std::sync::Arc;
+
+use nh_memory::Memories;
+use nh_models::Models;
+
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
+
+pub(crate) const MEMORY_TOOLS: [&str; 2] = ["memory_search", "memory_store"];
+
+/// The tools that remember.
+pub fn memory_tools(memories: &Memories, models: &Models) -> [Arc<dyn Tool>; 2] {
+    [
+        Arc::new(memory_search::MemorySearch::new(memories.clone(), models.clone())),
+        Arc::new(memory_store::MemoryStore::new(memories.clone(), models.clone())),
+    ]
+}

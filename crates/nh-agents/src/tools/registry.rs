@@ -51,13 +51,18 @@ pub struct BadTool {
 }
 
 impl Tools {
-    pub fn builtin(setup: BuiltinSetup<'_>) -> Result<Self, BadTool> {
-        Self::new([
-            Arc::new(Calculate::new()) as Arc<dyn Tool>,
+    /// The tools that need nothing of the hub, and `more`.
+    pub fn builtin(
+        setup: BuiltinSetup<'_>,
+        more: impl IntoIterator<Item = Arc<dyn Tool>>,
+    ) -> Result<Self, BadTool> {
+        let own: [Arc<dyn Tool>; 4] = [
+            Arc::new(Calculate::new()),
             Arc::new(CurrentTime::new()),
             Arc::new(HttpFetch::new(setup.guarded)),
             Arc::new(WebSearch::new(setup.operator, setup.search, setup.environment)),
-        ])
+        ];
+        Self::new(own.into_iter().chain(more))
     }
 
     /// Compiles every input schema once.

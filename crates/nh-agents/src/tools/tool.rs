@@ -1,4 +1,5 @@
 use futures_util::future::BoxFuture;
+use nh_models::Caller;
 use nh_types::{Clock, RunId, Scope, WorkspaceId};
 use serde_json::Value;
 
@@ -37,6 +38,11 @@ pub struct ToolCall<'a> {
     pub arguments: &'a Value,
     pub workspace_id: &'a WorkspaceId,
     pub run_id: RunId,
+    pub step_id: &'a str,
+    /// `key:42` or `session:user_…`: who started the run.
+    pub created_by: &'a str,
+    /// On whose account a model is called.
+    pub caller: &'a Caller,
     /// The same when a step is done again after a crash.
     pub idempotency_key: &'a str,
     pub clock: &'a dyn Clock,

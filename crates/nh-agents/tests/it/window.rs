@@ -22,6 +22,7 @@ fn turn(outputs: &[usize]) -> Vec<Value> {
 
 fn prompt(conversation: &[usize], given: &[usize], turns: &[Vec<usize>]) -> Prompt {
     Prompt {
+        recalled: None,
         system: "Be brief.".to_owned(),
         conversation: conversation.iter().map(|bytes| text("user", *bytes)).collect(),
         given: given.iter().map(|bytes| text("user", *bytes)).collect(),

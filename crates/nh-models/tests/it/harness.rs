@@ -24,6 +24,7 @@ pub(crate) fn hub(providers: Vec<ResolvedProvider>) -> Hub {
     let clock = FixedClock::default();
     let (usage, rows) = UsageSink::new(64);
     let models = Models::new(ModelsSetup {
+        local: None,
         providers,
         default_model: None,
         http: Outbound::operator().expect("a client"),

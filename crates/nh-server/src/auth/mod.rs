@@ -123,6 +123,8 @@ needs!(
     ChatWrite,
     KeysRead,
     KeysWrite,
+    MemoriesRead,
+    MemoriesWrite,
     ModelsRead,
     RunRead,
     RunWrite,

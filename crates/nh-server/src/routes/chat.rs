@@ -102,7 +102,7 @@ pub(crate) fn event_stream(body: Body) -> Response {
     response
 }
 
-fn caller(app: &App, principal: &Principal) -> Caller {
+pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
     let account = principal.key_id().zip(principal.limits().budget_usd);
     Caller {
         workspace_id: principal.workspace_id.clone(),

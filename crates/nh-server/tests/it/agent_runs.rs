@@ -86,7 +86,8 @@ async fn what_the_model_gets_wrong_goes_back_to_it() {
         .iter()
         .map(|tool| tool["function"]["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["calculate", "current_time", "http_fetch"], "web_search has no provider here");
+    let all = ["calculate", "current_time", "http_fetch", "memory_search", "memory_store"];
+    assert_eq!(names, all, "web_search has no provider here");
 
     let second = sent(&upstream, 1);
     let outputs: Vec<_> = second["messages"].as_array().unwrap()[3..]

@@ -69,8 +69,16 @@ async fn faults_in_an_agent_are_named() {
         (json!({"name": "n", "max_steps": 0}), 422, "invalid_value", "max_steps"),
         (json!({"name": "n", "tools": ["nope"]}), 422, "invalid_value", "tools[0]"),
         (json!({"name": "n", "max_steps": -1}), 422, "invalid_value", "max_steps"),
-        (json!({"name": "n", "memory": "auto"}), 422, "not_available", "memory"),
-        (json!({"name": "n", "memory": {"namespace": "n"}}), 422, "not_available", "memory"),
+        (json!({"name": "n", "memory": "always"}), 422, "invalid_value", "memory"),
+        (json!({"name": "n", "memory": {"colour": "n"}}), 422, "invalid_value", "memory"),
+        (json!({"name": "n", "memory": {"max_tokens": 7}}), 422, "invalid_value", "memory.max_tokens"),
+        (json!({"name": "n", "memory": {"namespace": "*"}}), 422, "invalid_value", "memory.namespace"),
+        (
+            json!({"name": "n", "memory": {"mode": "off", "extract": true}}),
+            422,
+            "invalid_value",
+            "memory.extract",
+        ),
         (json!({"name": "n", "output_schema": {}}), 422, "invalid_value", "output_schema"),
     ] {
         let reply = app.post("/v1/agents", body.clone()).send().await;

@@ -9,12 +9,14 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use nh_agents::memory::InProcess;
 use nh_agents::search::SearchSettings;
-use nh_agents::tools::{BuiltinSetup, Tools};
+use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
+use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
 use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
@@ -164,7 +166,16 @@ async fn hub(
     let (usage, writer) = UsageSink::new(64);
     TaskTracker::new().spawn(writer.run(store.clone()));
     let operator = Outbound::operator().expect("client");
+    let memories = Memories::new(MemoriesSetup {
+        store: store.clone(),
+        weights: Weights::new(nh_testkit::weights(), None),
+        default_model: LOCAL_MODEL.to_owned(),
+        settings: &MemorySettings::default(),
+        clock: Arc::new(clock.clone()),
+        ids: ids.clone(),
+    });
     let models = Models::new(ModelsSetup {
+        local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         default_model: None,
         http: operator.clone(),
@@ -174,13 +185,15 @@ async fn hub(
     });
     let guarded = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
     let search = SearchSettings::default();
-    let tools = Tools::builtin(BuiltinSetup { guarded, operator, search: &search, environment: &|_| None });
+    let setup = BuiltinSetup { guarded, operator, search: &search, environment: &|_| None };
+    let tools = Tools::builtin(setup, memory_tools(&memories, &models));
     let clock = Arc::new(clock.clone());
     let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
     let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
     let setup = HubSetup {
         store: store.clone(),
         models,
+        memories,
         tools: tools.expect("tools"),
         webhooks: Webhooks { http: webhooks, sealer },
         clock,

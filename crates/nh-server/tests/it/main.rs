@@ -4,6 +4,7 @@
 // Helpers outside `#[test]` functions may stop a test too.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod agent_memory;
 mod agent_runs;
 mod agents;
 mod app;
@@ -16,6 +17,7 @@ mod first_start;
 mod forks;
 mod fuzz;
 mod keys;
+mod memory;
 mod receiver;
 mod reference;
 mod runs;

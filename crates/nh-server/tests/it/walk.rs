@@ -74,6 +74,8 @@ fn filled(path: &str, ids: &Value) -> String {
         "workflow_theirs".to_owned()
     } else if path.starts_with("/v1/schedules") {
         "schedule_theirs".to_owned()
+    } else if path.starts_with("/v1/memory") {
+        ids["memory"].as_str().expect("memory").to_owned()
     } else if path.starts_with("/v1/webhooks") {
         format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
@@ -109,7 +111,8 @@ async fn theirs(app: &TestApp) -> Value {
     let mut body = body;
     body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
-    json!({"key": id, "run": run["runId"]})
+    let memory = app.post("/v1/memory", json!({"content": "theirs"})).key(&key).send().await.ok(201);
+    json!({"key": id, "run": run["runId"], "memory": memory["id"]})
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn the_public_operations_are_the_known_ones() {
 #[tokio::test]
 async fn without_a_key_everything_else_is_a_401() {
     let app = TestApp::new().await;
-    let ids = json!({"key": 1, "run": "00000000-0000-7000-8000-000000000000"});
+    let ids = json!({"key": 1, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000"});
     for operation in operations() {
         let reply = operation.send(&app, None, &filled(&operation.path, &ids)).await;
         match operation.is_public() {
@@ -136,7 +139,7 @@ async fn without_a_key_everything_else_is_a_401() {
 #[tokio::test]
 async fn the_documented_scope_is_the_enforced_one() {
     let app = TestApp::new().await;
-    let ids = json!({"key": 999, "run": "00000000-0000-7000-8000-000000000000"});
+    let ids = json!({"key": 999, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000"});
     let mut checked = 0;
     for operation in operations() {
         let Some(scope) = operation.scope() else { continue };

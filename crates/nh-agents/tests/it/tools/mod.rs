@@ -11,6 +11,7 @@ use jsonschema::Validator;
 use nh_agents::search::SearchSettings;
 use nh_agents::tools::{BuiltinSetup, ToolCall, ToolError, ToolOutput, Tools};
 use nh_http::{HttpSettings, Outbound};
+use nh_models::Caller;
 use nh_testkit::FixedClock;
 use nh_types::{Clock, RunId, WorkspaceId};
 use serde_json::Value;
@@ -27,12 +28,15 @@ fn tools_with(
 ) -> Tools {
     let settings =
         HttpSettings { allow_networks: allow_networks.iter().map(|net| net.parse().unwrap()).collect() };
-    Tools::builtin(BuiltinSetup {
-        guarded: Outbound::guarded(&settings, Vec::new()).unwrap(),
-        operator: Outbound::operator().unwrap(),
-        search,
-        environment,
-    })
+    Tools::builtin(
+        BuiltinSetup {
+            guarded: Outbound::guarded(&settings, Vec::new()).unwrap(),
+            operator: Outbound::operator().unwrap(),
+            search,
+            environment,
+        },
+        [],
+    )
     .unwrap()
 }
 
@@ -49,10 +53,15 @@ async fn call_at(
 ) -> Result<ToolOutput, ToolError> {
     let workspace_id: WorkspaceId = "ws_0123456789abcdefghij".parse().unwrap();
     let run_id: RunId = "0190a0b0-0000-7000-8000-000000000000".parse().unwrap();
+    let caller =
+        Caller { workspace_id: workspace_id.clone(), key_id: None, run_id: Some(run_id), charge: None };
     let call = ToolCall {
         arguments: &arguments,
         workspace_id: &workspace_id,
         run_id,
+        step_id: "1",
+        created_by: "key:1",
+        caller: &caller,
         idempotency_key: "run:1",
         clock,
     };

@@ -1,0 +1,105 @@
+//! Memory on behalf of requests and runs: a provider's models embed on their
+//! account, and the local model serves the gateway.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
+use nh_memory::{Memories, MemoryError, Remote};
+use nh_models::{Caller, Embedded, LocalEmbedder, ModelError, Models};
+use nh_types::{ApiError, ErrorCode, WorkspaceId};
+use serde_json::{Map, Value};
+
+/// Tries of one request to a provider, and the longest pause between two that it
+/// may ask for.
+const TRIES: u32 = 3;
+const RETRY_MAX_SECONDS: u64 = 5;
+
+/// Embeds by the gateway's providers, on the caller's account.
+pub struct ByProvider {
+    pub models: Models,
+    pub caller: Caller,
+}
+
+impl ByProvider {
+    /// On nobody's account but the workspace's, for what is done in the background.
+    pub fn of_workspace(models: Models, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
+        let caller = Caller { workspace_id: workspace_id.clone(), key_id: None, run_id: None, charge: None };
+        Box::new(Self { models, caller })
+    }
+}
+
+impl Remote for ByProvider {
+    fn embed<'a>(
+        &'a self,
+        model: &'a str,
+        texts: Vec<String>,
+    ) -> BoxFuture<'a, Result<Vec<Vec<f32>>, ApiError>> {
+        Box::pin(async move {
+            let body = Map::from_iter([
+                ("model".to_owned(), Value::from(model)),
+                ("input".to_owned(), Value::from(texts)),
+                ("encoding_format".to_owned(), Value::from("base64")),
+            ]);
+            let mut tries = 1;
+            loop {
+                let error = match self.models.embeddings(&self.caller, body.clone()).await {
+                    Ok(answer) => return vectors(&answer).ok_or_else(|| unreadable(model)),
+                    Err(error) => error,
+                };
+                let seconds = match &error {
+                    ModelError::RateLimited { retry_after_seconds, .. } => retry_after_seconds.unwrap_or(1),
+                    _ => 1,
+                };
+                if !error.is_retryable() || tries >= TRIES || seconds > RETRY_MAX_SECONDS {
+                    return Err(error.into());
+                }
+                tracing::warn!(%error, tries, "an embedding is tried again");
+                tokio::time::sleep(Duration::from_secs(seconds * u64::from(tries))).await;
+                tries += 1;
+            }
+        })
+    }
+}
+
+/// In the order of the texts, whatever the order of the answer.
+fn vectors(answer: &Value) -> Option<Vec<Vec<f32>>> {
+    let mut items: Vec<(u64, Vec<f32>)> = answer["data"]
+        .as_array()?
+        .iter()
+        .map(|item| {
+            let bytes = STANDARD.decode(item["embedding"].as_str()?).ok()?;
+            let (words, rest) = bytes.as_chunks::<4>();
+            let vector = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+            rest.is_empty().then_some((item["index"].as_u64()?, vector))
+        })
+        .collect::<Option<_>>()?;
+    items.sort_by_key(|(index, _)| *index);
+    Some(items.into_iter().map(|(_, vector)| vector).collect())
+}
+
+fn unreadable(model: &str) -> ApiError {
+    ApiError::new(ErrorCode::UpstreamError, format!("`{model}` answered with no embeddings"))
+}
+
+/// The local model, for `POST /v1/embeddings`.
+pub struct InProcess(pub Memories);
+
+impl LocalEmbedder for InProcess {
+    fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Embedded>, ApiError>> {
+        Box::pin(self.0.embed_locally(texts))
+    }
+}
+
+/// What a tool or a step is told of an error; the log has the cause of one that
+/// is the hub's own.
+pub(crate) fn told(error: MemoryError) -> ApiError {
+    match error {
+        MemoryError::Refused(error) => error,
+        MemoryError::Store(error) => {
+            tracing::error!(%error, "a run could not reach its memories");
+            ApiError::new(ErrorCode::ComponentUnavailable, "the store cannot be reached at present")
+        }
+    }
+}

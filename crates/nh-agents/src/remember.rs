@@ -1,0 +1,131 @@
+//! The steps by which an agent remembers, done: see `agent/recall.rs` for what
+//! they are.
+
+use nh_engine::program::Performing;
+use nh_engine::{History, Performed, Step};
+use nh_memory::{Author, Query};
+use nh_models::Caller;
+use nh_store::Once;
+use nh_store::memories::Added;
+use nh_store::runs::RunRecord;
+use nh_types::ApiError;
+use nh_types::memory::CreateMemory;
+use nh_types::model::Usage;
+use nh_types::run::RunError;
+use serde_json::{Value, json};
+
+use crate::agent::recall;
+use crate::definition::PinnedAgent;
+use crate::memory::{ByProvider, told};
+use crate::program::{RunProgram, model_error};
+use crate::spending::RunCharges;
+
+/// Memories that are less like the goal than this say nothing about it.
+const MIN_SIMILARITY: f64 = 0.25;
+const MAX_RECALLED: usize = 20;
+
+impl RunProgram {
+    /// Looks up what fits the goal. When that cannot be done the step fails, and
+    /// the run goes on without.
+    pub(crate) fn recall(
+        &self,
+        run: &RunRecord,
+        charges: &RunCharges,
+        pinned: &PinnedAgent,
+        step: &Step,
+    ) -> Performing {
+        let remote = self.remote(run, charges, step);
+        let (memories, created_by) = (self.memories.clone(), run.created_by.clone());
+        let (memory, question) = (pinned.agent.memory.clone(), recall::question(&run.input));
+        Box::pin(async move {
+            let Some(text) = question else { return Ok(done(json!({"memories": []}), Usage::NONE)) };
+            let query = Query {
+                text,
+                limit: MAX_RECALLED,
+                min_similarity: Some(MIN_SIMILARITY),
+                namespace: Some(memory.namespace.unwrap_or_else(|| nh_memory::DEFAULT_NAMESPACE.to_owned())),
+                filter: None,
+            };
+            let author = Author {
+                workspace_id: &remote.caller.workspace_id,
+                created_by: &created_by,
+                run: None,
+                remote: &remote,
+            };
+            let hits = memories.search(author, query).await.map_err(|error| refused(told(error)))?;
+            Ok(done(recall::within(hits, memory.max_tokens), Usage::NONE))
+        })
+    }
+
+    /// Asks the model for the facts in the run, and stores them.
+    pub(crate) fn extract(
+        &self,
+        run: &RunRecord,
+        charges: &RunCharges,
+        pinned: &PinnedAgent,
+        history: &History,
+        step: &Step,
+    ) -> Performing {
+        let caller = charges.caller(run, step.idempotency_key(run.id), self.clock.now());
+        let body = recall::extraction(pinned, &run.input, history);
+        let remote = self.remote(run, charges, step);
+        let (program, namespace) = (self.clone(), pinned.agent.memory.namespace.clone());
+        let (run_id, created_by, step_id) = (run.id, run.created_by.clone(), step.id.clone());
+        Box::pin(async move {
+            let (facts, usage) = program.facts(&caller, body).await?;
+            let share = usage.cost_usd.map(|usd| usd / facts.len().max(1) as f64);
+            let mut stored = Vec::with_capacity(facts.len());
+            for content in facts {
+                let author = Author {
+                    workspace_id: &caller.workspace_id,
+                    created_by: &created_by,
+                    run: Some((run_id, &step_id)),
+                    remote: &remote,
+                };
+                let metadata = json!({"extracted": true, "cost_usd": share});
+                let new = CreateMemory {
+                    content: content.clone(),
+                    metadata: metadata.as_object().cloned(),
+                    namespace: namespace.clone(),
+                    expires_at: None,
+                };
+                let added = program.memories.add(author, new, None).await;
+                stored.push(match added.map_err(|error| refused(told(error)))? {
+                    Once::First(Added::New { id, .. }) => {
+                        json!({"id": id, "content": content, "new": true, "cost_usd": share})
+                    }
+                    Once::First(Added::Known { id, .. }) => {
+                        json!({"id": id, "content": content, "new": false, "cost_usd": share})
+                    }
+                    _ => continue,
+                });
+            }
+            Ok(done(json!({"stored": stored}), usage))
+        })
+    }
+
+    async fn facts(
+        &self,
+        caller: &Caller,
+        body: serde_json::Map<String, Value>,
+    ) -> Result<(Vec<String>, Usage), RunError> {
+        let completion =
+            self.models.chat(caller, std::borrow::Cow::Owned(body)).await.map_err(model_error)?;
+        let answer = completion.body["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+        let facts = recall::facts(answer).map_err(|told| RunError::new("extraction_failed", told))?;
+        Ok((facts, completion.usage))
+    }
+
+    fn remote(&self, run: &RunRecord, charges: &RunCharges, step: &Step) -> ByProvider {
+        let id = format!("{}:embed", step.idempotency_key(run.id));
+        ByProvider { models: self.models.clone(), caller: charges.caller(run, id, self.clock.now()) }
+    }
+}
+
+fn done(output: Value, usage: Usage) -> Performed {
+    Performed { output, usage }
+}
+
+fn refused(error: ApiError) -> RunError {
+    RunError::new(error.code.as_str(), error.message)
+}

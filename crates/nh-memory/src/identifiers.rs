@@ -1,0 +1,89 @@
+//! Identifiers in a text: what a person writes exactly, such as `E1234`,
+//! `parse_config`, `invoice.rs` or `v2.1`. Embeddings blur them, so a search
+//! that names one looks for it as it is written.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Of one text.
+const MAX_IDENTIFIERS: usize = 64;
+const MAX_BYTES: usize = 128;
+
+/// The identifiers of a text, in lower case, each once. Of a path, its parts
+/// that are identifiers too.
+pub(crate) fn identifiers(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for token in text.split(is_separator) {
+        add(token, &mut found);
+        if token.contains('/') {
+            token.split('/').for_each(|part| add(part, &mut found));
+        }
+        if found.len() >= MAX_IDENTIFIERS {
+            break;
+        }
+    }
+    found
+}
+
+fn is_separator(letter: char) -> bool {
+    letter.is_whitespace() || "\"'`“”‘’«»()[]{}<>,;!?|=*".contains(letter)
+}
+
+fn add(token: &str, found: &mut BTreeSet<String>) {
+    let token = token.trim_matches(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let token = token.strip_suffix("'s").unwrap_or(token);
+    if token.len() <= MAX_BYTES && is_identifier(token) {
+        found.insert(token.to_lowercase());
+    }
+}
+
+/// With a digit, a sign within, or capitals where a word has none.
+fn is_identifier(token: &str) -> bool {
+    let has = |test: fn(char) -> bool| token.chars().any(test);
+    let letters = token.chars().filter(|letter| letter.is_alphabetic()).count();
+    let within = || token.chars().skip(1).any(char::is_uppercase) && has(char::is_lowercase);
+    let is_acronym = || letters >= 2 && !has(char::is_lowercase) && has(char::is_uppercase);
+    has(|letter| letter.is_ascii_digit())
+        || has(|letter| matches!(letter, '_' | '.' | '/' | '\\' | ':' | '#' | '@'))
+        || within()
+        || is_acronym()
+}
+
+/// What an index keeps of an identifier.
+pub(crate) fn fingerprint(identifier: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    identifier.hash(&mut hasher);
+    hasher.finish() as u32
+}
+
+/// Words that the asker put between quotation marks, in lower case.
+pub(crate) fn quoted(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (open, close) in [('"', '"'), ('“', '”'), ('`', '`'), ('«', '»')] {
+        let mut rest = text;
+        while let Some((_, after)) = rest.split_once(open) {
+            let Some((inside, left)) = after.split_once(close) else { break };
+            if !inside.trim().is_empty() && inside.len() <= MAX_BYTES && found.len() < MAX_IDENTIFIERS {
+                found.push(inside.trim().to_lowercase());
+            }
+            rest = left;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_told_from_words() {
+        let found = |text: &str| identifiers(text).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(found("What does error E1234 mean?"), "e1234");
+        assert_eq!(found("Where is src/billing/invoice.rs, again?"), "invoice.rs src/billing/invoice.rs");
+        assert_eq!(found("Call parseConfig() or parse_config, not IBM's."), "ibm parse_config parseconfig");
+        assert_eq!(found("Mara drinks her coffee black. And I do too."), "");
+        assert_eq!(quoted("who said \"Hello World\" and `x`?"), ["hello world", "x"]);
+        assert!(identifiers(&"a1 ".repeat(1000)).len() == 1);
+    }
+}

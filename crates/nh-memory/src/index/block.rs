@@ -1,0 +1,217 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use nh_store::memories::{IndexRow, Space};
+use nh_types::{MemoryId, Timestamp};
+
+use super::quantized::{quantize, score_rows};
+use super::segment::{Key, Owner, Segment};
+use crate::identifiers::{fingerprint, identifiers};
+
+/// Memories with one identifier; one that more have says little.
+const MAX_NAMING: usize = 64;
+
+/// All memories of one workspace, as one model embeds them. What was handed out
+/// stays as it is: a change is made to a copy of the segment that it is in.
+#[derive(Clone)]
+pub(crate) struct Block {
+    pub(super) model: String,
+    dimensions: usize,
+    /// All changes up to this revision of the workspace are in it.
+    pub(super) revision: i64,
+    namespaces: Vec<String>,
+    segments: Vec<Arc<Segment>>,
+}
+
+/// What is searched for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) vector: &'a [f32],
+    /// Absent: in all namespaces.
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) at: Timestamp,
+    /// Absent: all.
+    pub(crate) among: Option<&'a HashSet<Key>>,
+    /// About the least cosine that counts.
+    pub(crate) at_least: f32,
+    /// Rows to find.
+    pub(crate) count: usize,
+}
+
+/// What was found.
+pub(crate) struct Found {
+    /// The nearest, each memory once, best first.
+    pub(crate) keys: Vec<Key>,
+    /// There were no others.
+    pub(crate) is_all: bool,
+}
+
+impl Block {
+    pub(super) fn empty(space: &Space) -> Self {
+        Self {
+            model: space.model.clone(),
+            dimensions: space.dimensions as usize,
+            revision: 0,
+            namespaces: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// Takes in what was written or changed after its revision.
+    pub(super) fn apply(&mut self, rows: &[IndexRow]) {
+        let changed = rows.iter().filter(|row| row.born <= self.revision).map(|row| key_of(&row.id));
+        self.remove(&changed.collect());
+        for row in rows {
+            self.push(row);
+            self.revision = row.revision;
+        }
+    }
+
+    fn push(&mut self, row: &IndexRow) {
+        let owner = Owner {
+            key: key_of(&row.id),
+            namespace: self.namespace(&row.namespace),
+            expires_at: row.expires_at.map_or(i64::MAX, Timestamp::as_millis),
+            is_alive: true,
+        };
+        for (part, vector) in row.vectors.chunks_exact(self.dimensions).enumerate() {
+            let segment = self.last_segment();
+            segment.push(owner.clone(), vector);
+            if part == 0 {
+                segment.note(identifiers(&row.content).into_iter());
+            }
+        }
+    }
+
+    fn namespace(&mut self, name: &str) -> u32 {
+        let place = self.place_of(name).unwrap_or_else(|| {
+            self.namespaces.push(name.to_owned());
+            self.namespaces.len() - 1
+        });
+        place as u32
+    }
+
+    fn place_of(&self, namespace: &str) -> Option<usize> {
+        self.namespaces.iter().position(|known| known == namespace)
+    }
+
+    fn last_segment(&mut self) -> &mut Segment {
+        if self.segments.last().is_none_or(|segment| segment.is_full()) {
+            self.segments.push(Arc::default());
+        }
+        let last = self.segments.len() - 1;
+        Arc::make_mut(&mut self.segments[last])
+    }
+
+    pub(super) fn remove(&mut self, keys: &HashSet<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        for segment in &mut self.segments {
+            if segment.has_any(keys) {
+                Arc::make_mut(segment).remove(keys, self.dimensions);
+            }
+        }
+        self.segments.retain(|segment| segment.alive() > 0);
+    }
+
+    /// The memories nearest to what is wanted, by the codes; best first.
+    pub(crate) fn nearest(&self, wanted: &Wanted<'_>) -> Found {
+        let namespace = wanted.namespace.map(|name| self.place_of(name));
+        if matches!(namespace, Some(None)) || wanted.vector.len() != self.dimensions {
+            return Found { keys: Vec::new(), is_all: true };
+        }
+        let namespace = namespace.flatten().map(|place| place as u32);
+        let at = wanted.at.as_millis();
+        let counts = |owner: &Owner| {
+            owner.is_alive
+                && owner.expires_at > at
+                && namespace.is_none_or(|namespace| namespace == owner.namespace)
+                && wanted.among.is_none_or(|among| among.contains(&owner.key))
+        };
+        let mut query = Vec::with_capacity(self.dimensions);
+        let scale = quantize(wanted.vector, &mut query);
+        let mut best = Best::new(wanted.count, wanted.at_least);
+        let mut scores = Vec::new();
+        for segment in &self.segments {
+            score_rows(&query, scale, &segment.codes, &segment.scales, &mut scores);
+            for (row, score) in scores.iter().enumerate() {
+                if *score >= best.floor && counts(&segment.owners[row]) {
+                    best.push(*score, segment.owners[row].key);
+                }
+            }
+        }
+        best.found()
+    }
+
+    /// The memories in which an identifier of `text` is written, unless they are many.
+    pub(crate) fn naming(&self, text: &str) -> Vec<Key> {
+        let mut named = Vec::new();
+        for identifier in identifiers(text) {
+            let print = fingerprint(&identifier);
+            let naming = self.segments.iter().flat_map(|segment| segment.naming(print));
+            let keys: Vec<Key> = naming.map(|owner| owner.key).take(MAX_NAMING + 1).collect();
+            if keys.len() <= MAX_NAMING {
+                named.extend(keys);
+            }
+        }
+        named
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.bytes()).sum()
+    }
+
+    /// Rows that are searched.
+    pub(crate) fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.alive()).sum()
+    }
+}
+
+/// The best so far. What is under the floor is not among them.
+struct Best {
+    count: usize,
+    floor: f32,
+    kept: Vec<(f32, Key)>,
+    /// Something was left out because there was better.
+    is_cut: bool,
+}
+
+impl Best {
+    fn new(count: usize, floor: f32) -> Self {
+        let count = count.max(1);
+        Self { count, floor, kept: Vec::with_capacity(count * 2), is_cut: false }
+    }
+
+    fn push(&mut self, score: f32, key: Key) {
+        self.kept.push((score, key));
+        if self.kept.len() == self.count * 2 {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let last = self.count - 1;
+        self.kept.select_nth_unstable_by(last, |one, other| other.0.total_cmp(&one.0));
+        self.kept.truncate(self.count);
+        self.floor = self.kept[last].0;
+        self.is_cut = true;
+    }
+
+    fn found(mut self) -> Found {
+        let is_all = !self.is_cut && self.kept.len() <= self.count;
+        self.kept.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        self.kept.truncate(self.count);
+        let mut seen = HashSet::with_capacity(self.kept.len());
+        let keys = self.kept.into_iter().map(|(_, key)| key).filter(|key| seen.insert(*key)).collect();
+        Found { keys, is_all }
+    }
+}
+
+/// An id is `mem_` and 20 letters; what is not is found nowhere.
+pub(crate) fn key_of(id: &MemoryId) -> Key {
+    id.as_str().as_bytes().last_chunk().copied().unwrap_or_default()
+}
+
+pub(crate) fn id_of(key: &Key) -> Option<MemoryId> {
+    format!("mem_{}", std::str::from_utf8(key).ok()?).parse().ok()
+}

@@ -1,0 +1,135 @@
+//! What is searched: each workspace's embeddings, in memory. It is made of the
+//! store's rows and brought up to date before each search, so it holds nothing
+//! of its own, and what another node wrote is found as well.
+
+mod block;
+mod quantized;
+mod segment;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nh_store::memories::{self, Space};
+use nh_store::{Store, StoreError};
+use nh_types::WorkspaceId;
+
+pub(crate) use block::{Block, Found, Wanted, id_of, key_of};
+pub(crate) use quantized::dot;
+pub(crate) use segment::Key;
+
+/// Rows that are read at once.
+const PAGE_ROWS: u32 = 2048;
+
+/// The blocks of the workspaces that are searched, up to a bound; those that
+/// were not searched for the longest time go first.
+pub(crate) struct Index {
+    places: Mutex<Places>,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Places {
+    by_id: HashMap<WorkspaceId, Place>,
+    /// Of all blocks.
+    bytes: usize,
+    /// Uses of the index so far.
+    uses: u64,
+}
+
+struct Place {
+    block: Option<Arc<Block>>,
+    bytes: usize,
+    /// Held by who brings it up to date.
+    updating: Arc<tokio::sync::Mutex<()>>,
+    /// The last use of the index that was of this.
+    used: u64,
+}
+
+impl Index {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { places: Mutex::default(), max_bytes }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The block with all changes up to the space's revision.
+    pub(crate) async fn current(&self, store: &Store, space: &Space) -> Result<Arc<Block>, StoreError> {
+        let updating = match self.look_up(space) {
+            Ok(block) => return Ok(block),
+            Err(updating) => updating,
+        };
+        let _updating = updating.lock_owned().await;
+        let old = match self.look_up(space) {
+            Ok(block) => return Ok(block),
+            Err(_) => self.places().by_id.get(&space.workspace_id).and_then(|place| place.block.clone()),
+        };
+        let old = old.filter(|block| block.model == space.model);
+        let mut block = old.unwrap_or_else(|| Arc::new(Block::empty(space)));
+        loop {
+            let rows =
+                memories::changed_since(store, &space.workspace_id, &space.model, block.revision, PAGE_ROWS)
+                    .await?;
+            let is_last = rows.len() < PAGE_ROWS as usize;
+            let changed = Arc::make_mut(&mut block);
+            changed.apply(&rows);
+            if is_last {
+                // What was deleted has left gaps.
+                changed.revision = changed.revision.max(space.revision);
+                break;
+            }
+        }
+        self.keep(&space.workspace_id, block.clone());
+        Ok(block)
+    }
+
+    fn look_up(&self, space: &Space) -> Result<Arc<Block>, Arc<tokio::sync::Mutex<()>>> {
+        let mut places = self.places();
+        places.uses += 1;
+        let used = places.uses;
+        let place = places.by_id.entry(space.workspace_id.clone()).or_insert_with(|| Place {
+            block: None,
+            bytes: 0,
+            updating: Arc::default(),
+            used,
+        });
+        place.used = used;
+        match &place.block {
+            Some(block) if block.model == space.model && block.revision >= space.revision => {
+                Ok(block.clone())
+            }
+            _ => Err(place.updating.clone()),
+        }
+    }
+
+    fn keep(&self, workspace_id: &WorkspaceId, block: Arc<Block>) {
+        let mut places = self.places();
+        // One that was let go meanwhile is searched once and not kept.
+        let Some(place) = places.by_id.get_mut(workspace_id) else { return };
+        let (before, after) = (place.bytes, block.bytes());
+        (place.block, place.bytes) = (Some(block), after);
+        places.bytes = places.bytes - before + after;
+        while places.bytes > self.max_bytes && places.by_id.len() > 1 {
+            let oldest = places.by_id.iter().min_by_key(|(_, place)| place.used).map(|(id, _)| id.clone());
+            let Some(gone) = oldest.and_then(|id| places.by_id.remove(&id)) else { break };
+            places.bytes -= gone.bytes;
+        }
+        metrics::gauge!("neuralhub_memory_index_bytes").set(places.bytes as f64);
+    }
+
+    /// Whether there is room for more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places().bytes < self.max_bytes
+    }
+
+    /// Memories that were deleted, or that turned out to be gone from those that
+    /// `model` embeds.
+    pub(crate) fn forget(&self, workspace_id: &WorkspaceId, model: Option<&str>, gone: &HashSet<Key>) {
+        let mut places = self.places();
+        let block = places.by_id.get_mut(workspace_id).and_then(|place| place.block.as_mut());
+        if let Some(block) = block.filter(|block| model.is_none_or(|model| model == block.model)) {
+            Arc::make_mut(block).remove(gone);
+        }
+    }
+}

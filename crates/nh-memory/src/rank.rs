@@ -1,0 +1,69 @@
+//! In which order what was found is shown: by the cosine of the embeddings, and
+//! higher where a memory has the identifiers or quoted words of the question.
+
+use nh_store::memories::Embedded;
+use nh_types::memory::MemoryHit;
+
+use crate::identifiers::{identifiers, quoted};
+use crate::index::dot;
+
+/// What having all of the question's identifiers is worth, as a difference of
+/// cosines. Chosen on the tuning half of the quality set (`benches/memory`).
+const LIFT: f64 = 0.3;
+
+/// What is looked for.
+pub(crate) struct Question {
+    pub(crate) vector: Vec<f32>,
+    identifiers: Vec<String>,
+    quoted: Vec<String>,
+}
+
+/// A hit with what it is ranked by.
+pub(crate) struct Ranked {
+    pub(crate) hit: MemoryHit,
+    score: f64,
+}
+
+impl Question {
+    pub(crate) fn new(text: &str, vector: Vec<f32>) -> Self {
+        Self { vector, identifiers: identifiers(text).into_iter().collect(), quoted: quoted(text) }
+    }
+
+    pub(crate) fn rank(&self, found: Embedded) -> Ranked {
+        let parts = found.vectors.chunks_exact(self.vector.len().max(1));
+        let similarity = parts.map(|part| dot(&self.vector, part)).fold(-1.0, f64::max).clamp(-1.0, 1.0);
+        let view = found.memory.view;
+        let score = similarity + LIFT * self.share(&view.content);
+        let hit = MemoryHit {
+            id: view.id,
+            content: view.content,
+            similarity,
+            metadata: view.metadata,
+            namespace: view.namespace,
+            created_at: view.created_at,
+        };
+        Ranked { hit, score }
+    }
+
+    /// Of what the question names exactly, the part that is in the content.
+    fn share(&self, content: &str) -> f64 {
+        let named = self.identifiers.len() + self.quoted.len();
+        if named == 0 {
+            return 0.0;
+        }
+        let has = identifiers(content);
+        let lower = content.to_lowercase();
+        let count = self.identifiers.iter().filter(|identifier| has.contains(*identifier)).count()
+            + self.quoted.iter().filter(|words| lower.contains(*words)).count();
+        count as f64 / named as f64
+    }
+}
+
+/// Best first; of equals the one that was written last, so that the order is
+/// always the same.
+pub(crate) fn sort(ranked: &mut [Ranked]) {
+    ranked.sort_by(|one, other| {
+        let later = other.hit.created_at.cmp(&one.hit.created_at);
+        other.score.total_cmp(&one.score).then(later).then_with(|| one.hit.id.cmp(&other.hit.id))
+    });
+}

@@ -1,0 +1,144 @@
+//! The model of a workspace's memories, and embedding all of them by another.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use nh_store::memories::{
+    self as rows, BeginModel, ClaimModel, DropVectors, Embed, FinishModel, Lacking, NoteError, Space,
+};
+use nh_types::WorkspaceId;
+use nh_types::memory::{MemoryModel, NextMemoryModel};
+use tokio_util::sync::CancellationToken;
+
+use crate::embedder::Remote;
+use crate::memories::{Author, Memories, MemoryError};
+
+/// OpenAI's, for hubs that have it.
+pub const REMOTE_MODEL: &str = "openai/text-embedding-3-small";
+
+/// Memories that are embedded at the same time.
+const MEMORIES_AT_ONCE: u32 = 32;
+/// How long another process waits for one that has stopped in the middle.
+const CLAIM_MS: u32 = 60_000;
+const DROPPED_AT_ONCE: u32 = 1000;
+const MAX_SPACES: u32 = 100;
+
+impl Memories {
+    /// What the workspace's memories are embedded by.
+    pub async fn model_view(&self, workspace_id: &WorkspaceId) -> Result<MemoryModel, MemoryError> {
+        let store = &self.inner.store;
+        let memories = rows::count(store, workspace_id).await?;
+        let Some(space) = rows::space(store, workspace_id).await? else {
+            let model = self.inner.default_model.clone();
+            return Ok(MemoryModel { model, dimensions: None, memories, next: None });
+        };
+        let next = match space.next_model {
+            Some(model) => {
+                let embedded = rows::count_embedded(store, workspace_id, &model).await?;
+                Some(NextMemoryModel { model, embedded, error: space.next_error })
+            }
+            None => None,
+        };
+        Ok(MemoryModel { model: space.model, dimensions: Some(space.dimensions), memories, next })
+    }
+
+    /// Has all memories embedded by `model`, which must be able to: it is asked
+    /// for an embedding first.
+    pub async fn change_model(&self, author: Author<'_>, model: &str) -> Result<MemoryModel, MemoryError> {
+        let probe = self.inner.embedder.content(author.remote, model, "probe", false).await?;
+        let (workspace_id, dimensions) = (author.workspace_id.clone(), probe.dimensions);
+        self.inner.store.write(BeginModel { workspace_id, model: model.to_owned(), dimensions }).await?;
+        self.inner.model_changed.notify_one();
+        self.model_view(author.workspace_id).await
+    }
+
+    /// Goes on with all that is being embedded anew.
+    pub(crate) async fn reembed_all(
+        &self,
+        owner: &str,
+        remote: &(dyn Fn(&WorkspaceId) -> Box<dyn Remote> + Send + Sync),
+        stopping: &CancellationToken,
+    ) -> Result<(), MemoryError> {
+        for space in rows::changing(&self.inner.store, MAX_SPACES).await? {
+            let Some(model) = space.next_model.clone() else { continue };
+            let remote = remote(&space.workspace_id);
+            let error = match self.reembed(owner, &space, &model, remote.as_ref(), stopping).await {
+                Ok(()) => continue,
+                Err(error) => error,
+            };
+            tracing::warn!(%error, workspace_id = %space.workspace_id, model, "memories cannot be embedded anew; it is tried again");
+            let note = NoteError { workspace_id: space.workspace_id, model, error: Some(error.to_string()) };
+            self.inner.store.write(note).await?;
+        }
+        Ok(())
+    }
+
+    async fn reembed(
+        &self,
+        owner: &str,
+        space: &Space,
+        model: &str,
+        remote: &dyn Remote,
+        stopping: &CancellationToken,
+    ) -> Result<(), MemoryError> {
+        let (store, workspace_id) = (&self.inner.store, &space.workspace_id);
+        let claim = ClaimModel {
+            workspace_id: workspace_id.clone(),
+            model: model.to_owned(),
+            owner: owner.to_owned(),
+            for_ms: CLAIM_MS,
+        };
+        let mut after = String::new();
+        let mut dimensions = None;
+        loop {
+            if stopping.is_cancelled() || !store.write(claim.clone()).await? {
+                return Ok(());
+            }
+            let lacking = rows::lacking(store, workspace_id, model, &after, MEMORIES_AT_ONCE).await?;
+            if let Some(last) = lacking.last() {
+                last.id.as_str().clone_into(&mut after);
+                dimensions = Some(self.embed_lacking(space, model, remote, lacking).await?);
+                continue;
+            }
+            let dimensions = match dimensions {
+                Some(dimensions) => dimensions,
+                None => self.inner.embedder.content(remote, model, "probe", true).await?.dimensions,
+            };
+            let finish =
+                FinishModel { workspace_id: workspace_id.clone(), model: model.to_owned(), dimensions };
+            if store.write(finish).await? {
+                tracing::info!(%workspace_id, model, "all memories are embedded by the new model");
+                break;
+            }
+            // Some were added meanwhile, or changed.
+            after.clear();
+        }
+        self.drop_old_vectors(workspace_id).await
+    }
+
+    async fn embed_lacking(
+        &self,
+        space: &Space,
+        model: &str,
+        remote: &dyn Remote,
+        lacking: Vec<Lacking>,
+    ) -> Result<u32, MemoryError> {
+        let embedder = &self.inner.embedder;
+        let embed = |memory: Lacking| async move {
+            let vectors = embedder.content(remote, model, &memory.content, true).await?;
+            Ok::<_, MemoryError>((memory.id, memory.hash, vectors))
+        };
+        let memories = try_join_all(lacking.into_iter().map(embed)).await?;
+        let dimensions = memories.first().map_or(0, |(_, _, vectors)| vectors.dimensions);
+        self.inner.store.write(Embed { workspace_id: space.workspace_id.clone(), memories }).await?;
+        Ok(dimensions)
+    }
+
+    async fn drop_old_vectors(&self, workspace_id: &WorkspaceId) -> Result<(), MemoryError> {
+        let drop = DropVectors { workspace_id: workspace_id.clone(), limit: DROPPED_AT_ONCE };
+        while self.inner.store.write(drop.clone()).await? == u64::from(DROPPED_AT_ONCE) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+}
