@@ -32,12 +32,16 @@ pub enum Command {
     Workflows(commands::workflows::Workflows),
     /// List webhook deliveries, show or repeat one, make the signing secret
     Webhooks(commands::webhooks::Webhooks),
+    /// Remember something, search, list, show, delete, import or export memories
+    Memory(commands::memory::Memory),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
     /// List the models of the hub
     Models(commands::models::Models),
     /// Ask a model, and print its answer as it comes
     Chat(commands::chat::Chat),
+    /// Fetch the local embedding model (91 MB), if it is not there
+    Setup(commands::setup::Setup),
     /// Check what the hub and this client need, and say how to mend it
     Doctor(commands::doctor::Doctor),
     /// Check that the store's runs are sound, and mend what can be mended
@@ -111,9 +115,11 @@ impl Cli {
             Command::Schedules(command) => command.perform().await,
             Command::Workflows(command) => command.perform().await,
             Command::Webhooks(command) => command.perform().await,
+            Command::Memory(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,
+            Command::Setup(command) => command.perform().await,
             Command::Doctor(command) => command.perform().await,
             Command::Check(command) => command.perform().await,
             Command::Config(command) => command.perform().await,

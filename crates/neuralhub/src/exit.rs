@@ -27,7 +27,7 @@ pub enum Failure {
     #[error("")]
     RunNotSuccessful,
     #[error("{}", refusal(*status, body))]
-    Refused { status: u16, body: Box<ErrorBody> },
+    Refused { status: u16, body: Box<ErrorBody>, retry_after_seconds: Option<u64> },
     #[error(
         "no hub answers at {url}: {source}\nStart one with `neuralhub serve`, or name another with --url."
     )]

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,8 +18,13 @@ pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
 
 /// Prints a piece of a line at once.
 pub fn fragment(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Prints what a file would hold.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::OutputClosed,
         _ => Failure::Other(anyhow::Error::new(error).context("stdout cannot be written")),
@@ -106,6 +111,69 @@ impl Waiting {
     /// Prints a line on stderr above the spinner.
     pub fn note(&self, text: impl AsRef<str>) {
         self.bar.suspend(|| note(text));
+    }
+}
+
+/// What a [`Progress`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Bytes,
+    Memories,
+}
+
+/// How far something is, on a terminal; nothing elsewhere.
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Of `total`, where that is known.
+    pub fn start(unit: Unit, total: Option<u64>) -> Self {
+        let (position, of) = match unit {
+            Unit::Bytes => ("{decimal_bytes}", "{decimal_bytes} of {decimal_total_bytes}"),
+            Unit::Memories => ("{human_pos}", "{human_pos} of {human_len}"),
+        };
+        let template = match total {
+            Some(_) => format!("[{{bar:30}}] {of}, {{eta}} left  {{msg}}"),
+            None => format!("{{spinner}} {position} ({{elapsed}})  {{msg}}"),
+        };
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        if io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_secs(1));
+        }
+        Self { bar }
+    }
+
+    /// Where stdout is the terminal too, what is printed there would be torn.
+    pub fn hide(&self) {
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    pub fn more(&self, count: u64) {
+        self.bar.inc(count);
+    }
+
+    pub fn at(&self, position: u64) {
+        self.bar.set_position(position);
+    }
+
+    pub fn say(&self, text: impl Into<String>) {
+        self.bar.set_message(text.into());
+    }
+
+    /// Prints a line on stderr above it.
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.bar.suspend(|| note(text));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -70,6 +70,20 @@ impl Embedder {
     }
 }
 
+/// One embedding by a model that may not be there, and what the provider itself
+/// says if it gives none.
+pub(crate) async fn probe(
+    embedder: &Embedder,
+    remote: &dyn Remote,
+    model: &str,
+) -> Result<Vectors, ApiError> {
+    const TEXT: &str = "probe";
+    if model != LOCAL_MODEL {
+        remote.embed(model, vec![TEXT.to_owned()]).await?;
+    }
+    embedder.content(remote, model, TEXT, false).await
+}
+
 async fn by_provider(
     remote: &dyn Remote,
     model: &str,

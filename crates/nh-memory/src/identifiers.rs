@@ -1,6 +1,9 @@
 //! Identifiers in a text: what a person writes exactly, such as `E1234`,
 //! `parse_config`, `invoice.rs` or `v2.1`. Embeddings blur them, so a search
 //! that names one looks for it as it is written.
+//!
+//! And names: words that begin with a capital. A name that few memories share
+//! says that they are about the same thing.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -49,11 +52,40 @@ fn is_identifier(token: &str) -> bool {
         || is_acronym()
 }
 
-/// What an index keeps of an identifier.
-pub(crate) fn fingerprint(identifier: &str) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    identifier.hash(&mut hasher);
-    hasher.finish() as u32
+/// The names in a text, in lower case, each once. Words at the beginning of a
+/// sentence are among them: how many memories share one tells them apart.
+pub(crate) fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_alphabetic());
+    let is_name = |word: &&str| {
+        word.chars().next().is_some_and(char::is_uppercase) && (2..=MAX_BYTES).contains(&word.len())
+    };
+    words.filter(is_name).map(str::to_lowercase).take(MAX_IDENTIFIERS).collect()
+}
+
+/// What an index keeps of an identifier or a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fingerprint(u32);
+
+impl Fingerprint {
+    pub(crate) fn of_identifier(identifier: &str) -> Self {
+        Self::of((0_u8, identifier))
+    }
+
+    pub(crate) fn of_name(name: &str) -> Self {
+        Self::of((1_u8, name))
+    }
+
+    fn of(what: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        Self(hasher.finish() as u32)
+    }
+}
+
+/// Those of all identifiers and names in a text.
+pub(crate) fn fingerprints(text: &str) -> impl Iterator<Item = Fingerprint> {
+    let identifiers = identifiers(text).into_iter().map(|one| Fingerprint::of_identifier(&one));
+    identifiers.chain(names(text).into_iter().map(|one| Fingerprint::of_name(&one)))
 }
 
 /// Words that the asker put between quotation marks, in lower case.
@@ -85,5 +117,12 @@ mod tests {
         assert_eq!(found("Mara drinks her coffee black. And I do too."), "");
         assert_eq!(quoted("who said \"Hello World\" and `x`?"), ["hello world", "x"]);
         assert!(identifiers(&"a1 ".repeat(1000)).len() == 1);
+    }
+
+    #[test]
+    fn names_begin_with_a_capital() {
+        let found: Vec<String> =
+            names("Wren's queue is kept by Élodie; see São Paulo.").into_iter().collect();
+        assert_eq!(found, ["paulo", "são", "wren", "élodie"]);
     }
 }

@@ -61,8 +61,7 @@ impl Importing<'_> {
     }
 
     fn read(&self, line: &[u8]) -> Result<NewMemory, String> {
-        let read: ImportMemory =
-            serde_json::from_slice(line).map_err(|error| format!("the line is no memory: {error}"))?;
+        let read: ImportMemory = serde_json::from_slice(line).map_err(|error| no_memory(&error))?;
         let ImportMemory { content, metadata, namespace, expires_at } = read;
         let new = CreateMemory { content, metadata, namespace, expires_at };
         self.memories.new_memory(self.author, new).map_err(|error| error.message)
@@ -87,4 +86,11 @@ impl Importing<'_> {
         }
         Ok(())
     }
+}
+
+/// Without serde's count of lines, which is of this one alone.
+fn no_memory(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let told = told.rsplit_once(" at line ").map_or(&*told, |(told, _)| told);
+    format!("the line is no memory: {told} (column {})", error.column())
 }

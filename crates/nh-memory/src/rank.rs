@@ -1,15 +1,32 @@
 //! In which order what was found is shown: by the cosine of the embeddings, and
-//! higher where a memory has the identifiers or quoted words of the question.
+//! higher where a memory has the identifiers or quoted words of the question, or
+//! is associated with one of the best.
+//!
+//! Two memories are associated that share a name which few have. Of "Project
+//! Heron moves the ledger to PostgreSQL" and "Heron is two sprints behind", a
+//! question about the ledger's move finds the first by its meaning, and by that
+//! the second.
+
+use std::collections::HashMap;
 
 use nh_store::memories::Embedded;
 use nh_types::memory::MemoryHit;
 
-use crate::identifiers::{identifiers, quoted};
-use crate::index::dot;
+use crate::identifiers::{Fingerprint, identifiers, names, quoted};
+use crate::index::{Block, Key, dot, key_of};
 
 /// What having all of the question's identifiers is worth, as a difference of
 /// cosines. Chosen on the tuning half of the quality set (`benches/memory`).
 const LIFT: f64 = 0.3;
+
+/// How many of the best others are associated with.
+pub(crate) const MOST_LIKE: usize = 5;
+/// What an associate of a memory gets of its similarity; shared among them.
+const ASSOCIATE_SHARE: f64 = 0.5;
+/// A name that more memories have associates nothing, nor one that more than
+/// one in `RARE_AMONG` has.
+const MOST_SHARING: usize = 6;
+const RARE_AMONG: usize = 20;
 
 /// What is looked for.
 pub(crate) struct Question {
@@ -56,6 +73,31 @@ impl Question {
         let count = self.identifiers.iter().filter(|identifier| has.contains(*identifier)).count()
             + self.quoted.iter().filter(|words| lower.contains(*words)).count();
         count as f64 / named as f64
+    }
+}
+
+/// What the associates of the best get, by their keys.
+pub(crate) fn associates(best: &[Ranked], block: &Block) -> HashMap<Key, f64> {
+    let most = MOST_SHARING.min(block.rows() / RARE_AMONG);
+    let mut shares: HashMap<Key, f64> = HashMap::new();
+    for one in best {
+        let own = key_of(&one.hit.id);
+        for name in names(&one.hit.content) {
+            let others = block.with(Fingerprint::of_name(&name), most);
+            let among = others.len().saturating_sub(1) as f64;
+            let share = ASSOCIATE_SHARE * one.hit.similarity.max(0.0) / among;
+            for key in others.into_iter().filter(|key| *key != own) {
+                let best = shares.entry(key).or_insert(share);
+                *best = best.max(share);
+            }
+        }
+    }
+    shares
+}
+
+impl Ranked {
+    pub(crate) fn lift(&mut self, shares: &HashMap<Key, f64>) {
+        self.score += shares.get(&key_of(&self.hit.id)).unwrap_or(&0.0);
     }
 }
 

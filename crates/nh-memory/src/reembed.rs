@@ -10,7 +10,7 @@ use nh_types::WorkspaceId;
 use nh_types::memory::{MemoryModel, NextMemoryModel};
 use tokio_util::sync::CancellationToken;
 
-use crate::embedder::Remote;
+use crate::embedder::{self, Remote};
 use crate::memories::{Author, Memories, MemoryError};
 
 /// OpenAI's, for hubs that have it.
@@ -45,7 +45,7 @@ impl Memories {
     /// Has all memories embedded by `model`, which must be able to: it is asked
     /// for an embedding first.
     pub async fn change_model(&self, author: Author<'_>, model: &str) -> Result<MemoryModel, MemoryError> {
-        let probe = self.inner.embedder.content(author.remote, model, "probe", false).await?;
+        let probe = embedder::probe(&self.inner.embedder, author.remote, model).await?;
         let (workspace_id, dimensions) = (author.workspace_id.clone(), probe.dimensions);
         self.inner.store.write(BeginModel { workspace_id, model: model.to_owned(), dimensions }).await?;
         self.inner.model_changed.notify_one();
@@ -102,7 +102,7 @@ impl Memories {
             }
             let dimensions = match dimensions {
                 Some(dimensions) => dimensions,
-                None => self.inner.embedder.content(remote, model, "probe", true).await?.dimensions,
+                None => embedder::probe(&self.inner.embedder, remote, model).await?.dimensions,
             };
             let finish =
                 FinishModel { workspace_id: workspace_id.clone(), model: model.to_owned(), dimensions };

@@ -10,6 +10,7 @@ use nh_types::{ApiError, MemoryId, Page, PageRequest, RunId, WorkspaceId};
 
 use crate::check;
 use crate::filter::Filter;
+use crate::identifiers::{Fingerprint, identifiers};
 use crate::index::{Block, Found, Key, Wanted, id_of, key_of};
 use crate::memories::{Author, Memories, MemoryError};
 use crate::rank::{self, Question, Ranked};
@@ -28,6 +29,8 @@ const GROWTH: usize = 4;
 const MAX_FILTERED_CANDIDATES: usize = 640;
 /// How far a code's cosine may be from the exact one.
 const CODE_ERROR: f64 = 0.03;
+/// An identifier that more memories have says little.
+const MOST_NAMING: usize = 64;
 /// A block with more rows is searched where it holds up nobody else.
 const MAX_ROWS_INLINE: usize = 4096;
 
@@ -168,7 +171,7 @@ impl Search<'_> {
         let inner = &self.memories.inner;
         let block = inner.index.current(&inner.store, self.space).await?;
         let mut seen = HashSet::new();
-        let mut ranked = self.look_at(&block.naming(&self.query.text), &mut seen).await?;
+        let mut ranked = self.look_at(&self.named(&block), &mut seen).await?;
         let mut count = MIN_CANDIDATES.max(self.query.limit * CANDIDATES_PER_HIT);
         let mut among = None;
         loop {
@@ -186,8 +189,38 @@ impl Search<'_> {
             return Ok(None);
         }
         rank::sort(&mut ranked);
+        self.associate(&block, &mut ranked, &mut seen).await?;
         ranked.truncate(self.query.limit);
         Ok(Some(ranked.into_iter().map(|one| one.hit).collect()))
+    }
+
+    /// The memories in which an identifier of the question is written.
+    fn named(&self, block: &Block) -> Vec<Key> {
+        let identifiers = identifiers(&self.query.text);
+        let prints = identifiers.iter().map(|identifier| Fingerprint::of_identifier(identifier));
+        prints.flat_map(|print| block.with(print, MOST_NAMING)).collect()
+    }
+
+    /// Lifts what is associated with the best, which stays the first.
+    async fn associate(
+        &self,
+        block: &Block,
+        ranked: &mut Vec<Ranked>,
+        seen: &mut HashSet<Key>,
+    ) -> Result<(), MemoryError> {
+        if self.query.limit == 1 {
+            return Ok(());
+        }
+        let shares = rank::associates(&ranked[..ranked.len().min(rank::MOST_LIKE)], block);
+        if shares.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Key> = shares.keys().copied().collect();
+        ranked.extend(self.look_at(&keys, seen).await?);
+        let rest = &mut ranked[1..];
+        rest.iter_mut().for_each(|one| one.lift(&shares));
+        rank::sort(rest);
+        Ok(())
     }
 
     async fn is_changed(&self) -> Result<bool, StoreError> {

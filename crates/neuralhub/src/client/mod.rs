@@ -5,7 +5,7 @@ mod events;
 use std::path::Path;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use nh_http::{Limits, Outbound, Response};
 use nh_types::error::ErrorDetail;
 use nh_types::{ErrorBody, ErrorType};
@@ -28,6 +28,9 @@ const LIMITS: Limits = Limits {
     max_body_bytes: 64 * 1024 * 1024,
     max_redirects: 0,
 };
+
+/// Of an answer that goes on for as long as there is something to tell.
+const EXPORT_LIMITS: Limits = Limits { total_ms: 86_400_000, max_body_bytes: 1 << 40, ..LIMITS };
 
 /// Why no key can be found, for those who have none.
 const NO_KEY: &str = "no API key: pass --key, set NEURALHUB_API_KEY, or name with --data-dir where \
@@ -93,13 +96,30 @@ impl Client {
         read(self.send(method, path, Some(body), &[]).await?).await
     }
 
+    /// As `post`, and whether the hub made something new (201).
+    pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<(T, bool), Failure> {
+        let response = self.send(Method::POST, path, Some(body.into()), &[]).await?;
+        let is_new = response.status == StatusCode::CREATED;
+        Ok((read(response).await?, is_new))
+    }
+
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(Method::DELETE, path, None, &[]).await.map(drop)
     }
 
+    /// Deletes what a query names, and reads what the hub tells of it.
+    pub async fn delete_which<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        read(self.send(Method::DELETE, path, None, &[]).await?).await
+    }
+
+    /// An answer whose body is read as it comes.
+    pub async fn download(&self, path: &str) -> Result<Response, Failure> {
+        self.send_within(EXPORT_LIMITS, Method::GET, path, None, &[]).await
+    }
+
     /// The answer to a public operation, whatever its status.
     pub async fn probe(&self, path: &str) -> Result<(u16, String), Failure> {
-        let response = self.exchange(Method::GET, path, None, &[]).await?;
+        let response = self.exchange(LIMITS, Method::GET, path, None, &[]).await?;
         Ok((response.status.as_u16(), response.text().await.map_err(anyhow::Error::new)?))
     }
 
@@ -111,15 +131,27 @@ impl Client {
         body: Option<Body>,
         headers: &[(header::HeaderName, &str)],
     ) -> Result<Response, Failure> {
+        self.send_within(LIMITS, method, path, body, headers).await
+    }
+
+    async fn send_within(
+        &self,
+        limits: Limits,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+        headers: &[(header::HeaderName, &str)],
+    ) -> Result<Response, Failure> {
         if self.key.is_none() {
             return Err(Failure::Usage(NO_KEY.to_owned()));
         }
-        let response = self.exchange(method, path, body, headers).await?;
+        let response = self.exchange(limits, method, path, body, headers).await?;
         if response.status.is_success() { Ok(response) } else { Err(refused(response).await) }
     }
 
     async fn exchange(
         &self,
+        limits: Limits,
         method: Method,
         path: &str,
         body: Option<Body>,
@@ -142,7 +174,7 @@ impl Client {
         };
         let request = request.body(bytes).map_err(|error| Failure::Usage(error.to_string()))?;
         self.http
-            .send(request, LIMITS)
+            .send(request, limits)
             .await
             .map_err(|source| Failure::Unreachable { url: base.to_owned(), source })
     }
@@ -156,9 +188,10 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
 
 async fn refused(response: Response) -> Failure {
     let status = response.status.as_u16();
+    let retry_after_seconds = response.header(header::RETRY_AFTER).and_then(|after| after.parse().ok());
     let text = response.text().await.unwrap_or_default();
     let body = serde_json::from_str(&text).unwrap_or_else(|_| foreign(status));
-    Failure::Refused { status, body: Box::new(body) }
+    Failure::Refused { status, body: Box::new(body), retry_after_seconds }
 }
 
 /// What is said of an answer that no hub would give.

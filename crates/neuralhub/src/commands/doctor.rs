@@ -97,6 +97,7 @@ impl Doctor {
                 findings.push(look_at_master_key(&config));
                 findings.extend(look_at_providers(&config).await);
                 findings.push(look_at_search(&config));
+                findings.push(look_at_weights(&config, data_dir));
             }
             Err(failure) => findings.push(Finding::new("configuration", Health::Wrong, failure.to_string())),
         }
@@ -202,6 +203,33 @@ fn look_at_search(config: &Config) -> Finding {
             Finding::new("web search", Health::Note, says)
         }
     }
+}
+
+/// Whether the local embedding model's files are there; reading them to the end is left to
+/// whoever loads them.
+fn look_at_weights(config: &Config, data_dir: &Path) -> Finding {
+    let directory = local::weights_dir(config, data_dir);
+    let what = format!("embedding model {}", directory.display());
+    for file in &nh_memory::FILES {
+        match std::fs::metadata(directory.join(file.name)) {
+            Ok(metadata) if metadata.len() == file.bytes => {}
+            Ok(metadata) => {
+                let (is, name, bytes) = (metadata.len(), file.name, file.bytes);
+                let says =
+                    format!("{name} has {is} bytes instead of {bytes}; `neuralhub setup` fetches it anew");
+                return Finding::new(what, Health::Wrong, says);
+            }
+            Err(_) => {
+                let first = match config.memory.fetch_weights {
+                    true => "the first memory or search fetches it (91 MB), or",
+                    false => "memories cannot be embedded by it until",
+                };
+                let says = format!("{} is not there; {first} `neuralhub setup` does", file.name);
+                return Finding::new(what, Health::Note, says);
+            }
+        }
+    }
+    Finding::new(what, Health::Ok, "there")
 }
 
 /// A running hub, and whether the key that this client would use is good.

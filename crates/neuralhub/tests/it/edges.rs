@@ -14,9 +14,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-http", &["nh-types"]),
     ("nh-telemetry", &["nh-types", "nh-http"]),
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
+    ("nh-minilm", &[]),
+    ("nh-memory", &["nh-types", "nh-store", "nh-http", "nh-minilm"]),
     ("nh-engine", &["nh-types", "nh-store"]),
-    ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine"]),
-    ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-engine", "nh-agents"]),
+    ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-engine"]),
+    ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-engine", "nh-agents"]),
     (
         "neuralhub",
         &[
@@ -25,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "nh-http",
             "nh-telemetry",
             "nh-models",
+            "nh-memory",
             "nh-engine",
             "nh-agents",
             "nh-server",

@@ -41,6 +41,9 @@ impl TestHub {
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
         let mut child = command(folder.path())
             .args(["serve", "--bind", "127.0.0.1:0"])
+            .env("NEURALHUB__MEMORY__WEIGHTS_DIR", nh_testkit::weights())
+            // A test without them fails at once, instead of fetching 91 MB.
+            .env("NEURALHUB__MEMORY__FETCH_WEIGHTS", "false")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)

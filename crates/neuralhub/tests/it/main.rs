@@ -12,6 +12,7 @@ mod endpoint;
 mod http;
 mod hub;
 mod kills;
+mod memory;
 mod metrics;
 mod takeover;
 mod traces;

@@ -6,10 +6,7 @@ use nh_types::{MemoryId, Timestamp};
 
 use super::quantized::{quantize, score_rows};
 use super::segment::{Key, Owner, Segment};
-use crate::identifiers::{fingerprint, identifiers};
-
-/// Memories with one identifier; one that more have says little.
-const MAX_NAMING: usize = 64;
+use crate::identifiers::{Fingerprint, fingerprints};
 
 /// All memories of one workspace, as one model embeds them. What was handed out
 /// stays as it is: a change is made to a copy of the segment that it is in.
@@ -60,9 +57,13 @@ impl Block {
     pub(super) fn apply(&mut self, rows: &[IndexRow]) {
         let changed = rows.iter().filter(|row| row.born <= self.revision).map(|row| key_of(&row.id));
         self.remove(&changed.collect());
+        let first = self.segments.len().saturating_sub(1);
         for row in rows {
             self.push(row);
             self.revision = row.revision;
+        }
+        for segment in self.segments.iter_mut().skip(first).filter(|_| !rows.is_empty()) {
+            Arc::make_mut(segment).sort();
         }
     }
 
@@ -77,7 +78,7 @@ impl Block {
             let segment = self.last_segment();
             segment.push(owner.clone(), vector);
             if part == 0 {
-                segment.note(identifiers(&row.content).into_iter());
+                segment.note(fingerprints(&row.content));
             }
         }
     }
@@ -143,18 +144,11 @@ impl Block {
         best.found()
     }
 
-    /// The memories in which an identifier of `text` is written, unless they are many.
-    pub(crate) fn naming(&self, text: &str) -> Vec<Key> {
-        let mut named = Vec::new();
-        for identifier in identifiers(text) {
-            let print = fingerprint(&identifier);
-            let naming = self.segments.iter().flat_map(|segment| segment.naming(print));
-            let keys: Vec<Key> = naming.map(|owner| owner.key).take(MAX_NAMING + 1).collect();
-            if keys.len() <= MAX_NAMING {
-                named.extend(keys);
-            }
-        }
-        named
+    /// The memories in which this is written, unless they are more than `most`.
+    pub(crate) fn with(&self, print: Fingerprint, most: usize) -> Vec<Key> {
+        let with = self.segments.iter().flat_map(|segment| segment.with(print));
+        let keys: Vec<Key> = with.map(|owner| owner.key).take(most + 1).collect();
+        if keys.len() > most { Vec::new() } else { keys }
     }
 
     pub(super) fn bytes(&self) -> usize {

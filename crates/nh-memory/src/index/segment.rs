@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::quantized::quantize;
-use crate::identifiers::fingerprint;
+use crate::identifiers::Fingerprint;
 
 /// Rows of one segment; the last segment of a block is filled up to it.
 pub(super) const SEGMENT_ROWS: usize = 4096;
@@ -15,8 +15,8 @@ pub(super) struct Segment {
     pub(super) codes: Vec<i8>,
     pub(super) scales: Vec<f32>,
     pub(super) owners: Vec<Owner>,
-    /// Fingerprints of the identifiers in a memory, with its first row.
-    identifiers: Vec<(u32, u16)>,
+    /// Of what is written in a memory, with its first row; sorted.
+    written: Vec<(Fingerprint, u16)>,
     dead: usize,
 }
 
@@ -41,10 +41,14 @@ impl Segment {
         self.owners.push(owner);
     }
 
-    /// Of the memory whose row came last.
-    pub(super) fn note(&mut self, identifiers: impl Iterator<Item = String>) {
+    /// What is written in the memory whose row came last; to be sorted.
+    pub(super) fn note(&mut self, written: impl Iterator<Item = Fingerprint>) {
         let Some(row) = self.owners.len().checked_sub(1) else { return };
-        self.identifiers.extend(identifiers.map(|identifier| (fingerprint(&identifier), row as u16)));
+        self.written.extend(written.map(|print| (print, row as u16)));
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.written.sort_unstable();
     }
 
     pub(super) fn has_any(&self, keys: &HashSet<Key>) -> bool {
@@ -75,17 +79,15 @@ impl Segment {
                 self.owners.push(owner);
             }
         }
-        let kept = old.identifiers.into_iter();
-        self.identifiers = kept.filter_map(|(print, row)| Some((print, places[usize::from(row)]?))).collect();
+        let kept = old.written.into_iter();
+        self.written = kept.filter_map(|(print, row)| Some((print, places[usize::from(row)]?))).collect();
     }
 
-    /// The memories that are alive and have an identifier with this fingerprint.
-    pub(super) fn naming(&self, print: u32) -> impl Iterator<Item = &Owner> {
-        self.identifiers
-            .iter()
-            .filter(move |(one, _)| *one == print)
-            .map(|(_, row)| &self.owners[usize::from(*row)])
-            .filter(|owner| owner.is_alive)
+    /// The memories in which this is written.
+    pub(super) fn with(&self, print: Fingerprint) -> impl Iterator<Item = &Owner> {
+        let start = self.written.partition_point(|(one, _)| *one < print);
+        let rows = self.written[start..].iter().take_while(move |(one, _)| *one == print);
+        rows.map(|(_, row)| &self.owners[usize::from(*row)]).filter(|owner| owner.is_alive)
     }
 
     pub(super) fn alive(&self) -> usize {
@@ -96,6 +98,6 @@ impl Segment {
         self.codes.capacity()
             + self.scales.capacity() * size_of::<f32>()
             + self.owners.capacity() * size_of::<Owner>()
-            + self.identifiers.capacity() * size_of::<(u32, u16)>()
+            + self.written.capacity() * size_of::<(Fingerprint, u16)>()
     }
 }

@@ -105,7 +105,7 @@ each_engine! {
         let ws = hub.workspace("acme").await;
         hub.add(&ws, "one").await;
         match hub.memories.change_model(hub.author(&ws), "nobody/has-it").await {
-            Err(MemoryError::Refused(error)) => assert_eq!(error.code, ErrorCode::EmbedderUnavailable),
+            Err(MemoryError::Refused(error)) => assert_eq!(error.code, ErrorCode::ModelNotFound),
             other => panic!("{other:?}"),
         }
         assert_eq!(hub.memories.model_view(&ws).await.expect("a view").next, None);

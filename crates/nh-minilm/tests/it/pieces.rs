@@ -109,7 +109,7 @@ fn texts_that_are_hard_to_cut_are_cut() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: nh_testkit::cases(64), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: nh_testkit::cases(16), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_is_cut(

@@ -52,6 +52,7 @@ struct Signs {
     /// Of another time than now.
     is_other_time: bool,
     refers_back: bool,
+    is_question: bool,
     lower: String,
 }
 
@@ -83,6 +84,7 @@ impl Signs {
             .iter()
             .any(|phrase| text.to_lowercase().contains(phrase)),
             refers_back: refers_back(text),
+            is_question: is_question(text),
             lower: text.to_lowercase(),
         }
     }
@@ -152,6 +154,10 @@ fn score(tool: &Tool, affinity: f64, signs: &Signs, text: &str) -> Result<(f64, 
     add(tool.has(Role::Url) && signs.has_url, STRUCTURE);
     add(tool.has(Role::Expression) && signs.has_expression, STRUCTURE);
     add(tool.has(Role::Zone) && signs.asks_time && !signs.has_url, STRUCTURE - 2.0);
+    // "What do you remember …" asks; "Remember that …" tells.
+    if signs.is_question && tool.keeps() {
+        return Ok((0.0, false));
+    }
     if tool.has(Role::Place) && places::find(text).is_some() {
         score += 0.5;
     }
@@ -172,14 +178,20 @@ fn is_calculation(signs: &Signs, text: &str) -> bool {
     has_digit || ["double", "triple", "halve", "half of"].iter().any(|word| signs.lower.contains(word))
 }
 
-/// A question that no tool is made for can still be searched for.
-fn last_resort(text: &str, signs: &Signs, tools: &[Arc<Tool>]) -> Choice {
+fn is_question(text: &str) -> bool {
     let first = words::words(words::without_politeness(text)).first().map(|word| word.text.to_lowercase());
-    let is_question = text.trim_end().ends_with('?') || first.as_deref().is_some_and(is_question_word);
+    text.trim_end().ends_with('?') || first.as_deref().is_some_and(is_question_word)
+}
+
+/// A question that no tool is made for can still be searched for: out there if
+/// that can be done, else in what is remembered.
+fn last_resort(text: &str, signs: &Signs, tools: &[Arc<Tool>]) -> Choice {
     let is_about_something = !signs.stems.is_empty() && !signs.refers_back;
-    let search = tools.iter().position(|tool| tool.requires(Role::Query));
+    let searches = |tool: &Arc<Tool>| tool.requires(Role::Query);
+    let is_outward = |tool: &Arc<Tool>| searches(tool) && !tool.name.contains("memory");
+    let search = tools.iter().position(is_outward).or_else(|| tools.iter().position(searches));
     match search {
-        Some(tool) if is_question && is_about_something && begins_like_clause(text) => {
+        Some(tool) if signs.is_question && is_about_something && begins_like_clause(text) => {
             Choice::Call { tool, is_certain: false }
         }
         _ => Choice::Nothing,

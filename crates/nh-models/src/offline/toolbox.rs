@@ -131,6 +131,11 @@ impl Tool {
     }
 
     /// How much a word's stem speaks for this tool: 0 to 3.
+    /// Whether its name says that it keeps what it is given.
+    pub(super) fn keeps(&self) -> bool {
+        ["store", "save", "write"].iter().any(|verb| self.name_stems.contains(&stem(verb)))
+    }
+
     fn weight(&self, stem: &str) -> f64 {
         let holds = |stems: &[String], of: &str| stems.iter().any(|one| one == of);
         if holds(&self.name_stems, stem) {

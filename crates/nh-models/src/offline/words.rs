@@ -136,7 +136,8 @@ const KINDRED: &[&[&str]] = &[
     &["create", "make", "add", "save", "store", "write"],
     &["list", "show", "every"],
     &["translate", "translation", "language"],
-    &["remember", "memory", "recall", "note"],
+    &["remember", "note", "keep", "store"],
+    &["recall", "memory"],
     &["run", "execute", "code", "python", "script"],
 ];
 
