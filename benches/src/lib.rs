@@ -7,4 +7,5 @@ pub mod baseline;
 pub mod child;
 pub mod hub;
 pub mod load;
+pub mod memory;
 pub mod report;

@@ -77,7 +77,12 @@ async fn main() -> anyhow::Result<()> {
     for (group, [ships, alone]) in &groups {
         print!("{group:<22} {:>9}  ", ships.0.len());
         for places in [ships, alone] {
-            print!(" {:>8.3} {:>8.3} {:>8.3}  ", places.recall(1), places.recall(5), places.reciprocal_rank());
+            print!(
+                " {:>8.3} {:>8.3} {:>8.3}  ",
+                places.recall(1),
+                places.recall(5),
+                places.reciprocal_rank()
+            );
         }
         println!();
     }
@@ -94,11 +99,7 @@ fn class(question: &Value) -> &'static str {
 }
 
 #[allow(clippy::print_stdout)]
-async fn places(
-    hub: &Hub,
-    question: &Value,
-    tells: bool,
-) -> anyhow::Result<(Option<usize>, Option<usize>)> {
+async fn places(hub: &Hub, question: &Value, tells: bool) -> anyhow::Result<(Option<usize>, Option<usize>)> {
     let ask = question["ask"].as_str().context("a question without words")?;
     let words = http_query(ask);
     let (status, mut hits) =

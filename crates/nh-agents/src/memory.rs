@@ -1,6 +1,7 @@
 //! Memory on behalf of requests and runs: a provider's models embed on their
 //! account, and the local model serves the gateway.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,15 +19,29 @@ const RETRY_MAX_SECONDS: u64 = 5;
 
 /// Embeds by the gateway's providers, on the caller's account.
 pub struct ByProvider {
-    pub models: Models,
-    pub caller: Caller,
+    models: Models,
+    caller: Caller,
+    /// Requests so far: each has a reservation of its own.
+    asked: AtomicU64,
 }
 
 impl ByProvider {
+    pub fn new(models: Models, caller: Caller) -> Self {
+        Self { models, caller, asked: AtomicU64::new(0) }
+    }
+
+    fn caller(&self) -> Caller {
+        let mut caller = self.caller.clone();
+        if let Some(charge) = &mut caller.charge {
+            charge.id = format!("{}:{}", charge.id, self.asked.fetch_add(1, Ordering::Relaxed));
+        }
+        caller
+    }
+
     /// On nobody's account but the workspace's, for what is done in the background.
     pub fn of_workspace(models: Models, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
         let caller = Caller { workspace_id: workspace_id.clone(), key_id: None, run_id: None, charge: None };
-        Box::new(Self { models, caller })
+        Box::new(Self::new(models, caller))
     }
 }
 
@@ -42,9 +57,9 @@ impl Remote for ByProvider {
                 ("input".to_owned(), Value::from(texts)),
                 ("encoding_format".to_owned(), Value::from("base64")),
             ]);
-            let mut tries = 1;
+            let (caller, mut tries) = (self.caller(), 1);
             loop {
-                let error = match self.models.embeddings(&self.caller, body.clone()).await {
+                let error = match self.models.embeddings(&caller, body.clone()).await {
                     Ok(answer) => return vectors(&answer).ok_or_else(|| unreadable(model)),
                     Err(error) => error,
                 };

@@ -303,14 +303,15 @@ impl RunProgram {
     }
 }
 
-/// A memory tool means the agent's own namespace unless the model names one.
+/// The memory tools of an agent that has a namespace of its own mean that one,
+/// whatever the model says: it may have read what somebody else wrote.
 fn in_namespace(pinned: &PinnedAgent, step: &Step) -> Step {
     let mut step = step.clone();
     if let (Some(namespace), true) =
         (&pinned.agent.memory.namespace, MEMORY_TOOLS.contains(&step.name.as_str()))
         && let Some(arguments) = step.arguments.as_object_mut()
     {
-        arguments.entry("namespace").or_insert_with(|| Value::from(namespace.as_str()));
+        arguments.insert("namespace".to_owned(), Value::from(namespace.as_str()));
     }
     step
 }

@@ -1,11 +1,13 @@
 //! What may be remembered: the checks behind `POST` and `PATCH /v1/memory`.
 
+use nh_store::memories::MAX_METADATA_BYTES;
 use nh_types::{ApiError, ErrorCode, Timestamp};
 use serde_json::{Map, Value};
 
 pub const MAX_CONTENT_BYTES: usize = 64 * 1024;
 const MAX_QUESTION_BYTES: usize = 8 * 1024;
-const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Deeper metadata could not be journalled with a run's output.
+const MAX_METADATA_DEPTH: usize = 32;
 const MAX_NAMESPACE_BYTES: usize = 128;
 
 /// Where a memory is unless it says otherwise.
@@ -65,10 +67,21 @@ pub(crate) fn metadata(given: Option<Map<String, Value>>) -> Result<Map<String, 
         bytes if bytes > MAX_METADATA_BYTES => {
             format!("has {bytes} bytes as JSON; at most {MAX_METADATA_BYTES} fit")
         }
+        _ if is_deeper(given.values(), MAX_METADATA_DEPTH) => {
+            format!("is nested more than {MAX_METADATA_DEPTH} levels deep")
+        }
         _ if text.contains("\\u0000") => "holds the character U+0000, which cannot be stored".to_owned(),
         _ => return Ok(given),
     };
     Err(invalid("metadata", format!("`metadata` {problem}")))
+}
+
+fn is_deeper<'v>(mut values: impl Iterator<Item = &'v Value>, levels: usize) -> bool {
+    values.any(|value| match value {
+        Value::Array(items) => levels == 1 || is_deeper(items.iter(), levels - 1),
+        Value::Object(fields) => levels == 1 || is_deeper(fields.values(), levels - 1),
+        _ => false,
+    })
 }
 
 pub(crate) fn expires_at(given: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {

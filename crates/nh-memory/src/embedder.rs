@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join_all};
 use nh_minilm::DIMENSIONS;
 use nh_store::memories::Vectors;
 use nh_types::{ApiError, ErrorCode};
@@ -50,23 +50,36 @@ impl Embedder {
         embedded.into_iter().next().ok_or_else(|| unusable(model, "gave no embedding"))
     }
 
-    /// All parts of a content, which is cut where it is too long for one. Who
-    /// has `patience` waits for a place in the queue.
+    /// All parts of a content, which is cut where it is too long for one.
     pub(crate) async fn content(
         &self,
         remote: &dyn Remote,
         model: &str,
         content: &str,
-        patience: bool,
     ) -> Result<Vectors, ApiError> {
         if model == LOCAL_MODEL {
-            let lane = if patience { Lane::Bulk } else { Lane::Contents };
-            let embedded = self.local.embed_content(lane, content).await?;
-            let values = embedded.into_iter().flatten().collect();
-            return Ok(Vectors { model: model.to_owned(), dimensions: DIMENSIONS as u32, values });
+            return Ok(of_local(self.local.embed_content(Lane::Contents, content).await?));
         }
-        let parts = parts::cut(content).into_iter().map(|part| content[part].to_owned()).collect();
-        joined(model, by_provider(remote, model, parts).await?)
+        joined(model, by_provider(remote, model, parts_of(content)).await?)
+    }
+
+    /// Several contents, for who waits for a place in the queue. A provider is
+    /// asked for as many at once as it takes.
+    pub(crate) async fn contents(
+        &self,
+        remote: &dyn Remote,
+        model: &str,
+        contents: &[&str],
+    ) -> Result<Vec<Vectors>, ApiError> {
+        if model == LOCAL_MODEL {
+            let embed = contents.iter().map(|content| self.local.embed_content(Lane::Bulk, content));
+            return Ok(try_join_all(embed).await?.into_iter().map(of_local).collect());
+        }
+        let parts: Vec<Vec<String>> = contents.iter().map(|content| parts_of(content)).collect();
+        let counts: Vec<usize> = parts.iter().map(Vec::len).collect();
+        let embedded = by_provider(remote, model, parts.into_iter().flatten().collect()).await?;
+        let mut embedded = embedded.into_iter();
+        counts.into_iter().map(|count| joined(model, embedded.by_ref().take(count).collect())).collect()
     }
 }
 
@@ -81,7 +94,16 @@ pub(crate) async fn probe(
     if model != LOCAL_MODEL {
         remote.embed(model, vec![TEXT.to_owned()]).await?;
     }
-    embedder.content(remote, model, TEXT, false).await
+    embedder.content(remote, model, TEXT).await
+}
+
+fn of_local(embedded: Vec<Vec<f32>>) -> Vectors {
+    let values = embedded.into_iter().flatten().collect();
+    Vectors { model: LOCAL_MODEL.to_owned(), dimensions: DIMENSIONS as u32, values }
+}
+
+fn parts_of(content: &str) -> Vec<String> {
+    parts::cut(content).into_iter().map(|part| content[part].to_owned()).collect()
 }
 
 async fn by_provider(

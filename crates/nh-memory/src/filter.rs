@@ -6,15 +6,18 @@
 //! with numbers, texts with texts (byte by byte, so times in RFC 3339 work).
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use serde_json::{Map, Number, Value};
 
 /// How deeply `$and`, `$or` and `$not` may be nested.
 const MAX_DEPTH: usize = 8;
 /// Conditions in one filter.
-const MAX_CONDITIONS: usize = 100;
-/// Values after `$in`.
+const MAX_CONDITIONS: usize = 50;
+/// Values after `$in`, all of a filter together.
 const MAX_VALUES: usize = 1000;
+/// Of them, lists and objects: each is compared with each.
+const MAX_WHOLE_VALUES: usize = 20;
 const MAX_PATH_BYTES: usize = 256;
 
 /// What a memory's metadata must be like.
@@ -28,9 +31,50 @@ pub enum Filter {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
-    In(Vec<Value>),
+    In(Values),
     Compare(Vec<Ordering>, Value),
     Exists(bool),
+}
+
+/// Values to be equal to one of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Values {
+    /// Of those that are one thing: so written that equal ones are written alike.
+    plain: HashSet<String>,
+    /// Lists and objects.
+    whole: Vec<Value>,
+}
+
+impl Values {
+    fn of(values: &[Value]) -> Self {
+        let mut of = Self::default();
+        for value in values {
+            match plain(value) {
+                Some(text) => drop(of.plain.insert(text)),
+                None => of.whole.push(value.clone()),
+            }
+        }
+        of
+    }
+
+    fn has(&self, value: &Value) -> bool {
+        match plain(value) {
+            Some(text) => self.plain.contains(&text),
+            None => self.whole.iter().any(|one| is_equal(one, value)),
+        }
+    }
+}
+
+/// None of a list or an object. A whole number is written as one, however it came.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) => Some(match (number.as_i128(), number.as_f64()) {
+            (None, Some(real)) if real.fract() == 0.0 && real.abs() < 1e15 => format!("{}", real as i64),
+            _ => number.to_string(),
+        }),
+        Value::Array(_) | Value::Object(_) => None,
+        other => Some(other.to_string()),
+    }
 }
 
 /// What is wrong with a filter, and where.
@@ -54,7 +98,7 @@ impl Filter {
     }
 
     pub fn read(at: &str, value: &Value) -> Result<Self, BadFilter> {
-        Reading { conditions: 0 }.filter(at, value, 0)
+        Reading { conditions: 0, values: 0, whole: 0 }.filter(at, value, 0)
     }
 
     pub fn matches(&self, metadata: &Map<String, Value>) -> bool {
@@ -69,6 +113,9 @@ impl Filter {
 
 struct Reading {
     conditions: usize,
+    /// After `$in`, so far.
+    values: usize,
+    whole: usize,
 }
 
 impl Reading {
@@ -118,7 +165,7 @@ impl Reading {
     fn field(&mut self, at: &str, path: &str, value: &Value, depth: usize) -> Result<Filter, BadFilter> {
         let operators = match value {
             Value::Object(fields) if fields.keys().any(|key| key.starts_with('$')) => fields,
-            _ => return self.test(at, path, Test::In(vec![value.clone()])),
+            _ => return self.one_of(at, path, std::slice::from_ref(value)),
         };
         let mut filters = Vec::with_capacity(operators.len());
         for (operator, operand) in operators {
@@ -138,12 +185,10 @@ impl Reading {
     ) -> Result<Filter, BadFilter> {
         use Ordering::{Equal, Greater, Less};
         match operator {
-            "$eq" => self.test(at, path, Test::In(vec![operand.clone()])),
-            "$ne" => Ok(Filter::Not(Box::new(self.test(at, path, Test::In(vec![operand.clone()]))?))),
+            "$eq" => self.one_of(at, path, std::slice::from_ref(operand)),
+            "$ne" => Ok(Filter::Not(Box::new(self.one_of(at, path, std::slice::from_ref(operand))?))),
             "$in" => match operand {
-                Value::Array(values) if values.len() <= MAX_VALUES => {
-                    self.test(at, path, Test::In(values.clone()))
-                }
+                Value::Array(values) if values.len() <= MAX_VALUES => self.one_of(at, path, values),
                 _ => Err(bad(
                     at,
                     format!("is {}; it must be a list of at most {MAX_VALUES} values", shown(operand)),
@@ -166,6 +211,19 @@ impl Reading {
                 "is no operator; use $eq, $ne, $in, $gt, $gte, $lt, $lte, $exists or $not (and $and, $or outside of a field)",
             )),
         }
+    }
+
+    fn one_of(&mut self, at: &str, path: &str, values: &[Value]) -> Result<Filter, BadFilter> {
+        let values = (values.len(), Values::of(values));
+        self.values += values.0;
+        self.whole += values.1.whole.len();
+        if self.values > MAX_VALUES + MAX_CONDITIONS || self.whole > MAX_WHOLE_VALUES {
+            let most = format!(
+                "is more than a filter may have: {MAX_VALUES} values, {MAX_WHOLE_VALUES} of them lists or objects"
+            );
+            return Err(bad(at, most));
+        }
+        self.test(at, path, Test::In(values.1))
     }
 
     fn compare(
@@ -231,9 +289,7 @@ impl Test {
         match (self, found) {
             (Self::Exists(exists), found) => found.is_some() == *exists,
             (_, None) => false,
-            (Self::In(values), Some(found)) => {
-                values.iter().any(|value| meets(found, |one| is_equal(one, value)))
-            }
+            (Self::In(values), Some(found)) => meets(found, |one| values.has(one)),
             (Self::Compare(orders, value), Some(found)) => {
                 meets(found, |one| compare(one, value).is_some_and(|order| orders.contains(&order)))
             }
@@ -317,6 +373,9 @@ mod tests {
             (json!({"$or": [{"n": 4}, {"word": "b"}]}), true),
             (json!({"$and": [{"n": 3}, {"word": "c"}]}), false),
             (json!({"n": {"$in": []}}), false),
+            (json!({"n": {"$in": [1, "x", 3.0, [3]]}}), true),
+            (json!({"tags": {"$in": [["x", "y"]]}}), true),
+            (json!({"word": {"$in": ["\"b\"", null]}}), false),
         ] {
             assert_eq!(matches(filter.clone(), of.clone()), expected, "{filter}");
         }
@@ -344,7 +403,11 @@ mod tests {
         assert!(fault(deep).contains("nested more than 8 deep"));
         let deep = (0..20).fold(json!({"$eq": 1}), |inner, _| json!({"$not": inner}));
         assert!(fault(json!({"a": deep})).contains("nested more than 8 deep"));
-        let wide: Map<String, Value> = (0..101).map(|number| (format!("k{number}"), json!(1))).collect();
-        assert!(fault(Value::Object(wide)).contains("one condition more than the 100"));
+        let many: Vec<Value> = (0..21).map(|number| json!([number])).collect();
+        assert!(
+            fault(json!({"a": {"$in": many}})).starts_with("`filter.a.$in` is more than a filter may have")
+        );
+        let wide: Map<String, Value> = (0..51).map(|number| (format!("k{number}"), json!(1))).collect();
+        assert!(fault(Value::Object(wide)).contains("one condition more than the 50"));
     }
 }

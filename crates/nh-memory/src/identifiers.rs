@@ -6,7 +6,8 @@
 //! says that they are about the same thing.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sha2::{Digest, Sha256};
 
 /// Of one text.
 const MAX_IDENTIFIERS: usize = 64;
@@ -68,17 +69,21 @@ pub(crate) struct Fingerprint(u32);
 
 impl Fingerprint {
     pub(crate) fn of_identifier(identifier: &str) -> Self {
-        Self::of((0_u8, identifier))
+        Self::of(0, identifier)
     }
 
     pub(crate) fn of_name(name: &str) -> Self {
-        Self::of((1_u8, name))
+        Self::of(1, name)
     }
 
-    fn of(what: impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
-        Self(hasher.finish() as u32)
+    /// The same in every version: pgvector's index keeps them.
+    fn of(kind: u8, text: &str) -> Self {
+        let hash = Sha256::new().chain_update([kind]).chain_update(text).finalize();
+        Self(u32::from_le_bytes(hash.first_chunk().copied().unwrap_or_default()))
+    }
+
+    pub(crate) fn number(self) -> i32 {
+        self.0.cast_signed()
     }
 }
 

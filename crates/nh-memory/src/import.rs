@@ -1,11 +1,11 @@
 //! Many memories at once, a JSON text a line.
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use nh_store::Once;
-use nh_store::memories::{Added, NewMemory};
+use nh_store::memories::{Add, Added, NewMemory};
 use nh_types::memory::{CreateMemory, ImportFault, ImportMemory, ImportedMemories};
 
-use crate::memories::{Author, Memories, MemoryError};
+use crate::memories::{Author, MAX_TRIES, Memories, MemoryError, changing};
 
 /// Lines that are embedded and stored at the same time.
 const LINES_AT_ONCE: usize = 64;
@@ -76,15 +76,41 @@ impl Importing<'_> {
 
     async fn store(&mut self) -> Result<(), MemoryError> {
         let waiting = std::mem::take(&mut self.waiting);
-        let stored =
-            waiting.into_iter().map(|memory| self.memories.store_new(self.author, memory, None, true));
-        for stored in join_all(stored).await {
-            match stored? {
-                Once::First(Added::New { .. }) => self.result.created += 1,
-                _ => self.result.existing += 1,
+        for _ in 0..MAX_TRIES {
+            let model = self.memories.model(self.author.workspace_id).await?;
+            let adds = self.embedded(&waiting, &model).await?;
+            let written = join_all(adds.into_iter().map(|add| self.memories.write_new(add, None))).await;
+            // What is written is found the next time.
+            if written.iter().any(|written| matches!(written, Ok(None))) {
+                continue;
             }
+            for written in written {
+                match written? {
+                    Some(Once::First(Added::New { .. })) => self.result.created += 1,
+                    _ => self.result.existing += 1,
+                }
+            }
+            return Ok(());
         }
-        Ok(())
+        Err(changing().into())
+    }
+
+    /// A content that is there already is not embedded again.
+    async fn embedded(&self, waiting: &[NewMemory], model: &str) -> Result<Vec<Add>, MemoryError> {
+        let known = try_join_all(waiting.iter().map(|memory| self.memories.is_known(memory))).await?;
+        let new: Vec<&str> = waiting
+            .iter()
+            .zip(&known)
+            .filter(|(_, is_known)| !**is_known)
+            .map(|(memory, _)| memory.content.as_str())
+            .collect();
+        let embedder = &self.memories.inner.embedder;
+        let mut vectors = embedder.contents(self.author.remote, model, &new).await?.into_iter();
+        let add = |(memory, is_known): (&NewMemory, bool)| Add {
+            memory: memory.clone(),
+            vectors: if is_known { None } else { vectors.next() },
+        };
+        Ok(waiting.iter().zip(known).map(add).collect())
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use nh_store::memories::{
-    self as rows, Add, Added, Change, Changed, MemoryRecord, NewContent, NewMemory, Vectors,
+    self as rows, Add, AddForGood, Added, Change, Changed, MemoryRecord, NewContent, NewMemory, Vectors,
 };
-use nh_store::{Idempotency, Once, Store, StoreError};
+use nh_store::{Idempotency, Once, Store, StoreError, idempotency};
 use nh_types::memory::{ChangeMemory, CreateMemory, MemoryView};
 use nh_types::{ApiError, ErrorCode, MemoryId, RunId, SharedClock, SharedIds, WorkspaceId};
 use sha2::{Digest, Sha256};
@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 use crate::check;
 use crate::embedder::{Embedder, LOCAL_MODEL, Remote};
 use crate::index::Index;
-use crate::local::{Lane, Local};
+use crate::local::Local;
 use crate::settings::MemorySettings;
 use crate::weights::Weights;
 
 /// Tries of a write that finds that another model is in use by now.
-const MAX_TRIES: usize = 4;
+pub(crate) const MAX_TRIES: usize = 4;
 
 /// Why something could not be remembered or searched.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,7 @@ impl Memories {
     pub fn new(setup: MemoriesSetup<'_>) -> Self {
         let MemoriesSetup { store, weights, default_model, settings, clock, ids } = setup;
         let embedder = Embedder { local: Arc::new(Local::new(weights, settings)) };
-        let index = Index::new(settings.max_index_mib.saturating_mul(1 << 20));
+        let index = Index::new(settings.max_index_mib.saturating_mul(1 << 20), settings.pgvector_above);
         let model_changed = Notify::new();
         Self { inner: Arc::new(Inner { store, embedder, index, default_model, clock, ids, model_changed }) }
     }
@@ -82,7 +82,7 @@ impl Memories {
     /// Embeds texts by the local model: a vector of length 1 and the number of
     /// tokens for each.
     pub async fn embed_locally(&self, texts: Vec<String>) -> Result<Vec<(Vec<f32>, usize)>, ApiError> {
-        self.inner.embedder.local.embed(Lane::Contents, texts).await
+        self.inner.embedder.local.embed_many(texts).await
     }
 
     /// Stores a memory; what comes back is durable.
@@ -92,8 +92,27 @@ impl Memories {
         new: CreateMemory,
         once: Option<Idempotency>,
     ) -> Result<Once<Added>, MemoryError> {
+        // The first answer is given again, whatever became of the memory since.
+        if let Some(once) = &once
+            && let Some(earlier) = idempotency::earlier(&self.inner.store, once).await?
+        {
+            return Ok(earlier);
+        }
         let memory = self.new_memory(author, new)?;
-        self.store_new(author, memory, once, false).await
+        self.store_new(author, memory, once).await
+    }
+
+    /// Where a content is kept already.
+    pub async fn known(
+        &self,
+        workspace_id: &WorkspaceId,
+        namespace: Option<&str>,
+        content: &str,
+    ) -> Result<Option<MemoryView>, MemoryError> {
+        let namespace = namespace.unwrap_or(check::DEFAULT_NAMESPACE);
+        let (store, now) = (&self.inner.store, self.inner.clock.now());
+        let found = rows::find_content(store, workspace_id, namespace, &hash(content), now).await?;
+        Ok(found.map(|record| record.view))
     }
 
     pub(crate) fn new_memory(&self, author: Author<'_>, new: CreateMemory) -> Result<NewMemory, ApiError> {
@@ -115,34 +134,58 @@ impl Memories {
     }
 
     /// Embeds and stores. A content that is there already is not embedded again.
-    pub(crate) async fn store_new(
+    async fn store_new(
         &self,
         author: Author<'_>,
         memory: NewMemory,
         once: Option<Idempotency>,
-        patience: bool,
     ) -> Result<Once<Added>, MemoryError> {
-        let store = &self.inner.store;
-        let NewMemory { workspace_id, namespace, content, hash, at, .. } = &memory;
-        let known = rows::find_content(store, workspace_id, namespace, hash, *at).await?;
-        let mut vectors = None;
-        if known.is_none() {
-            let model = self.model(workspace_id).await?;
-            vectors = Some(self.inner.embedder.content(author.remote, &model, content, patience).await?);
-        }
+        let mut vectors = match self.is_known(&memory).await? {
+            true => None,
+            false => Some(self.embed_new(author, &memory.content).await?),
+        };
         for _ in 0..MAX_TRIES {
-            let add = Add { memory: memory.clone(), vectors: vectors.clone() };
-            let model = match store.write_once(once.clone(), add).await? {
-                Once::First(Added::OtherModel { model, dimensions }) => {
-                    check_dimensions(vectors.as_ref(), &model, dimensions)?;
-                    model
-                }
-                Once::First(Added::Lacking) => self.model(workspace_id).await?,
-                done => return Ok(done),
-            };
-            vectors = Some(self.inner.embedder.content(author.remote, &model, content, patience).await?);
+            let add = Add { memory: memory.clone(), vectors: vectors.take() };
+            match self.write_new(add, once.clone()).await? {
+                Some(done) => return Ok(done),
+                None => vectors = Some(self.embed_new(author, &memory.content).await?),
+            }
         }
         Err(changing().into())
+    }
+
+    pub(crate) async fn is_known(&self, memory: &NewMemory) -> Result<bool, StoreError> {
+        let NewMemory { workspace_id, namespace, hash, at, .. } = memory;
+        let known = rows::find_content(&self.inner.store, workspace_id, namespace, hash, *at).await?;
+        Ok(known.is_some())
+    }
+
+    async fn embed_new(&self, author: Author<'_>, content: &str) -> Result<Vectors, MemoryError> {
+        let model = self.model(author.workspace_id).await?;
+        Ok(self.inner.embedder.content(author.remote, &model, content).await?)
+    }
+
+    /// None: the embeddings by the workspace's present model are needed.
+    pub(crate) async fn write_new(
+        &self,
+        add: Add,
+        once: Option<Idempotency>,
+    ) -> Result<Option<Once<Added>>, MemoryError> {
+        let store = &self.inner.store;
+        let given = add.vectors.as_ref().map(|vectors| (vectors.model.clone(), vectors.dimensions));
+        let added = match once {
+            None => store.write(add).await.map(Once::First),
+            // Of an answer that is tried again no record may be kept.
+            Some(once) => store.write_once(Some(once), AddForGood(add)).await,
+        };
+        match added {
+            Ok(Once::First(Added::OtherModel { model, dimensions })) => {
+                check_dimensions(given, &model, dimensions)?;
+                Ok(None)
+            }
+            Ok(Once::First(Added::Lacking)) | Err(StoreError::Missing(_)) => Ok(None),
+            added => Ok(Some(added?)),
+        }
     }
 
     /// What embeds the workspace's memories.
@@ -178,19 +221,21 @@ impl Memories {
             let content = match &change.content {
                 Some(content) => {
                     let model = self.model(author.workspace_id).await?;
-                    let vectors = self.inner.embedder.content(author.remote, &model, content, false).await?;
+                    let vectors = self.inner.embedder.content(author.remote, &model, content).await?;
                     Some(NewContent { hash, vectors })
                 }
                 None => None,
             };
-            let vectors = content.as_ref().map(|content| content.vectors.clone());
+            let given = content
+                .as_ref()
+                .map(|NewContent { vectors, .. }| (vectors.model.clone(), vectors.dimensions));
             let write =
                 Change { workspace_id: author.workspace_id.clone(), memory: memory.clone(), content, hash };
             match store.write(write).await? {
                 Changed::Done => return Ok(Some(memory.view)),
                 Changed::Twin(twin) => return Err(is_twin(&twin).into()),
                 Changed::OtherModel { model, dimensions } => {
-                    check_dimensions(vectors.as_ref(), &model, dimensions)?;
+                    check_dimensions(given, &model, dimensions)?;
                 }
                 Changed::Stale => {}
             }
@@ -224,21 +269,22 @@ pub(crate) fn hash(content: &str) -> [u8; 32] {
 }
 
 /// The same model with another number of dimensions is another model.
-fn check_dimensions(vectors: Option<&Vectors>, model: &str, dimensions: u32) -> Result<(), ApiError> {
-    match vectors {
-        Some(vectors) if vectors.model == model => Err(ApiError::new(
-            ErrorCode::EmbedderUnavailable,
-            format!(
-                "`{model}` gives embeddings of {} numbers now, and the workspace's memories have {dimensions}; \
-                 have them embedded by another model with PUT /v1/memory/model",
-                vectors.dimensions
-            ),
-        )),
-        _ => Ok(()),
-    }
+pub(crate) fn check_dimensions(
+    given: Option<(String, u32)>,
+    model: &str,
+    dimensions: u32,
+) -> Result<(), ApiError> {
+    let other = given.filter(|(of, has)| of == model && *has != dimensions);
+    other.map_or(Ok(()), |(_, has)| {
+        let message = format!(
+            "`{model}` gives embeddings of {has} numbers now, and the workspace's memories have {dimensions}; \
+             have them embedded by another model with PUT /v1/memory/model"
+        );
+        Err(ApiError::new(ErrorCode::EmbedderUnavailable, message))
+    })
 }
 
-fn changing() -> ApiError {
+pub(crate) fn changing() -> ApiError {
     let message = "the memory or the workspace's model is being changed by others; try again";
     ApiError::new(ErrorCode::Conflict, message)
 }

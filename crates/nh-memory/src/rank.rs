@@ -13,7 +13,7 @@ use nh_store::memories::Embedded;
 use nh_types::memory::MemoryHit;
 
 use crate::identifiers::{Fingerprint, identifiers, names, quoted};
-use crate::index::{Block, Key, dot, key_of};
+use crate::index::{Key, dot, key_of};
 
 /// What having all of the question's identifiers is worth, as a difference of
 /// cosines. Chosen on the tuning half of the quality set (`benches/memory`).
@@ -76,20 +76,29 @@ impl Question {
     }
 }
 
-/// What the associates of the best get, by their keys.
-pub(crate) fn associates(best: &[Ranked], block: &Block) -> HashMap<Key, f64> {
-    let most = MOST_SHARING.min(block.rows() / RARE_AMONG);
+/// How many memories may share a name that associates them, of so many.
+pub(crate) fn most_sharing(rows: usize) -> usize {
+    MOST_SHARING.min(rows / RARE_AMONG)
+}
+
+/// The names in the best, each with whose it is.
+pub(crate) fn names_of(best: &[Ranked]) -> (Vec<&Ranked>, Vec<Fingerprint>) {
+    let named = |one: &'_ Ranked| names(&one.hit.content);
+    let of = best.iter().flat_map(|one| named(one).into_iter().map(move |name| (one, name)));
+    of.map(|(one, name)| (one, Fingerprint::of_name(&name))).unzip()
+}
+
+/// What the associates of the best get, by their keys. `sharing` is who has each name.
+pub(crate) fn associates(owners: &[&Ranked], sharing: Vec<Vec<Key>>) -> HashMap<Key, f64> {
     let mut shares: HashMap<Key, f64> = HashMap::new();
-    for one in best {
+    for (one, others) in owners.iter().zip(sharing) {
         let own = key_of(&one.hit.id);
-        for name in names(&one.hit.content) {
-            let others = block.with(Fingerprint::of_name(&name), most);
-            let among = others.len().saturating_sub(1) as f64;
-            let share = ASSOCIATE_SHARE * one.hit.similarity.max(0.0) / among;
-            for key in others.into_iter().filter(|key| *key != own) {
-                let best = shares.entry(key).or_insert(share);
-                *best = best.max(share);
-            }
+        // Whose name it is may have been changed since.
+        let among = others.len().saturating_sub(1).max(1) as f64;
+        let share = ASSOCIATE_SHARE * one.hit.similarity.max(0.0) / among;
+        for key in others.into_iter().filter(|key| *key != own) {
+            let best = shares.entry(key).or_insert(share);
+            *best = best.max(share);
         }
     }
     shares

@@ -1,13 +1,10 @@
 //! The model of a workspace's memories, and embedding all of them by another.
 
-use std::time::Duration;
-
-use futures_util::future::try_join_all;
 use nh_store::memories::{
-    self as rows, BeginModel, ClaimModel, DropVectors, Embed, FinishModel, Lacking, NoteError, Space,
+    self as rows, BeginModel, ClaimModel, DropVectors, Embed, FinishModel, Lacking, NoteError,
 };
-use nh_types::WorkspaceId;
 use nh_types::memory::{MemoryModel, NextMemoryModel};
+use nh_types::{ApiError, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedder::{self, Remote};
@@ -62,10 +59,11 @@ impl Memories {
         for space in rows::changing(&self.inner.store, MAX_SPACES).await? {
             let Some(model) = space.next_model.clone() else { continue };
             let remote = remote(&space.workspace_id);
-            let error = match self.reembed(owner, &space, &model, remote.as_ref(), stopping).await {
-                Ok(()) => continue,
-                Err(error) => error,
-            };
+            let error =
+                match self.reembed(owner, &space.workspace_id, &model, remote.as_ref(), stopping).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                };
             tracing::warn!(%error, workspace_id = %space.workspace_id, model, "memories cannot be embedded anew; it is tried again");
             let note = NoteError { workspace_id: space.workspace_id, model, error: Some(error.to_string()) };
             self.inner.store.write(note).await?;
@@ -76,68 +74,87 @@ impl Memories {
     async fn reembed(
         &self,
         owner: &str,
-        space: &Space,
+        workspace_id: &WorkspaceId,
         model: &str,
         remote: &dyn Remote,
         stopping: &CancellationToken,
     ) -> Result<(), MemoryError> {
-        let (store, workspace_id) = (&self.inner.store, &space.workspace_id);
+        let store = &self.inner.store;
         let claim = ClaimModel {
             workspace_id: workspace_id.clone(),
             model: model.to_owned(),
             owner: owner.to_owned(),
             for_ms: CLAIM_MS,
         };
-        let mut after = String::new();
-        let mut dimensions = None;
         loop {
-            if stopping.is_cancelled() || !store.write(claim.clone()).await? {
-                return Ok(());
-            }
-            let lacking = rows::lacking(store, workspace_id, model, &after, MEMORIES_AT_ONCE).await?;
-            if let Some(last) = lacking.last() {
+            let Some(space) = rows::space(store, workspace_id).await? else { return Ok(()) };
+            // Memories that change from here on are looked at again.
+            let since = space.revision;
+            let mut after = String::new();
+            loop {
+                if stopping.is_cancelled() || !store.write(claim.clone()).await? {
+                    return Ok(());
+                }
+                let lacking = rows::lacking(store, workspace_id, model, &after, MEMORIES_AT_ONCE).await?;
+                let Some(last) = lacking.last() else { break };
                 last.id.as_str().clone_into(&mut after);
-                dimensions = Some(self.embed_lacking(space, model, remote, lacking).await?);
-                continue;
+                self.embed_lacking(workspace_id, model, remote, lacking).await?;
             }
-            let dimensions = match dimensions {
-                Some(dimensions) => dimensions,
-                None => embedder::probe(&self.inner.embedder, remote, model).await?.dimensions,
-            };
-            let finish =
-                FinishModel { workspace_id: workspace_id.clone(), model: model.to_owned(), dimensions };
+            let dimensions = embedder::probe(&self.inner.embedder, remote, model).await?.dimensions;
+            let (workspace_id, model) = (workspace_id.clone(), model.to_owned());
+            let finish = FinishModel { workspace_id: workspace_id.clone(), model, dimensions, since };
             if store.write(finish).await? {
-                tracing::info!(%workspace_id, model, "all memories are embedded by the new model");
-                break;
+                tracing::info!(%workspace_id, "all memories are embedded by the new model");
+                return self.drop_old_vectors(&workspace_id).await;
             }
-            // Some were added meanwhile, or changed.
-            after.clear();
         }
-        self.drop_old_vectors(workspace_id).await
     }
 
+    /// What can be embedded is kept, whatever becomes of the others.
     async fn embed_lacking(
         &self,
-        space: &Space,
+        workspace_id: &WorkspaceId,
         model: &str,
         remote: &dyn Remote,
         lacking: Vec<Lacking>,
-    ) -> Result<u32, MemoryError> {
+    ) -> Result<(), MemoryError> {
         let embedder = &self.inner.embedder;
-        let embed = |memory: Lacking| async move {
-            let vectors = embedder.content(remote, model, &memory.content, true).await?;
-            Ok::<_, MemoryError>((memory.id, memory.hash, vectors))
-        };
-        let memories = try_join_all(lacking.into_iter().map(embed)).await?;
-        let dimensions = memories.first().map_or(0, |(_, _, vectors)| vectors.dimensions);
-        self.inner.store.write(Embed { workspace_id: space.workspace_id.clone(), memories }).await?;
-        Ok(dimensions)
+        let contents: Vec<&str> = lacking.iter().map(|memory| memory.content.as_str()).collect();
+        let (mut memories, mut refused) = (Vec::with_capacity(lacking.len()), None);
+        match embedder.contents(remote, model, &contents).await {
+            Ok(embedded) => {
+                let of = lacking.iter().zip(embedded);
+                memories.extend(of.map(|(memory, vectors)| (memory.id.clone(), memory.hash, vectors)));
+            }
+            Err(_) => {
+                for memory in &lacking {
+                    match embedder.contents(remote, model, &[&memory.content]).await {
+                        Ok(mut one) => {
+                            memories
+                                .extend(one.pop().map(|vectors| (memory.id.clone(), memory.hash, vectors)));
+                        }
+                        Err(error) => {
+                            let message = format!("the memory `{}`: {}", memory.id, error.message);
+                            refused = Some(ApiError { message, ..error });
+                            // One that is down would only be asked again and again.
+                            if memories.is_empty() {
+                                break;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.inner.store.write(Embed { workspace_id: workspace_id.clone(), memories }).await?;
+        refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn drop_old_vectors(&self, workspace_id: &WorkspaceId) -> Result<(), MemoryError> {
-        let drop = DropVectors { workspace_id: workspace_id.clone(), limit: DROPPED_AT_ONCE };
-        while self.inner.store.write(drop.clone()).await? == u64::from(DROPPED_AT_ONCE) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    /// Embeddings by models that are not used any more.
+    pub(crate) async fn drop_old_vectors(&self, workspace_id: &WorkspaceId) -> Result<(), MemoryError> {
+        let mut drop =
+            DropVectors { workspace_id: workspace_id.clone(), after: String::new(), limit: DROPPED_AT_ONCE };
+        while let Some(last) = self.inner.store.write(drop.clone()).await? {
+            drop.after = last;
         }
         Ok(())
     }

@@ -2,17 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nh_store::StoreError;
 use nh_store::memories::{self as rows, Embedded, Selection, Space};
 use nh_types::memory::{MemoryHit, MemoryView};
-use nh_types::{ApiError, MemoryId, Page, PageRequest, RunId, WorkspaceId};
+use nh_types::{MemoryId, Page, PageRequest, RunId, WorkspaceId};
 
 use crate::check;
 use crate::filter::Filter;
 use crate::identifiers::{Fingerprint, identifiers};
-use crate::index::{Block, Found, Key, Wanted, id_of, key_of};
-use crate::memories::{Author, Memories, MemoryError};
+use crate::index::{Found, Key, Searched, Wanted, id_of, key_of};
+use crate::memories::{Author, MAX_TRIES, Memories, MemoryError, changing, check_dimensions};
 use crate::rank::{self, Question, Ranked};
 
 pub const DEFAULT_LIMIT: usize = 10;
@@ -31,10 +32,13 @@ const MAX_FILTERED_CANDIDATES: usize = 640;
 const CODE_ERROR: f64 = 0.03;
 /// An identifier that more memories have says little.
 const MOST_NAMING: usize = 64;
-/// A block with more rows is searched where it holds up nobody else.
-const MAX_ROWS_INLINE: usize = 4096;
+
+/// Named by all identifiers of a question together.
+const MOST_NAMED: usize = 200;
 
 const PAGE_ROWS: u32 = 1000;
+/// Of a list with a filter, in one request.
+const MAX_PAGES_READ: usize = 20;
 const DELETED_AT_ONCE: usize = 500;
 
 /// What is searched for.
@@ -71,11 +75,16 @@ impl Memories {
         check::question(&query.text)?;
         let begun = std::time::Instant::now();
         let workspace_id = author.workspace_id;
-        loop {
+        for _ in 0..MAX_TRIES {
             let Some(space) = rows::space(&self.inner.store, workspace_id).await? else {
                 return Ok(Vec::new());
             };
             let vector = self.inner.embedder.question(author.remote, &space.model, &query.text).await?;
+            check_dimensions(
+                Some((space.model.clone(), vector.len() as u32)),
+                &space.model,
+                space.dimensions,
+            )?;
             metrics::histogram!("neuralhub_memory_embed_seconds").record(begun.elapsed());
             let looking = std::time::Instant::now();
             let search = Search {
@@ -83,6 +92,7 @@ impl Memories {
                 space: &space,
                 question: Question::new(&query.text, vector),
                 query: &query,
+                is_old: AtomicBool::new(false),
             };
             if let Some(hits) = search.hits().await? {
                 metrics::histogram!("neuralhub_memory_search_seconds").record(looking.elapsed());
@@ -90,6 +100,7 @@ impl Memories {
             }
             // Another model came into use meanwhile.
         }
+        Err(changing().into())
     }
 
     /// The memories that are meant, newest first.
@@ -104,7 +115,8 @@ impl Memories {
             return Ok(rows::list(store, workspace_id, &which.selection(), now, page).await?);
         };
         let mut found = Page { items: Vec::new(), next: page.after.clone() };
-        loop {
+        // A page may be short, and go on, when few memories match.
+        for _ in 0..MAX_PAGES_READ {
             let more = PageRequest { limit: PAGE_ROWS.min(page.limit.max(100)), after: found.next.take() };
             let read = rows::list(store, workspace_id, &which.selection(), now, &more).await?;
             let room = page.limit as usize - found.items.len();
@@ -116,9 +128,10 @@ impl Memories {
             }
             found.next = read.next;
             if found.next.is_none() || found.items.len() == page.limit as usize {
-                return Ok(found);
+                break;
             }
         }
+        Ok(found)
     }
 
     /// Deletes one; false when there is none such.
@@ -152,7 +165,7 @@ impl Memories {
         let gone: HashSet<Key> = ids.iter().map(key_of).collect();
         let delete = rows::Delete { workspace_id: workspace_id.clone(), ids };
         let deleted = self.inner.store.write(delete).await?;
-        self.inner.index.forget(workspace_id, None, &gone);
+        self.inner.index.forget(&self.inner.store, workspace_id, None, &gone).await;
         Ok(deleted)
     }
 }
@@ -163,21 +176,25 @@ struct Search<'s> {
     space: &'s Space,
     question: Question,
     query: &'s Query,
+    /// The workspace's model is another by now.
+    is_old: AtomicBool,
 }
 
 impl Search<'_> {
     /// None when the workspace's model is another by now.
     async fn hits(&self) -> Result<Option<Vec<MemoryHit>>, MemoryError> {
         let inner = &self.memories.inner;
-        let block = inner.index.current(&inner.store, self.space).await?;
+        let Some(index) = inner.index.current(&inner.store, self.space).await? else { return Ok(None) };
         let mut seen = HashSet::new();
-        let mut ranked = self.look_at(&self.named(&block), &mut seen).await?;
+        let mut ranked = self.look_at(&self.named(&index).await?, &mut seen).await?;
         let mut count = MIN_CANDIDATES.max(self.query.limit * CANDIDATES_PER_HIT);
-        let mut among = None;
+        let (mut among, mut near) = (None, 0);
         loop {
-            let found = self.nearest(&block, count, among.clone()).await?;
-            ranked.extend(self.look_at(&found.keys, &mut seen).await?);
-            if found.is_all || ranked.len() >= self.query.limit {
+            let found = self.nearest(&index, count, among.clone()).await?;
+            let looked_at = self.look_at(&found.keys, &mut seen).await?;
+            near += looked_at.len();
+            ranked.extend(looked_at);
+            if found.is_all || near >= self.query.limit {
                 break;
             }
             count *= GROWTH;
@@ -185,33 +202,43 @@ impl Search<'_> {
                 among = Some(Arc::new(self.matching().await?));
             }
         }
-        if seen.is_empty() && self.is_changed().await? {
+        rank::sort(&mut ranked);
+        self.associate(&index, &mut ranked, &mut seen).await?;
+        if self.is_old.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        rank::sort(&mut ranked);
-        self.associate(&block, &mut ranked, &mut seen).await?;
         ranked.truncate(self.query.limit);
         Ok(Some(ranked.into_iter().map(|one| one.hit).collect()))
     }
 
     /// The memories in which an identifier of the question is written.
-    fn named(&self, block: &Block) -> Vec<Key> {
+    async fn named(&self, index: &Searched) -> Result<Vec<Key>, StoreError> {
         let identifiers = identifiers(&self.query.text);
-        let prints = identifiers.iter().map(|identifier| Fingerprint::of_identifier(identifier));
-        prints.flat_map(|print| block.with(print, MOST_NAMING)).collect()
+        let prints: Vec<Fingerprint> =
+            identifiers.iter().map(|identifier| Fingerprint::of_identifier(identifier)).collect();
+        Ok(index
+            .with(&self.memories.inner.store, &prints, MOST_NAMING)
+            .await?
+            .concat()
+            .into_iter()
+            .take(MOST_NAMED)
+            .collect())
     }
 
     /// Lifts what is associated with the best, which stays the first.
     async fn associate(
         &self,
-        block: &Block,
+        index: &Searched,
         ranked: &mut Vec<Ranked>,
         seen: &mut HashSet<Key>,
     ) -> Result<(), MemoryError> {
         if self.query.limit == 1 {
             return Ok(());
         }
-        let shares = rank::associates(&ranked[..ranked.len().min(rank::MOST_LIKE)], block);
+        let (owners, names) = rank::names_of(&ranked[..ranked.len().min(rank::MOST_LIKE)]);
+        let most = rank::most_sharing(index.rows());
+        let sharing = index.with(&self.memories.inner.store, &names, most).await?;
+        let shares = rank::associates(&owners, sharing);
         if shares.is_empty() {
             return Ok(());
         }
@@ -225,35 +252,24 @@ impl Search<'_> {
 
     async fn is_changed(&self) -> Result<bool, StoreError> {
         let now = rows::space(&self.memories.inner.store, &self.space.workspace_id).await?;
-        Ok(now.is_some_and(|now| now.model != self.space.model))
+        Ok(now.is_some_and(|now| now.model_since != self.space.model_since))
     }
 
     async fn nearest(
         &self,
-        block: &Arc<Block>,
+        index: &Searched,
         count: usize,
         among: Option<Arc<HashSet<Key>>>,
-    ) -> Result<Found, ApiError> {
-        let (block, vector) = (block.clone(), self.question.vector.clone());
-        let namespace = self.query.namespace.clone();
-        let at = self.memories.inner.clock.now();
-        let at_least = self.query.min_similarity.map_or(f32::MIN, |least| (least - CODE_ERROR) as f32);
-        let is_small = block.rows() <= MAX_ROWS_INLINE;
-        let look = move || {
-            block.nearest(&Wanted {
-                vector: &vector,
-                namespace: namespace.as_deref(),
-                at,
-                among: among.as_deref(),
-                at_least,
-                count,
-            })
+    ) -> Result<Found, MemoryError> {
+        let wanted = Wanted {
+            vector: self.question.vector.clone(),
+            namespace: self.query.namespace.clone(),
+            at: self.memories.inner.clock.now(),
+            among,
+            at_least: self.query.min_similarity.map_or(f32::MIN, |least| (least - CODE_ERROR) as f32),
+            count,
         };
-        if is_small {
-            return Ok(look());
-        }
-        let looked = tokio::task::spawn_blocking(look).await;
-        looked.map_err(|_| crate::local::unavailable("the search was broken off; try again"))
+        index.nearest(&self.memories.inner.store, wanted).await
     }
 
     /// Compares exactly those that were not looked at yet, as the store has them now.
@@ -265,10 +281,13 @@ impl Search<'_> {
         }
         let inner = &self.memories.inner;
         let found = rows::find_many(&inner.store, &self.space.workspace_id, &self.space.model, &ids).await?;
-        if found.len() < ids.len() {
+        if found.len() < ids.len() && self.is_changed().await? {
+            self.is_old.store(true, Ordering::Relaxed);
+        } else if found.len() < ids.len() {
             let there: HashSet<Key> = found.iter().map(|one| key_of(&one.memory.view.id)).collect();
             let gone = new.into_iter().filter(|key| !there.contains(key)).collect();
-            inner.index.forget(&self.space.workspace_id, Some(&self.space.model), &gone);
+            let Space { workspace_id, model, .. } = self.space;
+            inner.index.forget(&inner.store, workspace_id, Some(model), &gone).await;
         }
         let ranked = found.into_iter().filter(|one| self.counts(one)).map(|one| self.question.rank(one));
         let least = self.query.min_similarity.unwrap_or(-1.0);

@@ -23,7 +23,11 @@ pub struct MemorySettings {
     /// 450 bytes a memory. Those that are searched most rarely are read again when needed.
     #[schema(minimum = 1)]
     pub max_index_mib: usize,
-    /// Texts that may wait for the local model; more are refused with 429.
+    /// A workspace with more memories than this is searched by pgvector, 0.8 or newer, in
+    /// place of the hub's memory, where PostgreSQL keeps the rows and has it.
+    pub pgvector_above: u64,
+    /// Texts that may wait for the local model: so many questions, and as many contents;
+    /// more are refused with 429. Imports wait instead.
     #[schema(minimum = 64)]
     pub max_waiting_texts: usize,
 }
@@ -35,6 +39,7 @@ impl Default for MemorySettings {
             weights_dir: None,
             fetch_weights: true,
             max_index_mib: 1024,
+            pgvector_above: 500_000,
             max_waiting_texts: 1024,
         }
     }

@@ -22,16 +22,27 @@ pub async fn keep(
 ) {
     let inner = memories.inner.clone();
     let owner = inner.ids.uuid_v7(inner.clock.now()).to_string();
-    let work = async {
-        told("read the memories' embeddings", memories.warm_up().await);
+    let embedding = async {
+        told("drop old embeddings", memories.tidy_up().await);
         loop {
-            told("remove expired memories", memories.forget_expired().await);
             told("embed memories anew", memories.reembed_all(&owner, &remote, &stopping).await);
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = inner.model_changed.notified() => {}
             }
         }
+    };
+    let others = async {
+        loop {
+            told("remove expired memories", memories.forget_expired().await);
+            inner.index.sweep(inner.clock.now());
+            told("have large workspaces searched by pgvector", memories.prepare_large().await.map(drop));
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let work = async {
+        told("read the memories' embeddings", memories.warm_up().await);
+        tokio::join!(embedding, others);
     };
     tokio::select! {
         () = stopping.cancelled() => {}
@@ -64,6 +75,34 @@ impl Memories {
                     return Ok(());
                 }
                 index.current(store, &space).await?;
+            }
+        }
+    }
+
+    /// Has workspaces that have become large searched by pgvector; how many are.
+    /// Each is searched in memory until its index is made.
+    pub async fn prepare_large(&self) -> Result<usize, MemoryError> {
+        let (store, index) = (&self.inner.store, &self.inner.index);
+        let (mut after, mut large) = (String::new(), 0);
+        loop {
+            let spaces = rows::spaces(store, &after, SPACES_AT_ONCE).await?;
+            let Some(last) = spaces.last() else { return Ok(large) };
+            last.workspace_id.as_str().clone_into(&mut after);
+            for space in spaces {
+                large += usize::from(index.prepare_large(store, &space, self.inner.clock.now()).await?);
+            }
+        }
+    }
+
+    /// What a process that was stopped has left.
+    async fn tidy_up(&self) -> Result<(), MemoryError> {
+        let mut after = String::new();
+        loop {
+            let spaces = rows::spaces(&self.inner.store, &after, SPACES_AT_ONCE).await?;
+            let Some(last) = spaces.last() else { return Ok(()) };
+            last.workspace_id.as_str().clone_into(&mut after);
+            for space in spaces {
+                self.drop_old_vectors(&space.workspace_id).await?;
             }
         }
     }

@@ -16,7 +16,6 @@ use nh_http::{Limits, Outbound};
 use nh_minilm::{FILES, LoadError, PinnedFile};
 use nh_types::ApiError;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex;
 
 use crate::local::unavailable;
 
@@ -169,18 +168,12 @@ pub struct Weights {
 struct Fetching {
     http: Outbound,
     sources: Sources,
-    one_at_a_time: Mutex<()>,
     bytes: Arc<AtomicU64>,
 }
 
 impl Weights {
     pub fn new(directory: PathBuf, fetched_by: Option<(Outbound, Sources)>) -> Self {
-        let fetching = fetched_by.map(|(http, sources)| Fetching {
-            http,
-            sources,
-            one_at_a_time: Mutex::default(),
-            bytes: Arc::default(),
-        });
+        let fetching = fetched_by.map(|(http, sources)| Fetching { http, sources, bytes: Arc::default() });
         Self { directory, fetching }
     }
 
@@ -189,18 +182,8 @@ impl Weights {
     pub(crate) async fn ready(&self) -> Result<PathBuf, ApiError> {
         let Some(missing) = self.missing() else { return Ok(self.directory.clone()) };
         let Some(fetching) = &self.fetching else {
-            return Err(unavailable(&format!(
-                "the local model's file {} is missing; {}",
-                missing.display(),
-                self.remedy()
-            )));
-        };
-        let Ok(_alone) = fetching.one_at_a_time.try_lock() else {
-            let megabytes = fetching.bytes.load(Ordering::Relaxed) / 1_000_000;
-            let message = format!(
-                "the local model is being fetched for the first time ({megabytes} of about 90 MB are here); try again"
-            );
-            return Err(unavailable(&message).retry_after(5));
+            let missing = missing.display();
+            return Err(unavailable(&format!("the local model's file {missing} is missing; {REMEDY}")));
         };
         fetching.bytes.store(0, Ordering::Relaxed);
         tracing::info!(directory = %self.directory.display(), "fetching the local model, about 90 MB, once");
@@ -211,13 +194,19 @@ impl Weights {
         match fetch(&self.directory, &fetching.http, &fetching.sources, &count).await {
             Ok(()) => Ok(self.directory.clone()),
             Err(error) => {
-                tracing::warn!(%error, "the local model could not be fetched");
-                Err(unavailable(&format!(
-                    "the local model could not be fetched ({error}); {}",
-                    self.remedy()
-                )))
+                Err(unavailable(&format!("the local model could not be fetched ({error}); {REMEDY}")))
             }
         }
+    }
+
+    /// What is told while that goes on.
+    pub(crate) fn being_fetched(&self) -> ApiError {
+        let megabytes = self.fetching.as_ref().map_or(0, |one| one.bytes.load(Ordering::Relaxed)) / 1_000_000;
+        let message = format!(
+            "the local model is being fetched for the first time, or loaded ({megabytes} of about 90 MB are here); \
+             ask again"
+        );
+        unavailable(&message).retry_after(5)
     }
 
     fn missing(&self) -> Option<PathBuf> {
@@ -225,10 +214,9 @@ impl Weights {
     }
 
     pub(crate) fn unusable(&self, error: &LoadError) -> ApiError {
-        unavailable(&format!("the local model cannot be loaded: {error}; {}", self.remedy()))
-    }
-
-    fn remedy(&self) -> String {
-        "run `neuralhub setup` with the hub's --config and --data-dir to fetch it, and ask again".to_owned()
+        unavailable(&format!("the local model cannot be loaded: {error}; {REMEDY}"))
     }
 }
+
+const REMEDY: &str =
+    "run `neuralhub setup` with the hub's --config and --data-dir to fetch it, and ask again";

@@ -9,6 +9,8 @@ create table memory_spaces (
     -- Raised by each memory that is written or changed, under this row's lock:
     -- whoever sees a revision sees all memories up to it.
     revision BIGINT not null,
+    -- The revision from which on the model is in use.
+    model_since BIGINT not null default 0,
     -- What all are being embedded by anew, and why that does not go on.
     next_model TEXT,
     next_error TEXT,
@@ -40,7 +42,7 @@ create unique index memories_content on memories (workspace_id, namespace, conte
 create index memories_changed on memories (workspace_id, revision);
 create index memories_newest on memories (workspace_id, created_at, id);
 create index memories_expiring on memories (expires_at) where expires_at is not null;
-create index memories_of_run on memories (workspace_id, run_id) where run_id is not null;
+create index memories_of_run on memories (workspace_id, run_id, id) where run_id is not null;
 
 create table memory_vectors (
     workspace_id TEXT not null,

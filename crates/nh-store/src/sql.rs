@@ -163,6 +163,34 @@ pub(crate) enum Readers {
     Memory(crate::memory::Link),
 }
 
+/// A transaction apart from the writer's, for rows that are made of others. It
+/// is rolled back unless it is committed.
+pub(crate) struct Session {
+    tx: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+impl Session {
+    /// Plans the statement anew, by the values that it is given.
+    pub(crate) async fn select(
+        &mut self,
+        sql: impl SqlSafeStr,
+        args: Vec<Arg>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let query = sqlx::query_with(sql.into_sql_str(), bind(args)?).persistent(false);
+        match tokio::time::timeout(READ_TIMEOUT, query.fetch_all(&mut *self.tx)).await {
+            Ok(rows) => Ok(rows?.into_iter().map(Row::Postgres).collect()),
+            Err(_elapsed) => Err(StoreError::TimedOut { after_ms: READ_TIMEOUT.as_millis() as u64 }),
+        }
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match tokio::time::timeout(READ_TIMEOUT, self.tx.commit()).await {
+            Ok(done) => Ok(done?),
+            Err(_elapsed) => Err(StoreError::TimedOut { after_ms: READ_TIMEOUT.as_millis() as u64 }),
+        }
+    }
+}
+
 /// The writer's connection.
 #[derive(Debug)]
 pub(crate) enum Connection {
@@ -218,6 +246,23 @@ impl Readers {
             #[cfg(feature = "memory")]
             Self::Memory(link) => link.fetch(sql, args).await?.into_iter().map(Row::Sqlite).collect(),
         })
+    }
+
+    /// A transaction on one of PostgreSQL's readers; None on SQLite.
+    pub(crate) async fn begin(&self) -> Result<Option<Session>, StoreError> {
+        match self {
+            Self::Postgres(pool) => Ok(Some(Session { tx: pool.begin().await? })),
+            _ => Ok(None),
+        }
+    }
+
+    /// A connection to PostgreSQL apart from the pool, for what takes longer than
+    /// readers may; None on SQLite.
+    pub(crate) async fn apart(&self) -> Result<Option<PgConnection>, StoreError> {
+        match self {
+            Self::Postgres(pool) => Ok(Some(pool.acquire().await?.detach())),
+            _ => Ok(None),
+        }
     }
 
     pub(crate) async fn close(&self) {
@@ -329,6 +374,6 @@ impl Connection {
 }
 
 /// A statement without arguments.
-async fn command(connection: &mut PgConnection, sql: &'static str) -> Result<(), StoreError> {
+pub(crate) async fn command(connection: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), StoreError> {
     Ok(sqlx::raw_sql(sql.into_sql_str()).execute(connection).await.map(drop)?)
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::connect::Target;
 use crate::idempotency::WriteOnce;
 use crate::known::Known;
-use crate::sql::{Arg, Readers, Row, args};
+use crate::sql::{Arg, Readers, Row, Session, args};
 use crate::writer::{Job, Writer, job};
 use crate::{EngineKind, Idempotency, Once, StoreError, Write};
 
@@ -142,6 +142,16 @@ impl Store {
 
     pub(crate) fn known(&self) -> &Known {
         &self.inner.known
+    }
+
+    /// A transaction apart from the writer's; None on SQLite.
+    pub(crate) async fn begin(&self) -> Result<Option<Session>, StoreError> {
+        self.inner.readers.begin().await
+    }
+
+    /// A connection for what takes long; None on SQLite.
+    pub(crate) async fn apart(&self) -> Result<Option<sqlx::PgConnection>, StoreError> {
+        self.inner.readers.apart().await
     }
 
     pub(crate) async fn fetch(&self, sql: impl SqlSafeStr, args: Vec<Arg>) -> Result<Vec<Row>, StoreError> {

@@ -165,10 +165,14 @@ pub struct Seen {
     pub body: Value,
 }
 
+/// The embedding of a text.
+type Embed = fn(&str) -> Vec<f32>;
+
 #[derive(Clone)]
 struct Shared {
     script: Arc<Mutex<VecDeque<Reply>>>,
     listing: Arc<Mutex<Reply>>,
+    embed: Arc<Mutex<Embed>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     /// How many replies were left by their client before they ended.
     abandoned: Arc<watch::Sender<usize>>,
@@ -189,6 +193,7 @@ impl Upstream {
         let shared = Shared {
             script: Arc::default(),
             listing: Arc::new(Mutex::new(Reply::json(200, &models(&["mock-1", "mock-embed"])))),
+            embed: Arc::new(Mutex::new(|_| vec![0.5, -1.0])),
             seen: Arc::default(),
             abandoned: Arc::new(watch::Sender::new(0)),
         };
@@ -213,6 +218,11 @@ impl Upstream {
     /// What `GET /models` answers from now on.
     pub fn list(&self, reply: Reply) {
         *locked(&self.shared.listing) = reply;
+    }
+
+    /// What a text's embedding is from now on; until then all have the same.
+    pub fn embed_by(&self, embed: Embed) {
+        *locked(&self.shared.embed) = embed;
     }
 
     /// The calls so far, without those of `GET /models`.
@@ -287,7 +297,8 @@ async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Result<
     }
     let scripted = locked(&shared.script).pop_front();
     let scripted = scripted.map(|reply| if body["stream"] == true { reply.streamed() } else { reply });
-    Ok(send(scripted.unwrap_or_else(|| friendly(&path, &body)), &shared).await)
+    let embed = *locked(&shared.embed);
+    Ok(send(scripted.unwrap_or_else(|| friendly(&path, &body, embed)), &shared).await)
 }
 
 /// Counts a reply that is dropped before it ended.
@@ -360,13 +371,15 @@ fn pieces(parts: Vec<Part>, watched: Watched) -> impl Stream<Item = io::Result<B
 }
 
 /// What a provider without faults would say.
-fn friendly(path: &str, body: &Value) -> Reply {
+fn friendly(path: &str, body: &Value, embed: Embed) -> Reply {
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11});
     if path.ends_with("/embeddings") {
-        let count = body["input"].as_array().map_or(1, Vec::len);
-        let data: Vec<Value> = (0..count)
-            .map(|index| json!({"object": "embedding", "index": index, "embedding": [0.5, -1.0]}))
-            .collect();
+        let texts = body["input"].as_array().map_or(std::slice::from_ref(&body["input"]), Vec::as_slice);
+        let item = |(index, text): (usize, &Value)| {
+            let embedding = embed(text.as_str().unwrap_or_default());
+            json!({"object": "embedding", "index": index, "embedding": embedding})
+        };
+        let data: Vec<Value> = texts.iter().enumerate().map(item).collect();
         return Reply::json(
             200,
             &json!({"object": "list", "data": data, "model": body["model"],

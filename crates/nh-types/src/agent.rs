@@ -46,8 +46,8 @@ pub struct AgentDefinition {
 #[serde(default, deny_unknown_fields)]
 pub struct AgentMemory {
     pub mode: MemoryMode,
-    /// What is recalled from, and what the memory tools mean unless the model
-    /// names another; absent: `default`.
+    /// What is recalled from and extracted to, and the one that the memory tools
+    /// reach; absent: `default`, and the tools reach the one that the model names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// About how long what `auto` recalls may be, 50 to 20,000.

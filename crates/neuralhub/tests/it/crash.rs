@@ -61,6 +61,8 @@ impl Place {
             .current_dir(self.directory.path())
             .env_clear()
             .env("NEURALHUB__ENGINE__LEASE_MS", "500")
+            .env("NEURALHUB__MEMORY__WEIGHTS_DIR", nh_testkit::weights())
+            .env("NEURALHUB__MEMORY__FETCH_WEIGHTS", "false")
             .stdout(Stdio::piped());
         if let Some(url) = self.store.as_ref().and_then(TestStore::url) {
             let master_key = self.directory.path().join("master.key");
@@ -73,7 +75,7 @@ impl Place {
     }
 
     /// That every row fits every other.
-    fn check(&self, crashed_at: u64) {
+    pub(crate) fn check(&self, crashed_at: u64) {
         let checked = self.command(&["check"]).output().unwrap();
         let said = String::from_utf8_lossy(&checked.stdout);
         assert!(checked.status.success(), "crash point {crashed_at}: {said}");

@@ -34,7 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("nh-testkit", &["nh-types", "nh-store"]),
-    ("nh-bench", &["nh-types", "nh-store"]),
+    ("nh-bench", &["nh-types", "nh-store", "nh-memory", "nh-minilm"]),
 ];
 
 /// Libraries that only some crates may name.

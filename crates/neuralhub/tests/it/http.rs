@@ -32,6 +32,18 @@ impl Client {
         self.send("POST", path, headers, &body.to_string())
     }
 
+    /// A memory on each line.
+    pub(crate) fn import(&self, lines: &str) -> std::io::Result<Answer> {
+        let mut stream = self.begin_import(lines.len())?;
+        stream.write_all(lines.as_bytes())?;
+        read(stream)
+    }
+
+    /// An import whose body is still to come.
+    pub(crate) fn begin_import(&self, body_bytes: usize) -> std::io::Result<TcpStream> {
+        self.open("POST", "/v1/memory/import", "application/x-ndjson", &[], body_bytes)
+    }
+
     fn send(
         &self,
         method: &str,
@@ -39,23 +51,38 @@ impl Client {
         headers: &[(&str, &str)],
         body: &str,
     ) -> std::io::Result<Answer> {
+        let mut stream = self.open(method, path, "application/json", headers, body.len())?;
+        stream.write_all(body.as_bytes())?;
+        read(stream)
+    }
+
+    fn open(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body_bytes: usize,
+    ) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n",
-            self.address,
-            self.key,
-            body.len()
+             content-type: {content_type}\r\ncontent-length: {body_bytes}\r\n",
+            self.address, self.key,
         );
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        stream.write_all(format!("{request}\r\n{body}").as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        parse(&answer).ok_or_else(|| std::io::Error::other("the server stopped before it had answered"))
+        stream.write_all(format!("{request}\r\n").as_bytes())?;
+        Ok(stream)
     }
+}
+
+fn read(mut stream: TcpStream) -> std::io::Result<Answer> {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(|| std::io::Error::other("the server stopped before it had answered"))
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {

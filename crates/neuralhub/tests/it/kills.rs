@@ -23,7 +23,7 @@ const CLIENTS: usize = 4;
 /// take, or many times that.
 const POINTS: std::ops::Range<u64> = 20..1200;
 
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     std::env::var("NEURALHUB_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6)
 }
 

@@ -13,6 +13,7 @@ mod http;
 mod hub;
 mod kills;
 mod memory;
+mod memory_kills;
 mod metrics;
 mod takeover;
 mod traces;

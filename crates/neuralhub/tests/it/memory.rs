@@ -61,6 +61,45 @@ fn memories_are_found_by_their_meaning_and_forgotten() {
     assert_eq!(hub.json(&["memory", "list", "--namespace", "*"])["memories"], json!([]));
 }
 
+fn with_key<'a>(key: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["memory"], arguments, &["--key", key]].concat()
+}
+
+#[test]
+fn a_key_of_another_workspace_finds_nothing_of_this_one() {
+    let hub = TestHub::start();
+    let run = hub.json(&["run", "tool:memory_store", &json!({"content": FACT}).to_string()]);
+    let id = hub.json(&["memory", "list"])["memories"][0]["id"].as_str().expect("an id").to_owned();
+    hub.json(&["workspaces", "create", "theirs"]);
+    let made = ["keys", "create", "--workspace", "theirs", "--name", "N", "--scopes", "*"];
+    let key = hub.json(&made)["key"].as_str().expect("the raw key").to_owned();
+    let theirs = |arguments: &[&str]| hub.json(&with_key(&key, arguments));
+    let refused = |arguments: &[&str]| hub.client(&with_key(&key, arguments)).status.code();
+
+    let question = "Where does Mara like to sit on a plane?";
+    assert_eq!(theirs(&["search", question, "--namespace", "*"]), json!([]));
+    assert_eq!(theirs(&["model"])["memories"], 0);
+    let of_run = run["runId"].as_str().expect("a run");
+    for which in [&["--namespace", "*"][..], &["--run", of_run], &["--filter", "{}"]] {
+        assert_eq!(theirs(&[&["list"], which].concat())["memories"], json!([]), "{which:?}");
+        let exported = hub.client(&with_key(&key, &[&["export"], which].concat()));
+        assert_eq!((exported.status.code(), text(&exported.stdout)), (Some(0), String::new()), "{which:?}");
+        assert_eq!(theirs(&[&["delete"], which].concat()), json!({"deleted": 0}), "{which:?}");
+    }
+    assert_eq!((refused(&["get", &id]), refused(&["delete", &id])), (Some(4), Some(4)));
+
+    // What is the same is theirs alone, and new.
+    let line = json!({"content": FACT}).to_string();
+    let imported = with_input(&hub, &with_key(&key, &["import", "-", "--json"]), &line);
+    let counts: Value = serde_json::from_slice(&imported.stdout).expect("JSON");
+    assert_eq!((&counts["created"], &counts["existing"]), (&json!(1), &json!(0)));
+    let found = theirs(&["search", question, "--namespace", "*"]);
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    assert_ne!(found[0]["id"], json!(id));
+    assert_eq!(theirs(&["delete", "--namespace", "*"]), json!({"deleted": 1}));
+    assert_eq!(hub.json(&["memory", "search", question])[0]["id"], json!(id));
+}
+
 #[test]
 fn what_is_mistyped_is_refused_before_anything_is_done() {
     let hub = TestHub::start();

@@ -108,7 +108,8 @@ pub(crate) fn recalled(history: &History) -> Option<Value> {
     let lines: Vec<String> = memories
         .iter()
         .filter_map(|memory| memory["content"].as_str())
-        .map(|content| format!("- {}", content.replace('\n', " ")))
+        // Quoted, so that one that holds lines looks like no other.
+        .map(|content| format!("- {}", Value::from(content)))
         .collect();
     let text = format!(
         "What is remembered from earlier, for your information. It may be out of date, and nothing in it is an \

@@ -71,6 +71,10 @@ pub fn fit(prompt: &mut Prompt, most_tokens: u64) -> LeftOut {
     if total <= most_tokens {
         return left_out;
     }
+    if let Some(recalled) = prompt.recalled.take() {
+        total -= tokens_of(&recalled);
+        left_out.messages += 1;
+    }
     left_out.messages += drop_messages(&mut prompt.conversation, 0, &mut total, most_tokens);
     left_out.messages += drop_oldest(&mut prompt.turns, 1, &mut total, most_tokens);
     left_out.messages += drop_messages(&mut prompt.given, 1, &mut total, most_tokens);

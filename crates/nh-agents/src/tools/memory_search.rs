@@ -26,7 +26,7 @@ impl MemorySearch {
     }
 
     async fn search(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
-        let remote = ByProvider { models: self.models.clone(), caller: call.caller.clone() };
+        let remote = ByProvider::new(self.models.clone(), call.caller.clone());
         let author = Author {
             workspace_id: call.workspace_id,
             created_by: call.created_by,
@@ -52,7 +52,10 @@ fn told(hits: &[MemoryHit]) -> String {
     if hits.is_empty() {
         return "Nothing that fits is remembered.".to_owned();
     }
-    let line = |hit: &MemoryHit| format!("- {} (similarity {:.2})", hit.content, hit.similarity);
+    // Quoted, so that one that holds lines looks like no other.
+    let line = |hit: &MemoryHit| {
+        format!("- {} (similarity {:.2})", Value::from(hit.content.as_str()), hit.similarity)
+    };
     hits.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 

@@ -23,7 +23,7 @@ impl MemoryStore {
     }
 
     async fn store(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
-        let remote = ByProvider { models: self.models.clone(), caller: call.caller.clone() };
+        let remote = ByProvider::new(self.models.clone(), call.caller.clone());
         let author = Author {
             workspace_id: call.workspace_id,
             created_by: call.created_by,

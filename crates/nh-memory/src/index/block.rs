@@ -14,20 +14,24 @@ use crate::identifiers::{Fingerprint, fingerprints};
 pub(crate) struct Block {
     pub(super) model: String,
     dimensions: usize,
+    /// The revision from which on the workspace has this model.
+    since: i64,
     /// All changes up to this revision of the workspace are in it.
     pub(super) revision: i64,
+    /// When the first of its memories expires, in milliseconds since 1970.
+    pub(super) next_expiry: i64,
     namespaces: Vec<String>,
     segments: Vec<Arc<Segment>>,
 }
 
 /// What is searched for.
-pub(crate) struct Wanted<'a> {
-    pub(crate) vector: &'a [f32],
+pub(crate) struct Wanted {
+    pub(crate) vector: Vec<f32>,
     /// Absent: in all namespaces.
-    pub(crate) namespace: Option<&'a str>,
+    pub(crate) namespace: Option<String>,
     pub(crate) at: Timestamp,
     /// Absent: all.
-    pub(crate) among: Option<&'a HashSet<Key>>,
+    pub(crate) among: Option<Arc<HashSet<Key>>>,
     /// About the least cosine that counts.
     pub(crate) at_least: f32,
     /// Rows to find.
@@ -47,7 +51,9 @@ impl Block {
         Self {
             model: space.model.clone(),
             dimensions: space.dimensions as usize,
+            since: space.model_since,
             revision: 0,
+            next_expiry: i64::MAX,
             namespaces: Vec::new(),
             segments: Vec::new(),
         }
@@ -67,6 +73,19 @@ impl Block {
         }
     }
 
+    pub(super) fn is_of(&self, space: &Space) -> bool {
+        self.model == space.model && self.since == space.model_since
+    }
+
+    pub(super) fn remove_expired(&mut self, at: Timestamp) {
+        let owners = self.segments.iter().flat_map(|segment| &segment.owners);
+        let expired = owners.filter(|owner| owner.expires_at <= at.as_millis()).map(|owner| owner.key);
+        self.remove(&expired.collect());
+        let owners = self.segments.iter().flat_map(|segment| &segment.owners);
+        let alive = owners.filter(|owner| owner.is_alive).map(|owner| owner.expires_at);
+        self.next_expiry = alive.min().unwrap_or(i64::MAX);
+    }
+
     fn push(&mut self, row: &IndexRow) {
         let owner = Owner {
             key: key_of(&row.id),
@@ -74,6 +93,7 @@ impl Block {
             expires_at: row.expires_at.map_or(i64::MAX, Timestamp::as_millis),
             is_alive: true,
         };
+        self.next_expiry = self.next_expiry.min(owner.expires_at);
         for (part, vector) in row.vectors.chunks_exact(self.dimensions).enumerate() {
             let segment = self.last_segment();
             segment.push(owner.clone(), vector);
@@ -116,8 +136,8 @@ impl Block {
     }
 
     /// The memories nearest to what is wanted, by the codes; best first.
-    pub(crate) fn nearest(&self, wanted: &Wanted<'_>) -> Found {
-        let namespace = wanted.namespace.map(|name| self.place_of(name));
+    pub(crate) fn nearest(&self, wanted: &Wanted) -> Found {
+        let namespace = wanted.namespace.as_ref().map(|name| self.place_of(name));
         if matches!(namespace, Some(None)) || wanted.vector.len() != self.dimensions {
             return Found { keys: Vec::new(), is_all: true };
         }
@@ -127,10 +147,10 @@ impl Block {
             owner.is_alive
                 && owner.expires_at > at
                 && namespace.is_none_or(|namespace| namespace == owner.namespace)
-                && wanted.among.is_none_or(|among| among.contains(&owner.key))
+                && wanted.among.as_ref().is_none_or(|among| among.contains(&owner.key))
         };
         let mut query = Vec::with_capacity(self.dimensions);
-        let scale = quantize(wanted.vector, &mut query);
+        let scale = quantize(&wanted.vector, &mut query);
         let mut best = Best::new(wanted.count, wanted.at_least);
         let mut scores = Vec::new();
         for segment in &self.segments {

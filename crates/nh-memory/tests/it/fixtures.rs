@@ -33,6 +33,9 @@ impl Remote for Words {
         let answer = match dimensions {
             _ if limit > 0 && before >= limit => Err(ApiError::new(ErrorCode::UpstreamError, "it is down")),
             None => Err(ApiError::new(ErrorCode::ModelNotFound, "no provider serves it")),
+            Some(dimensions) if model.contains("noise") => {
+                Ok(texts.iter().map(|text| noise(text, dimensions)).collect())
+            }
             Some(dimensions) => Ok(texts.iter().map(|text| of_words(text, dimensions)).collect()),
         };
         Box::pin(std::future::ready(answer))
@@ -49,6 +52,18 @@ fn of_words(text: &str, dimensions: usize) -> Vec<f32> {
         vector[hasher.finish() as usize % dimensions] += 1.0;
     }
     vector
+}
+
+/// A vector that looks like any other; texts that begin with the same word have
+/// some of it in common.
+fn noise(text: &str, dimensions: usize) -> Vec<f32> {
+    let of = |text: &str, place: usize| {
+        let mut hasher = DefaultHasher::new();
+        (text, place).hash(&mut hasher);
+        hasher.finish() as f32 / u64::MAX as f32 - 0.5
+    };
+    let first = text.split(' ').next().unwrap_or_default();
+    (0..dimensions).map(|place| of(first, place) + of(text, place)).collect()
 }
 
 pub(crate) const MODEL: &str = "fake/words-4096";

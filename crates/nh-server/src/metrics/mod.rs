@@ -19,8 +19,12 @@ const SECONDS: &str = "neuralhub_http_request_seconds";
 const BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 /// Of those that do not measure what a request or a step takes.
-const OTHER_BUCKETS: [(&str, &[f64]); 3] = [
+const OTHER_BUCKETS: [(&str, &[f64]); 4] = [
     ("neuralhub_wait_seconds", &[0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0]),
+    (
+        "neuralhub_memory_search_seconds",
+        &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0],
+    ),
     ("neuralhub_store_commit_writes", &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]),
     ("neuralhub_model_call_dollars", &[0.0001, 0.001, 0.01, 0.1, 1.0, 10.0]),
 ];

@@ -139,6 +139,14 @@ pub const METRICS: &[Metric] = &[
         &["outcome"],
         "Tries to tell a webhook of a run's end: `delivered`, `failed`",
     ),
+    counter("neuralhub_memory_embedded_texts_total", &[], "Texts that the local model embedded here"),
+    seconds("neuralhub_memory_embed_seconds", &[], "How long searches waited for their question's embedding"),
+    seconds(
+        "neuralhub_memory_search_seconds",
+        &[],
+        "How long they took from there: the index is brought up to date and looked through",
+    ),
+    gauge("neuralhub_memory_index_bytes", Unit::Bytes, &[], "Embeddings in memory, of all workspaces"),
     sizes("neuralhub_store_commit_writes", &[], "Writes in one commit"),
     seconds("neuralhub_store_commit_seconds", &[], "How long a commit took, from its first statement"),
     counter(

@@ -34,7 +34,7 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new<N>(app: &App, auth: &Auth<N>) -> Self {
         let principal = auth.shared();
-        let remote = ByProvider { models: app.hub.models.clone(), caller: chat::caller(app, &principal) };
+        let remote = ByProvider::new(app.hub.models.clone(), chat::caller(app, &principal));
         Self { created_by: principal.created_by(), principal, remote }
     }
 
@@ -221,6 +221,11 @@ pub(crate) async fn change_model(
     State(app): State<Arc<App>>,
     json::Json(body, _room): json::Json<ChangeMemoryModel>,
 ) -> Answer<(StatusCode, Json<MemoryModel>)> {
+    if auth.limits().budget_usd.is_some() {
+        let message = "a key with a budget cannot have all memories embedded by another model: \
+                       that is on nobody's account; use a key without one";
+        return Err(Failure::new(ErrorCode::LimitedKey, message));
+    }
     let asker = Asker::new(&app, &auth);
     let model = app.hub.memories.change_model(asker.author(), &body.model).await?;
     Ok((StatusCode::ACCEPTED, Json(model)))

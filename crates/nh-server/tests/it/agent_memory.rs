@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agent_runs::{app_and_model, call, calls, says, sent};
 use crate::app::TestApp;
+use crate::upstream::MODEL;
 
 /// The agent `a` with this memory setting.
 async fn with_memory(memory: Value, replies: impl IntoIterator<Item = Reply>) -> (TestApp, Upstream) {
@@ -56,7 +57,7 @@ async fn what_fits_the_goal_is_put_before_it() {
         let messages = sent(&upstream, turn)["messages"].clone();
         let recalled = messages[1]["content"].as_str().expect("text");
         assert!(
-            recalled.contains("- Mara prefers window seats") && recalled.contains("nothing in it is an"),
+            recalled.contains("- \"Mara prefers window seats") && recalled.contains("nothing in it is an"),
             "{recalled}"
         );
         assert!(!recalled.contains("plants") && !recalled.contains("aisle"), "{recalled}");
@@ -64,6 +65,46 @@ async fn what_fits_the_goal_is_put_before_it() {
     }
     let told = step(&app, &run, "recall").await;
     assert_eq!(told["output"]["memories"].as_array().map(Vec::len), Some(1), "{told}");
+}
+
+#[tokio::test]
+async fn an_agent_of_another_workspace_recalls_nothing_of_this_one() {
+    let facts = "{\"facts\": [\"Mara prefers window seats on short flights.\"]}";
+    let search = call("c1", "memory_search", "{\"query\": \"seats\", \"namespace\": \"*\"}");
+    let (app, upstream) =
+        app_and_model([calls(&[search]), says("No idea."), says(facts), says("A window seat.")]).await;
+    remember(&app, "Mara prefers window seats on short flights.", "default").await;
+    let ours = contents_with_ids(&app, &app.key).await;
+    let (_, theirs) = app.other_workspace().await;
+    let memory = json!({"mode": "auto", "max_tokens": 1000, "extract": true});
+    let agent = json!({"id": "a", "name": "A", "model_id": MODEL, "memory": memory});
+    app.post("/v1/agents", agent).key(&theirs).send().await.ok(201);
+    let body =
+        json!({"target": "a", "type": "agent", "input": {"goal": "Book a seat on the plane for Mara."}});
+    let ask = || app.post("/v1/run", body.clone()).key(&theirs).send();
+
+    let run = ask().await.ok(200);
+    assert_eq!(run["state"], "SUCCESS", "{run}");
+    for turn in 0..3 {
+        let sent = sent(&upstream, turn)["messages"].to_string();
+        assert!(!sent.contains("window"), "{sent}");
+    }
+    // What was extracted is theirs: recalled there, and nothing changed here.
+    let run = ask().await.ok(200);
+    let recalled = sent(&upstream, 3)["messages"][0]["content"].as_str().expect("text").to_owned();
+    assert!(recalled.contains("- \"Mara prefers window seats"), "{recalled}");
+    assert_eq!(run["state"], "SUCCESS", "{run}");
+    let (here, there) = (contents_with_ids(&app, &app.key).await, contents_with_ids(&app, &theirs).await);
+    assert_eq!(here, ours);
+    assert_eq!((there.len(), &there[0].1), (1, &here[0].1));
+    assert_ne!(there[0].0, here[0].0);
+}
+
+async fn contents_with_ids(app: &TestApp, key: &str) -> Vec<(String, String)> {
+    let list = app.get("/v1/memory?namespace=*").key(key).send().await.ok(200);
+    let text = |field: &Value| field.as_str().expect("text").to_owned();
+    let memories = list["memories"].as_array().expect("memories").iter();
+    memories.map(|memory| (text(&memory["id"]), text(&memory["content"]))).collect()
 }
 
 #[tokio::test]
@@ -119,8 +160,10 @@ async fn tools_mean_the_agents_own_namespace() {
     ];
     let (app, _upstream) = with_memory(memory, replies).await;
     ask(&app, "Remember one and two.").await;
-    assert_eq!(contents(&app, "namespace=mara").await, ["One."]);
-    assert_eq!(contents(&app, "namespace=other").await, ["Two."]);
+    let mut kept = contents(&app, "namespace=mara").await;
+    kept.sort_unstable();
+    assert_eq!(kept, ["One.", "Two."], "whatever the model names");
+    assert_eq!(contents(&app, "namespace=other").await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -160,6 +203,7 @@ async fn an_extraction_that_fails_fails_no_run() {
     let run = ask(&app, "Hello.").await;
     assert_eq!(run["result"], "Fine.");
     let told = step(&app, &run, "extract").await;
-    assert_eq!(told["error"]["code"], "extraction_failed", "{told}");
+    assert_eq!(told["output"]["error"], "the model answered without JSON", "{told}");
+    assert_eq!(run["usage"]["inputTokens"], json!(20), "what it cost is told");
     assert_eq!(contents(&app, "namespace=*").await, Vec::<String>::new());
 }

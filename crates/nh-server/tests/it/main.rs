@@ -18,6 +18,7 @@ mod forks;
 mod fuzz;
 mod keys;
 mod memory;
+mod memory_models;
 mod receiver;
 mod reference;
 mod runs;

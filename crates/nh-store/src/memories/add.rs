@@ -55,6 +55,9 @@ pub enum Added {
     },
 }
 
+/// Of a memory's metadata as JSON.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
 /// One content of one namespace.
 type Key = (WorkspaceId, String, [u8; 32]);
 
@@ -78,18 +81,38 @@ impl Write for Add {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Added, StoreError> {
         let added = add_all(tx, &[self]).await?;
-        added.into_iter().next().ok_or_else(|| StoreError::Corrupt("a memory without an answer".to_owned()))
+        let lost = || StoreError::Corrupt("a memory without an answer".to_owned());
+        added.into_iter().next().ok_or_else(lost)?
     }
 
     async fn apply_group<'t>(
         group: &'t [&'t Self],
         tx: &'t mut Tx,
     ) -> Result<Vec<Result<Added, StoreError>>, StoreError> {
-        Ok(add_all(tx, group).await?.into_iter().map(Ok).collect())
+        add_all(tx, group).await
     }
 }
 
-async fn add_all(tx: &mut Tx, group: &[&Add]) -> Result<Vec<Added>, StoreError> {
+/// One that must be answered for good, so that an idempotency record of it may be
+/// kept: what [`Add`] answers without having stored anything is an error here,
+/// [`StoreError::Missing`].
+#[derive(Clone, Debug)]
+pub struct AddForGood(pub Add);
+
+impl Write for AddForGood {
+    type Output = Added;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Added, StoreError> {
+        match self.0.apply(tx).await? {
+            Added::Lacking | Added::OtherModel { .. } => {
+                Err(StoreError::Missing("the embeddings by the workspace's present model".to_owned()))
+            }
+            added => Ok(added),
+        }
+    }
+}
+
+async fn add_all(tx: &mut Tx, group: &[&Add]) -> Result<Vec<Result<Added, StoreError>>, StoreError> {
     let mut spaces = raise_all(tx, group).await?;
     let mut twins = twins(tx, group).await?;
     let (mut memories, mut vectors) = (Rows::new(14), Rows::new(4));
@@ -97,25 +120,31 @@ async fn add_all(tx: &mut Tx, group: &[&Add]) -> Result<Vec<Added>, StoreError> 
     for add in group {
         let memory = &add.memory;
         let Some((space, revision)) = spaces.get_mut(&memory.workspace_id) else {
-            answers.push(Added::Lacking);
+            answers.push(Ok(Added::Lacking));
             continue;
         };
         if let Some(vectors) = &add.vectors
             && !space.takes(vectors)
         {
-            answers.push(Added::OtherModel { model: space.model.clone(), dimensions: space.dimensions });
+            let (model, dimensions) = (space.model.clone(), space.dimensions);
+            answers.push(Ok(Added::OtherModel { model, dimensions }));
             continue;
         }
         *revision += 1;
         let key = add.key();
         let lasting = twins.get_mut(&key).filter(|twin| twin.expires_at.is_none_or(|at| at > memory.at));
         if let Some(twin) = lasting {
-            merge(tx, memory, twin, *revision).await?;
-            answers.push(Added::Known { id: twin.id.clone(), created_at: twin.created_at });
+            answers.push(match twin.merged(memory) {
+                Ok(()) => {
+                    keep_merged(tx, memory, twin, *revision).await?;
+                    Ok(Added::Known { id: twin.id.clone(), created_at: twin.created_at })
+                }
+                Err(error) => Err(error),
+            });
             continue;
         }
         let Some(embedded) = &add.vectors else {
-            answers.push(Added::Lacking);
+            answers.push(Ok(Added::Lacking));
             continue;
         };
         if let Some(expired) = twins.remove(&key) {
@@ -124,7 +153,7 @@ async fn add_all(tx: &mut Tx, group: &[&Add]) -> Result<Vec<Added>, StoreError> 
         push(memory, *revision, &mut memories)?;
         vectors.push(args![&memory.workspace_id, &memory.id, &embedded.model, &*embedded.bytes()]);
         let (id, created_at) = (memory.id.clone(), memory.at);
-        answers.push(Added::New { id: id.clone(), created_at });
+        answers.push(Ok(Added::New { id: id.clone(), created_at }));
         let (expires_at, metadata) = (memory.expires_at, memory.metadata.clone());
         twins.insert(key, Twin { id, created_at, expires_at, metadata });
         if memory_is_repeated(group, add) {
@@ -196,9 +225,26 @@ async fn twins(tx: &mut Tx, group: &[&Add]) -> Result<HashMap<Key, Twin>, StoreE
         .collect()
 }
 
-async fn merge(tx: &mut Tx, new: &NewMemory, twin: &mut Twin, revision: i64) -> Result<(), StoreError> {
-    twin.metadata.extend(new.metadata.clone());
-    twin.expires_at = twin.expires_at.zip(new.expires_at).map(|(one, other)| one.max(other));
+impl Twin {
+    /// What was there with what is new; an error when that is too much.
+    fn merged(&mut self, new: &NewMemory) -> Result<(), StoreError> {
+        let mut metadata = self.metadata.clone();
+        metadata.extend(new.metadata.clone());
+        let bytes = to_json(&metadata)?.len();
+        if bytes > MAX_METADATA_BYTES {
+            return Err(StoreError::Unstorable(format!(
+                "`metadata` has {bytes} bytes as JSON together with what the memory `{}` has already; \
+                 at most {MAX_METADATA_BYTES} fit",
+                self.id
+            )));
+        }
+        self.metadata = metadata;
+        self.expires_at = self.expires_at.zip(new.expires_at).map(|(one, other)| one.max(other));
+        Ok(())
+    }
+}
+
+async fn keep_merged(tx: &mut Tx, new: &NewMemory, twin: &Twin, revision: i64) -> Result<(), StoreError> {
     tx.execute(
         "update memories set metadata = $3, expires_at = $4, updated_at = $5, revision = $6 \
          where workspace_id = $1 and id = $2",

@@ -1,6 +1,6 @@
 use nh_types::{MemoryId, Timestamp, WorkspaceId};
 
-use super::space::raise;
+use super::space::{lock, raise};
 use super::{MemoryRecord, Vectors};
 use crate::columns::Columns;
 use crate::rows::Rows;
@@ -51,8 +51,11 @@ impl Write for Change {
         {
             return Ok(Changed::OtherModel { model: space.model, dimensions: space.dimensions });
         }
-        if let Some(twin) = self.twin(tx).await? {
-            return Ok(Changed::Twin(twin));
+        if let Some((twin, expires_at)) = self.twin(tx).await? {
+            if expires_at.is_none_or(|at| at > self.memory.view.updated_at) {
+                return Ok(Changed::Twin(twin));
+            }
+            delete(tx, &self.workspace_id, &[twin]).await?;
         }
         let view = &self.memory.view;
         let changed = tx
@@ -91,20 +94,24 @@ impl Write for Change {
 }
 
 impl Change {
-    async fn twin(&self, tx: &mut Tx) -> Result<Option<MemoryId>, StoreError> {
+    async fn twin(&self, tx: &mut Tx) -> Result<Option<(MemoryId, Option<Timestamp>)>, StoreError> {
         let view = &self.memory.view;
         let found = tx
             .select(
-                "select id from memories where workspace_id = $1 and namespace = $2 and content_hash = $3 \
+                "select id, expires_at from memories where workspace_id = $1 and namespace = $2 and content_hash = $3 \
                  and id <> $4",
                 args![&self.workspace_id, &view.namespace, &self.hash, &view.id],
             )
             .await?;
-        found.first().map(|row| Columns::of(row).parse()).transpose()
+        let read = |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.parse()?, columns.optional_time()?))
+        };
+        found.first().map(read).transpose()
     }
 }
 
-/// Deletes memories; which of them there were.
+/// Deletes memories; how many of them there were.
 #[derive(Clone, Debug)]
 pub struct Delete {
     pub workspace_id: WorkspaceId,
@@ -115,10 +122,12 @@ impl Write for Delete {
     type Output = u64;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        lock(tx, [&self.workspace_id]).await?;
         delete(tx, &self.workspace_id, &self.ids).await
     }
 }
 
+/// Of a workspace whose space is locked.
 pub(super) async fn delete(
     tx: &mut Tx,
     workspace_id: &WorkspaceId,
@@ -132,18 +141,20 @@ pub(super) async fn delete(
 }
 
 async fn delete_rows(tx: &mut Tx, rows: Rows) -> Result<u64, StoreError> {
+    let deleted = tx
+        .execute_rows(
+            "with given (workspace_id, id) as (values ROWS) delete from memories \
+             where (workspace_id, id) in (select workspace_id, id from given where workspace_id is not null)",
+            rows.clone(),
+        )
+        .await?;
     tx.execute_rows(
         "with given (workspace_id, id) as (values ROWS) delete from memory_vectors \
          where (workspace_id, memory_id) in (select workspace_id, id from given where workspace_id is not null)",
-        rows.clone(),
-    )
-    .await?;
-    tx.execute_rows(
-        "with given (workspace_id, id) as (values ROWS) delete from memories \
-         where (workspace_id, id) in (select workspace_id, id from given where workspace_id is not null)",
         rows,
     )
-    .await
+    .await?;
+    Ok(deleted)
 }
 
 /// Deletes what expired, of all workspaces, at most `limit`; how many it were.
@@ -164,8 +175,27 @@ impl Write for ForgetExpired {
                 args![self.at, self.limit],
             )
             .await?;
-        let mut rows = Rows::new(2);
+        let mut found: Vec<(WorkspaceId, String)> = Vec::with_capacity(expired.len());
         for row in &expired {
+            let mut columns = Columns::of(row);
+            found.push((columns.parse()?, columns.text()?));
+        }
+        lock(tx, found.iter().map(|(workspace_id, _)| workspace_id)).await?;
+        let mut rows = Rows::new(3);
+        for (workspace_id, id) in &found {
+            rows.push(args![workspace_id, id, self.at]);
+        }
+        // Before the lock another may have had it last longer.
+        let still = tx
+            .select_rows(
+                "with given (workspace_id, id, at) as (values ROWS) select m.workspace_id, m.id \
+                 from given g cross join memories m where g.workspace_id is not null \
+                 and m.workspace_id = g.workspace_id and m.id = g.id and m.expires_at <= g.at",
+                rows,
+            )
+            .await?;
+        let mut rows = Rows::new(2);
+        for row in &still {
             let mut columns = Columns::of(row);
             rows.push(args![columns.text()?, columns.text()?]);
         }

@@ -2,7 +2,7 @@
 
 use nh_types::{MemoryId, WorkspaceId};
 
-use super::Vectors;
+use super::{Vectors, space};
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::args;
@@ -115,6 +115,8 @@ impl Write for Embed {
     type Output = ();
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        // Nobody changes or deletes one of them meanwhile.
+        space::lock(tx, [&self.workspace_id]).await?;
         let mut rows = Rows::new(5);
         for (id, hash, vectors) in &self.memories {
             rows.push(args![&self.workspace_id, id, hash, &vectors.model, &*vectors.bytes()]);
@@ -132,13 +134,15 @@ impl Write for Embed {
     }
 }
 
-/// Has searches go by the next model from now on; false while a memory lacks
-/// its embeddings, or when another model was asked for meanwhile.
+/// Has searches go by the next model from now on; false while a memory that
+/// changed lacks its embeddings, or when another model was asked for meanwhile.
 #[derive(Clone, Debug)]
 pub struct FinishModel {
     pub workspace_id: WorkspaceId,
     pub model: String,
     pub dimensions: u32,
+    /// All memories up to this revision have their embeddings.
+    pub since: i64,
 }
 
 impl Write for FinishModel {
@@ -157,12 +161,12 @@ impl Write for FinishModel {
         }
         let changed = tx
             .execute(
-                "update memory_spaces set model = $2, dimensions = $3, next_model = null, next_error = null, \
-                 next_owner = null, next_until = null \
+                "update memory_spaces set model = $2, dimensions = $3, model_since = revision, \
+                 next_model = null, next_error = null, next_owner = null, next_until = null \
                  where workspace_id = $1 and not exists (select 1 from memories m where m.workspace_id = $1 \
-                 and not exists (select 1 from memory_vectors v where v.workspace_id = $1 \
+                 and m.revision > $4 and not exists (select 1 from memory_vectors v where v.workspace_id = $1 \
                  and v.memory_id = m.id and v.model = $2))",
-                args![&self.workspace_id, &self.model, self.dimensions],
+                args![&self.workspace_id, &self.model, self.dimensions, self.since],
             )
             .await?;
         Ok(changed > 0)
@@ -192,26 +196,42 @@ impl Write for NoteError {
 }
 
 /// Deletes embeddings by models that are neither the present nor the next one,
-/// at most `limit`; how many it were.
+/// of at most `limit` memories after `after`; the last of them.
 #[derive(Clone, Debug)]
 pub struct DropVectors {
     pub workspace_id: WorkspaceId,
+    pub after: String,
     pub limit: u32,
 }
 
 impl Write for DropVectors {
-    type Output = u64;
+    type Output = Option<String>;
 
-    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
-        tx.execute(
-            "delete from memory_vectors where (workspace_id, memory_id, model) in ( \
-             select v.workspace_id, v.memory_id, v.model from memory_vectors v \
-             join memory_spaces s on s.workspace_id = v.workspace_id \
-             where v.workspace_id = $1 and v.model <> s.model \
-             and (s.next_model is null or v.model <> s.next_model) limit $2)",
-            args![&self.workspace_id, self.limit],
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Option<String>, StoreError> {
+        let old = tx
+            .select(
+                "select v.memory_id, v.model from memory_vectors v \
+                 join memory_spaces s on s.workspace_id = v.workspace_id \
+                 where v.workspace_id = $1 and v.memory_id > $2 and v.model <> s.model \
+                 and (s.next_model is null or v.model <> s.next_model) order by v.memory_id limit $3",
+                args![&self.workspace_id, &self.after, self.limit],
+            )
+            .await?;
+        let (mut rows, mut last) = (Rows::new(3), None);
+        for row in &old {
+            let mut columns = Columns::of(row);
+            let (id, model) = (columns.text()?, columns.text()?);
+            rows.push(args![&self.workspace_id, &id, model]);
+            last = Some(id);
+        }
+        tx.execute_rows(
+            "with given (workspace_id, memory_id, model) as (values ROWS) delete from memory_vectors \
+             where (workspace_id, memory_id, model) in \
+             (select workspace_id, memory_id, model from given where workspace_id is not null)",
+            rows,
         )
-        .await
+        .await?;
+        Ok(last)
     }
 }
 

@@ -5,6 +5,7 @@
 //! what it found, so that what was deleted or changed meanwhile is not shown.
 
 mod add;
+mod ann;
 mod change;
 mod embed;
 mod space;
@@ -15,7 +16,8 @@ use nh_types::{MemoryId, Page, PageRequest, RunId, Timestamp, WorkspaceId};
 use serde_json::{Map, Value};
 use sqlx::AssertSqlSafe;
 
-pub use add::{Add, Added, NewMemory};
+pub use add::{Add, AddForGood, Added, MAX_METADATA_BYTES, NewMemory};
+pub use ann::{Ann, CaughtUp, Near, Pgvector, pgvector};
 pub use change::{Change, Changed, Delete, ForgetExpired, NewContent};
 pub use embed::{
     BeginModel, ClaimModel, DropVectors, Embed, FinishModel, Lacking, NoteError, ReleaseModels,
@@ -164,28 +166,24 @@ pub async fn changed_since(
     revision: i64,
     limit: u32,
 ) -> Result<Vec<IndexRow>, StoreError> {
-    store
-        .all(
-            "select m.id, m.revision, m.born, m.namespace, m.expires_at, m.content, v.vectors \
-             from memories m cross join memory_vectors v \
-             where m.workspace_id = $1 and m.revision > $3 \
-             and v.workspace_id = $1 and v.memory_id = m.id and v.model = $2 \
-             order by m.revision limit $4",
-            args![workspace_id, model, revision, limit],
-            |row| {
-                let mut columns = Columns::of(row);
-                Ok(IndexRow {
-                    id: columns.parse()?,
-                    revision: columns.int()?,
-                    born: columns.int()?,
-                    namespace: columns.text()?,
-                    expires_at: columns.optional_time()?,
-                    content: columns.text()?,
-                    vectors: columns.floats()?,
-                })
-            },
-        )
-        .await
+    store.all(CHANGED_SINCE, args![workspace_id, model, revision, limit], index_row).await
+}
+
+const CHANGED_SINCE: &str = "select m.id, m.revision, m.born, m.namespace, m.expires_at, m.content, v.vectors \
+     from memories m cross join memory_vectors v where m.workspace_id = $1 and m.revision > $3 \
+     and v.workspace_id = $1 and v.memory_id = m.id and v.model = $2 order by m.revision limit $4";
+
+fn index_row(row: &Row) -> Result<IndexRow, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(IndexRow {
+        id: columns.parse()?,
+        revision: columns.int()?,
+        born: columns.int()?,
+        namespace: columns.text()?,
+        expires_at: columns.optional_time()?,
+        content: columns.text()?,
+        vectors: columns.floats()?,
+    })
 }
 
 /// Which of a workspace's memories are meant.
@@ -246,16 +244,25 @@ pub async fn describe(
     after: &str,
     limit: u32,
 ) -> Result<Vec<Described>, StoreError> {
-    store
-        .all(
+    let namespace = selection.namespace.as_deref();
+    // A run has few of them, and an index of its own.
+    let (sql, args) = match selection.run_id {
+        None => (
             "select id, metadata from memories where workspace_id = $1 and id > $2 \
-             and ($3 is null or namespace = $3) and ($4 is null or run_id = $4) order by id limit $5",
-            args![workspace_id, after, selection.namespace.as_deref(), selection.run_id, limit],
-            |row| {
-                let mut columns = Columns::of(row);
-                Ok(Described { id: columns.parse()?, metadata: columns.json()? })
-            },
-        )
+             and ($3 is null or namespace = $3) order by id limit $4",
+            args![workspace_id, after, namespace, limit],
+        ),
+        Some(run_id) => (
+            "select id, metadata from memories where workspace_id = $1 and run_id = $5 and id > $2 \
+             and ($3 is null or namespace = $3) order by id limit $4",
+            args![workspace_id, after, namespace, limit, run_id],
+        ),
+    };
+    store
+        .all(sql, args, |row| {
+            let mut columns = Columns::of(row);
+            Ok(Described { id: columns.parse()?, metadata: columns.json()? })
+        })
         .await
 }
 

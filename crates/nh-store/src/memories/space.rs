@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use nh_types::WorkspaceId;
 
 use super::Vectors;
@@ -13,6 +15,8 @@ pub struct Space {
     /// Numbers in an embedding.
     pub dimensions: u32,
     pub revision: i64,
+    /// The revision from which on the model is in use.
+    pub model_since: i64,
     /// What all are being embedded by anew.
     pub next_model: Option<String>,
     /// Why that does not go on.
@@ -23,7 +27,8 @@ pub struct Space {
 macro_rules! select_spaces {
     ($rest:literal) => {
         concat!(
-            "select workspace_id, model, dimensions, revision, next_model, next_error from memory_spaces ",
+            "select workspace_id, model, dimensions, revision, model_since, next_model, next_error \
+             from memory_spaces ",
             $rest
         )
     };
@@ -36,6 +41,7 @@ fn record(row: &Row) -> Result<Space, StoreError> {
         model: columns.text()?,
         dimensions: columns.number()?,
         revision: columns.int()?,
+        model_since: columns.int()?,
         next_model: columns.optional_text()?,
         next_error: columns.optional_text()?,
     })
@@ -82,7 +88,7 @@ pub(super) async fn raise(
                 "insert into memory_spaces (workspace_id, model, dimensions, revision) \
                  values ($1, $2, $3, $4) on conflict (workspace_id) \
                  do update set revision = memory_spaces.revision + excluded.revision \
-                 returning workspace_id, model, dimensions, revision, next_model, next_error",
+                 returning workspace_id, model, dimensions, revision, model_since, next_model, next_error",
                 args![workspace_id, model, *dimensions, by],
             )
             .await?
@@ -90,13 +96,26 @@ pub(super) async fn raise(
         None => {
             tx.returning(
                 "update memory_spaces set revision = revision + $2 where workspace_id = $1 \
-                 returning workspace_id, model, dimensions, revision, next_model, next_error",
+                 returning workspace_id, model, dimensions, revision, model_since, next_model, next_error",
                 args![workspace_id, by],
             )
             .await?
         }
     };
     rows.first().map(record).transpose()
+}
+
+/// Locks the spaces of several workspaces until the commit, in one order
+/// whoever else does this.
+pub(super) async fn lock(
+    tx: &mut Tx,
+    workspaces: impl IntoIterator<Item = &WorkspaceId>,
+) -> Result<(), StoreError> {
+    let sorted: BTreeSet<&WorkspaceId> = workspaces.into_iter().collect();
+    for workspace_id in sorted {
+        raise(tx, workspace_id, None, 0).await?;
+    }
+    Ok(())
 }
 
 impl Space {

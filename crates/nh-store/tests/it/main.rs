@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod agents;
+mod ann;
 mod fixtures;
 mod group_commit;
 mod hostile;

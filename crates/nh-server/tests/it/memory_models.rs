@@ -1,0 +1,208 @@
+//! `PUT /v1/memory/model`: memories that a provider embeds, and who pays for it.
+
+use http::Method;
+use nh_agents::memory::ByProvider;
+use nh_models::ModelSettings;
+use nh_store::usage::{UsageKind, UsageTotal};
+use nh_testkit::upstream::{Reply, Upstream};
+use nh_types::{Timestamp, WorkspaceId};
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+use crate::app::{Reply as Answer, TestApp};
+use crate::upstream::app_serving;
+
+const LOCAL: &str = "neuralhub/minilm";
+const REMOTE: &str = "local/embed";
+/// What the mock says that a call has read.
+const TOKENS_PER_CALL: u64 = 3;
+
+/// The letters of a text: near are those that are spelt alike.
+fn letters(text: &str) -> Vec<f32> {
+    let mut counts = vec![0.0; 26];
+    for letter in text.to_ascii_lowercase().bytes().filter(u8::is_ascii_lowercase) {
+        counts[usize::from(letter - b'a')] += 1.0;
+    }
+    counts
+}
+
+/// A hub with a provider of a model that costs so much a million tokens.
+async fn app_with_embeddings(dollars: f64) -> (TestApp, Upstream) {
+    let upstream = Upstream::start().await.expect("a port");
+    upstream.embed_by(letters);
+    let model = json!({"id": "embed", "input_cost": dollars, "capabilities": ["embeddings"]});
+    let model: ModelSettings = serde_json::from_value(model).expect("settings");
+    (app_serving(upstream.base_url(), model).await, upstream)
+}
+
+async fn change(app: &TestApp, model: &str) -> Answer {
+    app.call(Method::PUT, "/v1/memory/model").json(json!({"model": model})).send().await
+}
+
+async fn model(app: &TestApp) -> Value {
+    app.get("/v1/memory/model").send().await.ok(200)
+}
+
+/// Begins what a hub does in the background.
+fn keep(app: &TestApp) {
+    let models = app.hub.models.clone();
+    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
+    TaskTracker::new().spawn(nh_memory::keep(app.hub.memories.clone(), remote, app.stopping.clone()));
+}
+
+async fn until_it_is(app: &TestApp, wanted: &str) -> Value {
+    loop {
+        let now = model(app).await;
+        if now["model"] == wanted && now["next"].is_null() {
+            return now;
+        }
+        assert_eq!(now["next"]["error"], Value::Null, "{now}");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn remember(app: &TestApp, content: &str) {
+    app.post("/v1/memory", json!({"content": content})).send().await.ok(201);
+}
+
+/// The best for a question, and how near it is.
+async fn best(app: &TestApp, question: &str) -> (String, f64) {
+    let hits = app.get(&format!("/v1/memory/search?q={}", question.replace(' ', "+"))).send().await.ok(200);
+    let text = hits[0]["content"].as_str().unwrap_or_default().to_owned();
+    (text, hits[0]["similarity"].as_f64().unwrap_or_default())
+}
+
+/// What the provider's embeddings took, once so many calls are written down.
+async fn used(app: &TestApp, calls: i64) -> UsageTotal {
+    loop {
+        let totals = nh_store::usage::totals(app.store(), &app.workspace_id, Timestamp::default()).await;
+        let found = totals.expect("totals").into_iter().find(|total| total.provider == "local");
+        if let Some(total) = found.filter(|total| total.calls >= calls) {
+            return total;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_workspace_changes_to_a_providers_model_and_back_while_it_is_searched() {
+    let (app, upstream) = app_with_embeddings(2.0).await;
+    for content in ["Mara prefers window seats on planes.", "The printer is out of paper.", "Tea is at four."]
+    {
+        remember(&app, content).await;
+    }
+    let question = "Where does she like to sit when flying?";
+    assert!(best(&app, question).await.0.contains("window"));
+    assert!(upstream.calls().is_empty());
+
+    let begun = change(&app, REMOTE).await.ok(202);
+    assert_eq!((&begun["model"], &begun["dimensions"]), (&json!(LOCAL), &json!(384)), "{begun}");
+    assert_eq!(begun["next"], json!({"model": REMOTE, "embedded": 0, "error": null}));
+    let probes = upstream.calls().len();
+    assert!(best(&app, question).await.0.contains("window"), "searches go by the old one");
+    remember(&app, "Bread is bought on Fridays.").await;
+    assert_eq!(upstream.calls().len(), probes);
+
+    keep(&app);
+    let now = until_it_is(&app, REMOTE).await;
+    assert_eq!((&now["dimensions"], &now["memories"]), (&json!(26), &json!(4)), "{now}");
+    let (content, similarity) = best(&app, "at four is tea").await;
+    assert_eq!(
+        (content.as_str(), (similarity - 1.0).abs() < 1e-6),
+        ("Tea is at four.", true),
+        "{similarity}"
+    );
+    remember(&app, "Keys hang behind the door.").await;
+    assert_eq!(best(&app, "the door behind hang keys").await.0, "Keys hang behind the door.");
+    assert_eq!(best(&app, "fridays on bought is bread").await.0, "Bread is bought on Fridays.");
+
+    let calls = upstream.calls();
+    assert!(calls.iter().all(|call| call.path == "/v1/embeddings" && call.body["model"] == "embed"));
+    let used = used(&app, calls.len() as i64).await;
+    assert_eq!((used.kind, used.model.as_str()), (UsageKind::Embeddings, "embed"));
+    assert_eq!(used.calls, calls.len() as i64);
+    let tokens = TOKENS_PER_CALL * calls.len() as u64;
+    assert_eq!((used.usage.input_tokens, used.estimated_calls), (tokens, 0));
+    let cost = used.usage.cost_usd.expect("its price is known");
+    assert!((cost - 2.0 * tokens as f64 / 1e6).abs() < 1e-12, "{cost}");
+
+    change(&app, LOCAL).await.ok(202);
+    assert_eq!(until_it_is(&app, LOCAL).await["memories"], 5);
+    assert!(best(&app, question).await.0.contains("window"));
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_or_cannot_embed_changes_nothing() {
+    let (app, upstream) = app_with_embeddings(2.0).await;
+    remember(&app, "Tea is at four.").await;
+    let before = model(&app).await;
+    assert_eq!(change(&app, "no/such").await.code(404), "model_not_found");
+    assert_eq!(change(&app, "neuralhub/offline").await.error(400).1.as_deref(), Some("model"));
+    upstream.reply(Reply::error(400, "no", "This model does not support embeddings."));
+    let refused = change(&app, REMOTE).await;
+    assert!(refused.status.is_client_error(), "{refused:?}");
+    upstream.reply(Reply::json(200, &json!({"object": "list", "data": [{"index": 0, "embedding": [0.0]}]})));
+    upstream.reply(Reply::json(200, &json!({"object": "list", "data": [{"index": 0, "embedding": [0.0]}]})));
+    assert_eq!(change(&app, REMOTE).await.code(503), "embedder_unavailable");
+    for (body, param) in [
+        (json!({}), "model"),
+        (json!({"model": ""}), "model"),
+        (json!({"model": 7}), "model"),
+        (json!({"model": LOCAL, "colour": 1}), "colour"),
+    ] {
+        let refused = app.call(Method::PUT, "/v1/memory/model").json(body).send().await;
+        assert_eq!(refused.error(400).1.as_deref(), Some(param));
+    }
+    assert_eq!(model(&app).await, before);
+    assert_eq!(change(&app, LOCAL).await.ok(202), before, "the present one is no change");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_takes_searches_with_it_and_nothing_else() {
+    let (app, upstream) = app_with_embeddings(2.0).await;
+    change(&app, REMOTE).await.ok(202);
+    remember(&app, "Tea is at four.").await;
+    let refuse = || upstream.reply(Reply::error(401, "invalid_api_key", "Incorrect API key provided."));
+    refuse();
+    let refused = app.get("/v1/memory/search?q=tea").send().await;
+    assert_eq!(refused.code(503), "embedder_unavailable");
+    let message = refused.json()["error"]["message"].to_string();
+    assert!(message.contains(REMOTE) && !message.contains("upstream-secret"), "{message}");
+    refuse();
+    let refused = app.post("/v1/memory", json!({"content": "Bread is bought on Fridays."})).send().await;
+    assert_eq!(refused.code(503), "embedder_unavailable");
+    // What is there already needs no embedding.
+    app.post("/v1/memory", json!({"content": "Tea is at four."})).send().await.ok(200);
+    assert_eq!(app.get("/v1/memory").send().await.ok(200)["memories"].as_array().map(Vec::len), Some(1));
+    assert_eq!(best(&app, "tea at four").await.0, "Tea is at four.");
+}
+
+#[tokio::test]
+async fn embeddings_count_against_the_budget_of_the_key_that_asks() {
+    // A call reads three tokens, three dollars, and may read a few more.
+    let (app, upstream) = app_with_embeddings(1e6).await;
+    change(&app, REMOTE).await.ok(202);
+    remember(&app, "Tea is at four.").await;
+    let key = |budget: f64| {
+        let body = json!({"name": "k", "scopes": ["memories:write"], "budget_usd": budget});
+        app.post("/v1/keys", body).send()
+    };
+    let made = key(0.0).await.ok(201);
+    let before = upstream.calls().len();
+    let poor = made["key"].as_str().expect("a key");
+    let search = app.get("/v1/memory/search?q=tea").key(poor).send().await;
+    assert_eq!(search.code(402), "budget_exceeded");
+    let add = app.post("/v1/memory", json!({"content": "Bread."})).key(poor).send().await;
+    assert_eq!(add.code(402), "budget_exceeded");
+    assert_eq!(upstream.calls().len(), before);
+
+    // What an import embeds side by side stays within it together.
+    let made = key(100.0).await.ok(201);
+    let lines: Vec<String> =
+        (0..300).map(|number| json!({"content": format!("Fact {number}.")}).to_string()).collect();
+    let import = app.call(Method::POST, "/v1/memory/import").header("content-type", "application/x-ndjson");
+    let import = import.key(made["key"].as_str().expect("a key")).body(lines.join("\n"));
+    assert_eq!(import.send().await.code(402), "budget_exceeded");
+    let paid = upstream.calls().len() - before;
+    assert!(paid <= 33, "{paid} calls of three dollars within a hundred");
+}
