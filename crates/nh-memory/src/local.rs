@@ -32,7 +32,7 @@ const MAX_BYTES_AT_ONCE: usize = 2048;
 const GATEWAY_TEXTS_AT_ONCE: usize = 32;
 
 /// How long whoever first needs the model waits for it.
-const START_PATIENCE: Duration = Duration::from_secs(5);
+const START_PATIENCE: Duration = Duration::from_secs(20);
 /// What went wrong is not tried again before.
 const RETRY_PAUSE: Duration = Duration::from_secs(15);
 const RETRY_AFTER_SECONDS: u64 = 1;

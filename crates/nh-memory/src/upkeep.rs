@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use nh_store::StoreError;
 use nh_store::memories::{self as rows, ForgetExpired, ReleaseModels};
 use nh_types::WorkspaceId;
 use tokio_util::sync::CancellationToken;
@@ -36,13 +37,18 @@ pub async fn keep(
         loop {
             told("remove expired memories", memories.forget_expired().await);
             inner.index.sweep(inner.clock.now());
-            told("have large workspaces searched by pgvector", memories.prepare_large().await.map(drop));
             tokio::time::sleep(PAUSE).await;
         }
     };
+    let large = Box::pin(async {
+        loop {
+            told("have large workspaces searched by pgvector", memories.prepare_large().await.map(drop));
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
     let work = async {
         told("read the memories' embeddings", memories.warm_up().await);
-        tokio::join!(embedding, others);
+        tokio::join!(embedding, others, large);
     };
     tokio::select! {
         () = stopping.cancelled() => {}
@@ -83,13 +89,19 @@ impl Memories {
     /// Each is searched in memory until its index is made.
     pub async fn prepare_large(&self) -> Result<usize, MemoryError> {
         let (store, index) = (&self.inner.store, &self.inner.index);
-        let (mut after, mut large) = (String::new(), 0);
+        let (mut after, mut large, mut failed) = (String::new(), 0, None);
         loop {
             let spaces = rows::spaces(store, &after, SPACES_AT_ONCE).await?;
-            let Some(last) = spaces.last() else { return Ok(large) };
+            let Some(last) = spaces.last() else {
+                return failed.map_or(Ok(large), |error: StoreError| Err(error.into()));
+            };
             last.workspace_id.as_str().clone_into(&mut after);
             for space in spaces {
-                large += usize::from(index.prepare_large(store, &space, self.inner.clock.now()).await?);
+                match index.prepare_large(store, &space, self.inner.clock.now()).await {
+                    Ok(is_large) => large += usize::from(is_large),
+                    // The others need not wait for this one.
+                    Err(error) => failed = Some(error),
+                }
             }
         }
     }

@@ -93,6 +93,8 @@ fn what_is_done_is_counted() {
     let later = json!({"target": "calculate", "type": "tool", "input": {"expression": "1 + 1"},
         "async": true, "delay_seconds": 3600});
     post(&client, "/v1/run", &later);
+    post(&client, "/v1/memory", &json!({"content": "Tea is at four."}));
+    assert_eq!(client.get("/v1/memory/search?q=When+is+tea", &[]).expect("answered").status, 200);
 
     let metrics = metrics(&client);
     let model = |name: &str, more: &str| format!("{name}{{provider=\"mock\",model=\"mock-1\"{more}}}");
@@ -128,10 +130,14 @@ fn what_is_done_is_counted() {
         ("neuralhub_runs_asleep".to_owned(), 1.0),
         ("neuralhub_runs_ready".to_owned(), 0.0),
         ("neuralhub_runs_running".to_owned(), 0.0),
+        ("neuralhub_memory_embedded_texts_total".to_owned(), 2.0),
+        ("neuralhub_memory_embed_seconds_count".to_owned(), 1.0),
+        ("neuralhub_memory_search_seconds_bucket{le=\"+Inf\"}".to_owned(), 1.0),
     ];
     for (series, expected) in series {
         assert_eq!(value(&metrics, &series), expected, "{series}\n{metrics}");
     }
+    assert!(value(&metrics, "neuralhub_memory_index_bytes") >= 384.0, "{metrics}");
     assert!(value(&metrics, "neuralhub_store_commit_writes_sum") >= 10.0, "{metrics}");
     assert!(value(&metrics, "neuralhub_store_commit_seconds_count") >= 5.0, "{metrics}");
     assert!(!metrics.contains("lease") && !metrics.contains("ws_"), "{metrics}");

@@ -32,7 +32,7 @@ struct Known {
 
 #[derive(Clone)]
 struct Ready {
-    ann: Ann,
+    ann: Arc<Ann>,
     /// A revision that it has.
     revision: i64,
     /// Held by who brings it up to date.
@@ -41,7 +41,7 @@ struct Ready {
 
 impl Ready {
     fn new(ann: Ann) -> Self {
-        Self { ann, revision: 0, updating: Arc::default() }
+        Self { ann: Arc::new(ann), revision: 0, updating: Arc::default() }
     }
 }
 
@@ -166,7 +166,10 @@ impl Large {
                 return Ok(true);
             }
             let since = u64::try_from(space.revision - known.space.revision).unwrap_or_default();
-            if known.count <= self.above && known.count + since <= self.above {
+            if known.count + since <= self.above {
+                return Ok(false);
+            }
+            if known.count > self.above && self.ann(store, space).await?.is_none() {
                 return Ok(false);
             }
         }
@@ -213,7 +216,7 @@ impl Large {
 
 /// A large workspace's embeddings, on PostgreSQL's pages.
 pub(crate) struct Pages {
-    ann: Ann,
+    ann: Arc<Ann>,
     rows: usize,
 }
 

@@ -221,3 +221,16 @@ async fn another_model_has_an_index_of_its_own() {
     }
     assert_eq!(hub.search(&ws, "unitsa", 100).await.len(), 100);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_pgvector_all_is_searched_in_memory() {
+    let store = TestStore::sqlite().await;
+    let hub = hub(store.store(), 1, WORDS);
+    let ws = hub.workspace("acme").await;
+    import(&hub, &ws, (0..100).map(|number| json!({"content": words(number)}))).await;
+    for _ in 0..2 {
+        assert_eq!(hub.memories.prepare_large().await.expect("an answer"), 0);
+        assert_eq!(hub.search(&ws, &words(42), 100).await.len(), 100);
+    }
+    assert_eq!(hub.best(&ws, &words(42)).await, words(42));
+}

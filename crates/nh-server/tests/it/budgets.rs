@@ -52,6 +52,9 @@ async fn a_run_that_would_go_beyond_its_tokens_ends_and_keeps_what_it_has() {
         }),
     );
     let (app, upstream) = app_and_model([thinks]).await;
+    // A prompt with all tools would be too long for the first call.
+    let change = json!({"tools": ["calculate"]});
+    app.call(http::Method::PATCH, "/v1/agents/a").json(change).send().await.ok(200);
     let run = run_with(&app, json!({"budget": {"max_tokens": 1000}})).await;
     assert_eq!(
         spent_up(&run).split(':').next(),

@@ -177,11 +177,12 @@ fn filtered() -> impl Strategy<Value = String> {
 }
 
 fn search() -> impl Strategy<Value = String> {
-    (filtered(), text(), prop::option::of(-2_i64..200)).prop_map(|(filtered, text, number)| {
-        let number = number.map(|number| number.to_string()).unwrap_or_default();
-        let more = query(&[("q", text), ("limit", number.clone()), ("min_similarity", number)]);
-        let shown = if more.ends_with('=') { &more[..more.find("&limit").unwrap_or_default()] } else { &more };
-        format!("/search?{filtered}&{shown}")
+    let bounds = (prop::option::of(-2_i64..110), prop::option::of(-1.1..1.1));
+    (filtered(), text(), bounds).prop_map(|(filtered, text, (limit, least))| {
+        let mut pairs = vec![("q", text)];
+        pairs.extend(limit.map(|limit| ("limit", limit.to_string())));
+        pairs.extend(least.map(|least: f64| ("min_similarity", least.to_string())));
+        format!("/search?{filtered}&{}", query(&pairs))
     })
 }
 

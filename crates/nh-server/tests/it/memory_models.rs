@@ -194,6 +194,9 @@ async fn embeddings_count_against_the_budget_of_the_key_that_asks() {
     assert_eq!(search.code(402), "budget_exceeded");
     let add = app.post("/v1/memory", json!({"content": "Bread."})).key(poor).send().await;
     assert_eq!(add.code(402), "budget_exceeded");
+    // What is done in the background is on nobody's account.
+    let change = app.call(Method::PUT, "/v1/memory/model").key(poor).json(json!({"model": LOCAL}));
+    assert_eq!(change.send().await.code(403), "limited_key");
     assert_eq!(upstream.calls().len(), before);
 
     // What an import embeds side by side stays within it together.

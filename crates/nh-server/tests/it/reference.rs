@@ -142,11 +142,26 @@ async fn create_a_key_and_list_keys() {
 }
 
 #[tokio::test]
+async fn store_a_memory_and_search_for_it() {
+    let app = TestApp::new().await;
+    let request = json!({
+        "content": "The user prefers Python over JavaScript.",
+        "metadata": {"source": "chat_session_1"}
+    });
+    let stored = app.post("/v1/memory", request).send().await.ok(201);
+    assert_holds(&stored, &json!({"id": "mem_123", "created_at": "2026-02-06T12:00:00Z"}));
+    let found = app.get("/v1/memory/search?q=Which+language+does+the+user+like").send().await.ok(200);
+    assert_holds(
+        &found,
+        &json!([{"id": "mem_123", "content": "User prefers Python...", "similarity": 0.89}]),
+    );
+    assert_eq!(found[0]["id"], stored["id"]);
+}
+
+#[tokio::test]
 async fn what_the_reference_names_for_later_is_a_plain_404() {
     let app = TestApp::new().await;
-    for (method, path) in
-        [(Method::POST, "/v1/memory"), (Method::GET, "/v1/storage/list"), (Method::GET, "/v1/resources")]
-    {
+    for (method, path) in [(Method::GET, "/v1/storage/list"), (Method::GET, "/v1/resources")] {
         assert_eq!(app.call(method, path).send().await.code(404), "not_found");
     }
 }

@@ -19,8 +19,8 @@ use crate::{Store, StoreError};
 
 pub use install::{Pgvector, pgvector};
 
-/// Rows that are taken over at once.
-const PAGE_ROWS: u32 = 1000;
+/// Memories that are taken over at once: with the index there, within seconds.
+const PAGE_ROWS: u32 = 500;
 /// The most that pgvector takes for the length of its list of candidates.
 const MAX_EF_SEARCH: usize = 1000;
 const MIN_EF_SEARCH: usize = 100;
@@ -73,11 +73,12 @@ pub struct Near<'a> {
 impl Pgvector {
     /// None for embeddings that are longer than pgvector can index.
     pub fn of(&self, space: &Space) -> Option<Ann> {
-        let (kind, operators) = match space.dimensions {
-            0 => return None,
-            ..=MAX_DIMENSIONS => ("vector", "vector_cosine_ops"),
-            ..=MAX_HALF_DIMENSIONS => ("halfvec", "halfvec_cosine_ops"),
-            _ => return None,
+        let (kind, operators) = if space.dimensions <= MAX_DIMENSIONS {
+            ("vector", "vector_cosine_ops")
+        } else if space.dimensions <= MAX_HALF_DIMENSIONS {
+            ("halfvec", "halfvec_cosine_ops")
+        } else {
+            return None;
         };
         let schema = self.schema.clone();
         let kind = format!("{schema}.{kind}({})", space.dimensions);

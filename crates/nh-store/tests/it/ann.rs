@@ -127,9 +127,9 @@ async fn it_follows_the_rows() {
     assert!(ann(store, &ws).await.1.build(store, written).await.expect("built"));
     let more = add(store, &ws, 100..1300).await;
     let (_, large) = ann(store, &ws).await;
-    assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), CaughtUp::More);
-    assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), CaughtUp::Done);
-    assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), CaughtUp::Done);
+    for expected in [CaughtUp::More, CaughtUp::More, CaughtUp::Done, CaughtUp::Done] {
+        assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), expected);
+    }
     let all = |at| Near { at, ..near(&[1.0, 0.0, 0.0, 0.0], 2000) };
     let before = Timestamp::from_millis(NOW.as_millis() - 1);
     let (found, is_all) = large.nearest(store, &all(before)).await.expect("found");
@@ -140,4 +140,26 @@ async fn it_follows_the_rows() {
     assert_eq!(large.nearest(store, &all(before)).await.expect("found").0.len(), 1250);
     large.forget_expired(store, NOW).await.expect("forgotten");
     assert_eq!(large.nearest(store, &all(before)).await.expect("found").0.len(), 1125);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_was_broken_off_goes_on() {
+    let test_store = TestStore::postgres().await;
+    let store = test_store.store();
+    let ws = workspace(store, "acme").await;
+    add(store, &ws, 0..COUNT).await;
+    let (_, large) = ann(store, &ws).await;
+    for ms in [1, 30, 300] {
+        // Ended wherever it is by then.
+        let limit = std::time::Duration::from_millis(ms);
+        drop(tokio::time::timeout(limit, large.build(store, written)).await);
+    }
+    // The server may still be at it.
+    while !large.build(store, written).await.expect("an answer") {
+        tokio::task::yield_now().await;
+    }
+    let (found, is_all) = large.nearest(store, &near(&vector(1234), 20)).await.expect("found");
+    assert_eq!((found.len(), is_all), (20, false));
+    let before = Near { at: Timestamp::from_millis(0), ..near(&[1.0, 0.0, 0.0, 0.0], 2 * COUNT) };
+    assert_eq!(large.nearest(store, &before).await.expect("found").0.len(), COUNT);
 }
