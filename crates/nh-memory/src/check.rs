@@ -4,7 +4,7 @@ use nh_store::memories::MAX_METADATA_BYTES;
 use nh_types::{ApiError, ErrorCode, Timestamp};
 use serde_json::{Map, Value};
 
-pub const MAX_CONTENT_BYTES: usize = 64 * 1024;
+const MAX_CONTENT_BYTES: usize = 64 * 1024;
 const MAX_QUESTION_BYTES: usize = 8 * 1024;
 /// Deeper metadata could not be journalled with a run's output.
 const MAX_METADATA_DEPTH: usize = 32;
@@ -13,7 +13,7 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 /// Where a memory is unless it says otherwise.
 pub const DEFAULT_NAMESPACE: &str = "default";
 /// All namespaces, in what reads.
-pub const EVERY_NAMESPACE: &str = "*";
+const EVERY_NAMESPACE: &str = "*";
 
 pub(crate) fn content(text: &str) -> Result<(), ApiError> {
     words("content", text, MAX_CONTENT_BYTES)

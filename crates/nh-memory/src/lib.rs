@@ -23,10 +23,10 @@ mod settings;
 mod upkeep;
 mod weights;
 
-pub use check::{DEFAULT_NAMESPACE, EVERY_NAMESPACE, MAX_CONTENT_BYTES, namespaces};
+pub use check::{DEFAULT_NAMESPACE, namespaces};
 pub use embedder::{LOCAL_MODEL, Remote};
 pub use import::Importing;
-pub use memories::{Author, Memories, MemoriesSetup, MemoryError, is_local};
+pub use memories::{Author, Memories, MemoriesSetup, MemoryError};
 pub use nh_minilm::FILES;
 pub use reembed::REMOTE_MODEL;
 pub use search::{DEFAULT_LIMIT, MAX_LIMIT, Query, Which};

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::check;
-use crate::embedder::{Embedder, LOCAL_MODEL, Remote};
+use crate::embedder::{Embedder, Remote};
 use crate::index::Index;
 use crate::local::Local;
 use crate::settings::MemorySettings;
@@ -293,9 +293,4 @@ fn is_twin(twin: &MemoryId) -> ApiError {
     let message =
         format!("the memory `{twin}` of this namespace has this content already; change or delete that one");
     ApiError::new(ErrorCode::AlreadyExists, message).param("content")
-}
-
-/// Whether `model` runs in this process.
-pub fn is_local(model: &str) -> bool {
-    model == LOCAL_MODEL
 }
