@@ -1,6 +1,7 @@
 //! What model calls bid for: as much as they may cost at most.
 
 use nh_store::ledger::{Amount, Bid};
+use nh_store::usage::UsageKind;
 use nh_types::budget::Budget;
 use nh_types::model::Usage;
 use serde_json::{Map, Value};
@@ -66,8 +67,18 @@ pub(crate) async fn reserve_prompt(
     meter: &mut Meter,
     called: Called<'_>,
 ) -> Result<(), ModelError> {
-    let bid = bid(called.prompt_tokens, called.price(charge)?, 1, 0, 0);
+    let mut bid = bid(called.prompt_tokens, called.price(charge)?, 1, 0, 0);
+    bid.fixed.steps = steps_of(UsageKind::Embeddings);
     meter.reserve(charge, bid).await.map(drop)
+}
+
+/// What a call counts as. In a run, embeddings are made for a step that is counted
+/// already, and that would wait for itself if they were one more.
+pub(crate) const fn steps_of(kind: UsageKind) -> i64 {
+    match kind {
+        UsageKind::Chat => 1,
+        UsageKind::Embeddings => 0,
+    }
 }
 
 /// Reserves for a call of which it is known what it uses, and that is free.
@@ -115,7 +126,11 @@ pub(crate) fn bid(prompt_tokens: u64, price: Price, choices: i64, least_units: i
     let no_answer = Usage { output_tokens: 0, ..one_more };
     let (with, without) = (price.cost_usd(&one_more), price.cost_usd(&no_answer));
     Bid {
-        fixed: Amount { picodollars: picodollars(without), tokens: input_tokens, steps: 1 },
+        fixed: Amount {
+            picodollars: picodollars(without),
+            tokens: input_tokens,
+            steps: steps_of(UsageKind::Chat),
+        },
         per_unit: Amount {
             picodollars: picodollars((with - without) / 1_000_000.0 * choices as f64),
             tokens: choices,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_store::ledger::{Amount, Bid, Dimension, Limits, Reserve, Reserved, Settle, Shortage};
+use nh_store::usage::UsageKind;
 use nh_store::{Store, StoreError, ledger};
 use nh_types::budget::Budget;
 use nh_types::model::Usage;
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use tokio::sync::Notify;
 
-use crate::bids::tokens;
+use crate::bids::{steps_of, tokens};
 use crate::usage::Place;
 use crate::{ModelError, UsageSink};
 
@@ -118,11 +119,11 @@ impl Settlement {
     }
 
     /// For a model call that used so much; None: it was never made.
-    pub(crate) fn of(self, usage: Option<&Usage>) -> Self {
+    pub(crate) fn of(self, kind: UsageKind, usage: Option<&Usage>) -> Self {
         self.costing(usage.map_or(Amount::default(), |usage| Amount {
             picodollars: usage.cost_usd.map_or(0, picodollars),
             tokens: tokens(usage.input_tokens.saturating_add(usage.output_tokens)),
-            steps: 1,
+            steps: steps_of(kind),
         }))
     }
 

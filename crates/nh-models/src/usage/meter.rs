@@ -121,7 +121,7 @@ impl Meter {
     /// The call was refused or never reached the provider: it cost nothing.
     pub(crate) fn waive(mut self) {
         if let Some((place, settlement)) = self.place.take().zip(self.settlement.take()) {
-            place.record(None, Some(settlement.of(None)));
+            place.record(None, Some(settlement.of(self.kind, None)));
         }
     }
 
@@ -129,7 +129,7 @@ impl Meter {
         let (usage, estimated) = self.usage();
         if let Some(place) = self.place.take().filter(|_| self.may_be_made) {
             self.meter.used(&usage);
-            let settlement = self.settlement.take().map(|settlement| settlement.of(Some(&usage)));
+            let settlement = self.settlement.take().map(|settlement| settlement.of(self.kind, Some(&usage)));
             let row = UsageRow {
                 workspace_id: self.caller.workspace_id.clone(),
                 at: self.clock.now(),

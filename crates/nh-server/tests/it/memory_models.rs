@@ -209,3 +209,15 @@ async fn embeddings_count_against_the_budget_of_the_key_that_asks() {
     let paid = upstream.calls().len() - before;
     assert!(paid <= 33, "{paid} calls of three dollars within a hundred");
 }
+
+#[tokio::test]
+async fn an_embedding_is_no_step_of_its_own() {
+    let (app, _upstream) = app_with_embeddings(1.0).await;
+    change(&app, REMOTE).await.ok(202);
+    remember(&app, "tea at four").await;
+    let body = json!({"target": "memory_search", "type": "tool", "input": {"query": "tea"},
+        "budget": {"max_steps": 1, "max_cost_usd": 1.0}});
+    let run = app.post("/v1/run", body).send().await.ok(200);
+    assert_eq!(run["state"], "SUCCESS", "{run}");
+    assert_eq!(run["result"]["memories"][0]["content"], "tea at four", "{run}");
+}
