@@ -219,7 +219,7 @@ async fn searches(
     }
     let whole = tell("search, without embedding the question", &mut whole);
     tell("of it: the workspace's revision read", &mut revision);
-    tell("of it: the best forty read back", &mut back);
+    tell("forty memories read back, as for a search with a filter", &mut back);
     let bare = tell("a bare int8 scan of the same rows", &mut bare);
     println!(
         "{:<58} {:>8.2} × p50, {:.2} × p99",

@@ -31,7 +31,7 @@ const RARE_AMONG: usize = 20;
 /// What is looked for.
 pub(crate) struct Question {
     pub(crate) vector: Vec<f32>,
-    identifiers: Vec<String>,
+    pub(crate) identifiers: Vec<String>,
     quoted: Vec<String>,
 }
 
@@ -62,6 +62,11 @@ impl Question {
         Ranked { hit, score }
     }
 
+    /// Whether it has words that no index finds.
+    pub(crate) fn has_quoted(&self) -> bool {
+        !self.quoted.is_empty()
+    }
+
     /// Of what the question names exactly, the part that is in the content.
     fn share(&self, content: &str) -> f64 {
         let named = self.identifiers.len() + self.quoted.len();
@@ -89,9 +94,10 @@ pub(crate) fn names_of(best: &[Ranked]) -> (Vec<&Ranked>, Vec<Fingerprint>) {
 }
 
 /// What the associates of the best get, by their keys. `sharing` is who has each name.
-pub(crate) fn associates(owners: &[&Ranked], sharing: Vec<Vec<Key>>) -> HashMap<Key, f64> {
+pub(crate) fn associates(owners: &[&Ranked], sharing: Vec<Option<Vec<Key>>>) -> HashMap<Key, f64> {
     let mut shares: HashMap<Key, f64> = HashMap::new();
     for (one, others) in owners.iter().zip(sharing) {
+        let others = others.unwrap_or_default();
         let own = key_of(&one.hit.id);
         // Whose name it is may have been changed since.
         let among = others.len().saturating_sub(1).max(1) as f64;

@@ -11,7 +11,7 @@ use nh_types::{MemoryId, Page, PageRequest, RunId, WorkspaceId};
 
 use crate::check;
 use crate::filter::Filter;
-use crate::identifiers::{Fingerprint, identifiers};
+use crate::identifiers::Fingerprint;
 use crate::index::{Found, Key, Searched, Wanted, id_of, key_of};
 use crate::memories::{Author, MAX_TRIES, Memories, MemoryError, changing, check_dimensions};
 use crate::rank::{self, Question, Ranked};
@@ -186,11 +186,15 @@ impl Search<'_> {
         let inner = &self.memories.inner;
         let Some(index) = inner.index.current(&inner.store, self.space).await? else { return Ok(None) };
         let mut seen = HashSet::new();
-        let mut ranked = self.look_at(&self.named(&index).await?, &mut seen).await?;
+        let (named, is_all) = self.named(&index).await?;
+        let mut ranked = self.look_at(&named, &mut seen).await?;
+        // Unless what an index does not know decides about those that are farther.
+        let is_by_nearness = is_all && !self.question.has_quoted() && self.query.filter.is_none();
+        let mut best = is_by_nearness.then_some(self.query.limit.max(rank::MOST_LIKE));
         let mut count = MIN_CANDIDATES.max(self.query.limit * CANDIDATES_PER_HIT);
         let (mut among, mut near) = (None, 0);
         loop {
-            let found = self.nearest(&index, count, among.clone()).await?;
+            let found = self.nearest(&index, count, best.take(), among.clone()).await?;
             let looked_at = self.look_at(&found.keys, &mut seen).await?;
             near += looked_at.len();
             ranked.extend(looked_at);
@@ -211,18 +215,18 @@ impl Search<'_> {
         Ok(Some(ranked.into_iter().map(|one| one.hit).collect()))
     }
 
-    /// The memories in which an identifier of the question is written.
-    async fn named(&self, index: &Searched) -> Result<Vec<Key>, StoreError> {
-        let identifiers = identifiers(&self.query.text);
+    /// The memories in which an identifier of the question is written, and whether
+    /// these are all: identifiers that many have are left out.
+    async fn named(&self, index: &Searched) -> Result<(Vec<Key>, bool), StoreError> {
+        let identifiers = self.question.identifiers.iter();
         let prints: Vec<Fingerprint> =
-            identifiers.iter().map(|identifier| Fingerprint::of_identifier(identifier)).collect();
-        Ok(index
-            .with(&self.memories.inner.store, &prints, MOST_NAMING)
-            .await?
-            .concat()
-            .into_iter()
-            .take(MOST_NAMED)
-            .collect())
+            identifiers.map(|identifier| Fingerprint::of_identifier(identifier)).collect();
+        let with = index.with(&self.memories.inner.store, &prints, MOST_NAMING).await?;
+        let is_all = with.iter().all(Option::is_some);
+        let mut named = with.into_iter().flatten().flatten().collect::<Vec<_>>();
+        let is_all = is_all && named.len() <= MOST_NAMED;
+        named.truncate(MOST_NAMED);
+        Ok((named, is_all))
     }
 
     /// Lifts what is associated with the best, which stays the first.
@@ -259,6 +263,7 @@ impl Search<'_> {
         &self,
         index: &Searched,
         count: usize,
+        best: Option<usize>,
         among: Option<Arc<HashSet<Key>>>,
     ) -> Result<Found, MemoryError> {
         let wanted = Wanted {
@@ -268,6 +273,7 @@ impl Search<'_> {
             among,
             at_least: self.query.min_similarity.map_or(f32::MIN, |least| (least - CODE_ERROR) as f32),
             count,
+            best,
         };
         index.nearest(&self.memories.inner.store, wanted).await
     }

@@ -8,6 +8,13 @@ use super::quantized::{quantize, score_rows};
 use super::segment::{Key, Owner, Segment};
 use crate::identifiers::{Fingerprint, fingerprints};
 
+/// How far two memories may be apart from how they seem by the codes, in scales of
+/// the question's. Rounding is off by at most half a scale, evenly: by its root of
+/// a twelfth, so with the question's and both memories' roundings, each times an
+/// embedding of length 1, the difference is off by half a scale (one standard
+/// deviation). This is four.
+const CODE_ERRORS: f32 = 2.0;
+
 /// All memories of one workspace, as one model embeds them. What was handed out
 /// stays as it is: a change is made to a copy of the segment that it is in.
 #[derive(Clone)]
@@ -36,6 +43,9 @@ pub(crate) struct Wanted {
     pub(crate) at_least: f32,
     /// Rows to find.
     pub(crate) count: usize,
+    /// What cannot be among so many best memories, however exactly they are
+    /// compared, may be left out. Absent: nothing is.
+    pub(crate) best: Option<usize>,
 }
 
 /// What was found.
@@ -161,14 +171,14 @@ impl Block {
                 }
             }
         }
-        best.found()
+        best.found(wanted.best, CODE_ERRORS * scale)
     }
 
-    /// The memories in which this is written, unless they are more than `most`.
-    pub(crate) fn with(&self, print: Fingerprint, most: usize) -> Vec<Key> {
+    /// The memories in which this is written; None where they are more than `most`.
+    pub(crate) fn with(&self, print: Fingerprint, most: usize) -> Option<Vec<Key>> {
         let with = self.segments.iter().flat_map(|segment| segment.with(print));
         let keys: Vec<Key> = with.map(|owner| owner.key).take(most + 1).collect();
-        if keys.len() > most { Vec::new() } else { keys }
+        (keys.len() <= most).then_some(keys)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -211,13 +221,20 @@ impl Best {
         self.is_cut = true;
     }
 
-    fn found(mut self) -> Found {
-        let is_all = !self.is_cut && self.kept.len() <= self.count;
+    /// `error` is how far the cosines of two may be from how they seem to each other.
+    fn found(mut self, best: Option<usize>, error: f32) -> Found {
+        let mut is_all = !self.is_cut && self.kept.len() <= self.count;
         self.kept.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
         self.kept.truncate(self.count);
         let mut seen = HashSet::with_capacity(self.kept.len());
-        let keys = self.kept.into_iter().map(|(_, key)| key).filter(|key| seen.insert(*key)).collect();
-        Found { keys, is_all }
+        self.kept.retain(|(_, key)| seen.insert(*key));
+        if let Some((last, _)) = best.and_then(|best| self.kept.get(best.saturating_sub(1))) {
+            let least = last - error;
+            let could_be = self.kept.partition_point(|(score, _)| *score >= least);
+            is_all &= could_be == self.kept.len();
+            self.kept.truncate(could_be);
+        }
+        Found { keys: self.kept.into_iter().map(|(_, key)| key).collect(), is_all }
     }
 }
 

@@ -250,15 +250,15 @@ impl Pages {
         store: &Store,
         prints: &[Fingerprint],
         most: usize,
-    ) -> Result<Vec<Vec<Key>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Key>>>, StoreError> {
         let numbers: BTreeSet<i32> = prints.iter().map(|print| print.number()).collect();
         let numbers: Vec<i32> = numbers.into_iter().collect();
         let mut keys: HashMap<i32, Vec<Key>> = HashMap::new();
         for (number, id) in self.ann.with(store, &numbers, most + 1).await? {
             keys.entry(number).or_default().push(key_of(&id));
         }
-        keys.retain(|_, keys| keys.len() <= most);
-        Ok(prints.iter().map(|print| keys.get(&print.number()).cloned().unwrap_or_default()).collect())
+        let with = |print: &Fingerprint| keys.get(&print.number()).cloned().unwrap_or_default();
+        Ok(prints.iter().map(|print| Some(with(print)).filter(|keys| keys.len() <= most)).collect())
     }
 }
 

@@ -104,19 +104,19 @@ impl Index {
         };
         let old = old.filter(|block| block.is_of(space));
         let mut block = old.unwrap_or_else(|| Arc::new(Block::empty(space)));
-        loop {
-            let rows =
-                memories::changed_since(store, &space.workspace_id, &space.model, block.revision, PAGE_ROWS)
-                    .await?;
-            let is_last = rows.len() < PAGE_ROWS as usize;
-            let changed = Arc::make_mut(&mut block);
-            changed.apply(&rows);
-            if is_last {
-                // What was deleted has left gaps.
-                changed.revision = changed.revision.max(space.revision);
-                break;
-            }
+        let read =
+            |after| memories::changed_since(store, &space.workspace_id, &space.model, after, PAGE_ROWS);
+        let mut rows = read(block.revision).await?;
+        while let Some(last) = rows.last().filter(|_| rows.len() == PAGE_ROWS as usize) {
+            // The next are read while these are taken in.
+            let taken_in = async { Arc::make_mut(&mut block).apply(&rows) };
+            let (next, ()) = tokio::join!(read(last.revision), taken_in);
+            rows = next?;
         }
+        let changed = Arc::make_mut(&mut block);
+        changed.apply(&rows);
+        // What was deleted has left gaps.
+        changed.revision = changed.revision.max(space.revision);
         self.keep(&space.workspace_id, block.clone());
         Ok(block)
     }

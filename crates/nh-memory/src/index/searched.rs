@@ -28,14 +28,14 @@ impl Searched {
         looked.map_err(|_| crate::local::unavailable("the search was broken off; try again").into())
     }
 
-    /// For each of these, the memories in which it is written, unless they are
+    /// For each of these, the memories in which it is written; None where they are
     /// more than `most`.
     pub(crate) async fn with(
         &self,
         store: &Store,
         prints: &[Fingerprint],
         most: usize,
-    ) -> Result<Vec<Vec<Key>>, StoreError> {
+    ) -> Result<Vec<Option<Vec<Key>>>, StoreError> {
         match self {
             Self::Block(block) => Ok(prints.iter().map(|print| block.with(*print, most)).collect()),
             Self::Pages(pages) => pages.with(store, prints, most).await,
