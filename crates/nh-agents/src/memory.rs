@@ -2,6 +2,7 @@
 //! account, and the local model serves the gateway.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use nh_memory::{Memories, MemoryError, Remote};
 use nh_models::{Caller, Embedded, LocalEmbedder, ModelError, Models};
+use nh_types::model::Usage;
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use serde_json::{Map, Value};
 
@@ -23,11 +25,22 @@ pub struct ByProvider {
     caller: Caller,
     /// Requests so far: each has a reservation of its own.
     asked: AtomicU64,
+    spent: Mutex<Usage>,
 }
 
 impl ByProvider {
     pub fn new(models: Models, caller: Caller) -> Self {
-        Self { models, caller, asked: AtomicU64::new(0) }
+        Self { models, caller, asked: AtomicU64::new(0), spent: Mutex::new(Usage::NONE) }
+    }
+
+    /// What its answers cost so far.
+    pub fn spent(&self) -> Usage {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spend(&self, usage: Usage) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        *spent = spent.plus(usage);
     }
 
     fn caller(&self) -> Caller {
@@ -60,7 +73,10 @@ impl Remote for ByProvider {
             let (caller, mut tries) = (self.caller(), 1);
             loop {
                 let error = match self.models.embeddings(&caller, body.clone()).await {
-                    Ok(answer) => return vectors(&answer).ok_or_else(|| unreadable(model)),
+                    Ok(answer) => {
+                        self.spend(answer.usage);
+                        return vectors(&answer.body).ok_or_else(|| unreadable(model));
+                    }
                     Err(error) => error,
                 };
                 let seconds = match &error {
@@ -79,8 +95,9 @@ impl Remote for ByProvider {
 }
 
 /// In the order of the texts, whatever the order of the answer.
-fn vectors(answer: &Value) -> Option<Vec<Vec<f32>>> {
-    let mut items: Vec<(u64, Vec<f32>)> = answer["data"]
+fn vectors(answer: &Map<String, Value>) -> Option<Vec<Vec<f32>>> {
+    let mut items: Vec<(u64, Vec<f32>)> = answer
+        .get("data")?
         .as_array()?
         .iter()
         .map(|item| {

@@ -9,7 +9,6 @@ use nh_models::{Caller, Completion, Ledger, Listener, ModelError, Models, offlin
 use nh_store::Store;
 use nh_store::runs::RunRecord;
 use nh_types::SharedClock;
-use nh_types::model::Usage;
 use nh_types::run::{RunError, RunType};
 use serde_json::{Map, Value, json};
 
@@ -296,9 +295,9 @@ impl RunProgram {
                 Some(charge) => Some(charge.reserve_step().await.map_err(model_error)?),
                 None => None,
             };
-            let output = tools.call(&step.name, call).await.map_err(tool_error)?;
-            let output = Value::from_iter([("text", Value::from(output.text)), ("value", output.value)]);
-            Ok(Performed { output, usage: Usage::NONE })
+            let given = tools.call(&step.name, call).await.map_err(tool_error)?;
+            let output = Value::from_iter([("text", Value::from(given.text)), ("value", given.value)]);
+            Ok(Performed { output, usage: given.usage })
         })
     }
 }

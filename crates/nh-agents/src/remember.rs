@@ -57,7 +57,7 @@ impl RunProgram {
             let author =
                 Author { workspace_id: &workspace_id, created_by: &created_by, run: None, remote: &remote };
             let hits = within(RECALL_LIMIT, memories.search(author, query)).await?;
-            Ok(done(recall::within(hits, memory.max_tokens), Usage::NONE))
+            Ok(done(recall::within(hits, memory.max_tokens), remote.spent()))
         })
     }
 
@@ -106,7 +106,7 @@ impl RunProgram {
                     Err(error) => json!({"content": content, "error": error.message, "cost_usd": share}),
                 });
             }
-            Ok(done(json!({"stored": stored}), usage))
+            Ok(done(json!({"stored": stored}), usage.plus(remote.spent())))
         })
     }
 

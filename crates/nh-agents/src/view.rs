@@ -10,7 +10,7 @@ use nh_types::{JsonText, RunId};
 use serde_json::{Map, Value};
 
 use crate::agent::messages::shown;
-use crate::agent::recall::EXTRACT_STEP;
+use crate::agent::recall::{EXTRACT_STEP, RECALL_STEP};
 use crate::agent::{MODEL_STEP, TOOL_STEP};
 use crate::spending::Spending;
 use crate::tools::Tools;
@@ -55,38 +55,42 @@ fn usage(history: &History) -> RunUsageView {
     let of_kind = |kind: &'static str| taken.iter().filter(move |steps| steps.kind == kind);
     RunUsageView {
         total: history.usage().into(),
-        compute_seconds: of_kind(TOOL_STEP).map(|steps| steps.ms).sum::<i64>() as f64 / 1000.0,
-        by_model: by_model(of_kind(MODEL_STEP).chain(of_kind(EXTRACT_STEP))),
-        by_tool: of_kind(TOOL_STEP)
-            .map(|steps| ToolUse {
-                tool: steps.name.clone(),
+        compute_seconds: of_kind(TOOL_STEP).chain(of_kind(RECALL_STEP)).map(|steps| steps.ms).sum::<i64>()
+            as f64
+            / 1000.0,
+        by_model: by_name(of_kind(MODEL_STEP).chain(of_kind(EXTRACT_STEP)))
+            .map(|steps| ModelUse {
                 calls: steps.count,
+                usage: steps.usage.into(),
                 seconds: steps.ms as f64 / 1000.0,
+                model: steps.name,
+            })
+            .collect(),
+        by_tool: by_name(of_kind(TOOL_STEP).chain(of_kind(RECALL_STEP)))
+            .map(|steps| ToolUse {
+                calls: steps.count,
+                usage: steps.usage.into(),
+                seconds: steps.ms as f64 / 1000.0,
+                tool: steps.name,
             })
             .collect(),
     }
 }
 
-/// A model may be called for several kinds of steps.
-fn by_model<'s>(taken: impl Iterator<Item = &'s StepsTaken>) -> Vec<ModelUse> {
-    let mut of_models: Vec<StepsTaken> = Vec::new();
+/// A model or a tool may be called for several kinds of steps.
+fn by_name<'s>(taken: impl Iterator<Item = &'s StepsTaken>) -> impl Iterator<Item = StepsTaken> {
+    let mut of_names: Vec<StepsTaken> = Vec::new();
     for steps in taken {
-        match of_models.iter_mut().find(|known| known.name == steps.name) {
+        match of_names.iter_mut().find(|known| known.name == steps.name) {
             Some(known) => {
                 known.count += steps.count;
                 known.ms += steps.ms;
                 known.usage = known.usage.plus(steps.usage);
             }
-            None => of_models.push(steps.clone()),
+            None => of_names.push(steps.clone()),
         }
     }
-    let used = |steps: StepsTaken| ModelUse {
-        calls: steps.count,
-        usage: steps.usage.into(),
-        seconds: steps.ms as f64 / 1000.0,
-        model: steps.name,
-    };
-    of_models.into_iter().map(used).collect()
+    of_names.into_iter()
 }
 
 /// What there was when a run came to no result.

@@ -271,7 +271,11 @@ impl Models {
     /// The answer to OpenAI's `POST /embeddings` body. `encoding_format` and
     /// `dimensions` go to the provider; the hub sees to `encoding_format` itself
     /// where the provider ignores it.
-    pub async fn embeddings(&self, caller: &Caller, body: Map<String, Value>) -> Result<Value, ModelError> {
+    pub async fn embeddings(
+        &self,
+        caller: &Caller,
+        body: Map<String, Value>,
+    ) -> Result<Completion, ModelError> {
         let id = model_of(&body)?;
         let encoding = embeddings::check(&body)?;
         match self.0.route(id).await? {
@@ -285,14 +289,14 @@ impl Models {
                 let call = Call::begin_built_in(&self.0.meters, Operation::Embeddings, local::MODEL_ID);
                 let answer = local::ask(&self.0, embedder.as_ref(), caller, &call, &body, encoding).await;
                 call.end(&answer);
-                answer.map(|answer| Value::Object(answer.body))
+                answer
             }
             Route::Provider(provider, model) => {
                 let call = Call::begin(&self.0.meters, Operation::Embeddings, &provider, &model);
                 let asking = embeddings::ask(&self.0, &provider, &model, caller, &call, body, encoding);
                 let answer = asking.await;
                 call.end(&answer);
-                answer.map(|answer| Value::Object(answer.body))
+                answer
             }
         }
     }

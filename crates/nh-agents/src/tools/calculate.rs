@@ -58,10 +58,8 @@ impl Tool for Calculate {
                 None => (true, result.as_str()),
             };
             let sign = if exact { '=' } else { '≈' };
-            Ok(ToolOutput {
-                text: format!("{expression} {sign} {result}"),
-                value: json!({"expression": expression, "result": result, "exact": exact}),
-            })
+            let text = format!("{expression} {sign} {result}");
+            Ok(ToolOutput::free(text, json!({"expression": expression, "result": result, "exact": exact})))
         })
     }
 }

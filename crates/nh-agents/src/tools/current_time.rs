@@ -28,9 +28,9 @@ impl CurrentTime {
         let words = now.strftime("%A, %-d %B %Y, %H:%M:%S");
         let offset = now.strftime("%:z");
         let iso = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        Ok(ToolOutput {
-            text: format!("It is {words} in {name} (UTC{offset}; {iso})."),
-            value: json!({
+        Ok(ToolOutput::free(
+            format!("It is {words} in {name} (UTC{offset}; {iso})."),
+            json!({
                 "timezone": name,
                 "iso": iso,
                 "date": now.strftime("%Y-%m-%d").to_string(),
@@ -40,7 +40,7 @@ impl CurrentTime {
                 "utc": call.clock.now(),
                 "unix_seconds": now.timestamp().as_second(),
             }),
-        })
+        ))
     }
 
     /// By its IANA name, else by the name's last part: `Tokyo`, `New York`.

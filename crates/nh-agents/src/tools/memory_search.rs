@@ -44,7 +44,7 @@ impl MemorySearch {
             filter: filter.map_err(|error| ToolError::new("invalid_arguments", error.to_string()))?,
         };
         let hits = self.memories.search(author, query).await.map_err(refused)?;
-        Ok(ToolOutput { text: told(&hits), value: json!({"memories": hits}) })
+        Ok(ToolOutput { text: told(&hits), value: json!({"memories": hits}), usage: remote.spent() })
     }
 }
 

@@ -47,7 +47,8 @@ impl MemoryStore {
             _ => return Err(ToolError::new("conflict", "the memory could not be stored; try again")),
         };
         let text = if is_new { "Stored." } else { "That was remembered already." };
-        Ok(ToolOutput { text: format!("{text} ({id})"), value: json!({"id": id, "new": is_new}) })
+        let (text, value) = (format!("{text} ({id})"), json!({"id": id, "new": is_new}));
+        Ok(ToolOutput { text, value, usage: remote.spent() })
     }
 }
 

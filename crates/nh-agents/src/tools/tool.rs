@@ -1,5 +1,6 @@
 use futures_util::future::BoxFuture;
 use nh_models::Caller;
+use nh_types::model::Usage;
 use nh_types::{Clock, RunId, Scope, WorkspaceId};
 use serde_json::Value;
 
@@ -55,6 +56,15 @@ pub struct ToolOutput {
     pub text: String,
     /// The same for programs, as the output schema says.
     pub value: Value,
+    /// What it cost; [`Usage::NONE`] where nothing was bought.
+    pub usage: Usage,
+}
+
+impl ToolOutput {
+    /// Of a tool that buys nothing.
+    pub fn free(text: String, value: Value) -> Self {
+        Self { text, value, usage: Usage::NONE }
+    }
 }
 
 /// Why a call failed, in words from which the model can do better.

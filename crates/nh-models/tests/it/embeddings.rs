@@ -12,7 +12,8 @@ use crate::harness::{Hub, caller, hub_of, object};
 const AS_BASE64: &str = "AAAAPwAAgL8=";
 
 async fn ask(hub: &Hub, body: Value) -> Result<Value, ApiError> {
-    hub.models.embeddings(&caller(), object(body)).await.map_err(ApiError::from)
+    let answer = hub.models.embeddings(&caller(), object(body)).await.map_err(ApiError::from)?;
+    Ok(Value::Object(answer.body))
 }
 
 #[tokio::test]

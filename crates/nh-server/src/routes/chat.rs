@@ -89,7 +89,8 @@ pub(crate) async fn embed(
     State(app): State<Arc<App>>,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<axum::Json<Value>> {
-    Ok(axum::Json(app.hub.models.embeddings(&caller(&app, &auth), body).await?))
+    let answer = app.hub.models.embeddings(&caller(&app, &auth), body).await?;
+    Ok(axum::Json(Value::Object(answer.body)))
 }
 
 /// Server-sent events, past caches and buffering proxies.

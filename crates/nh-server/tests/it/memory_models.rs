@@ -221,3 +221,34 @@ async fn an_embedding_is_no_step_of_its_own() {
     assert_eq!(run["state"], "SUCCESS", "{run}");
     assert_eq!(run["result"]["memories"][0]["content"], "tea at four", "{run}");
 }
+
+#[tokio::test]
+async fn a_run_tells_what_its_embeddings_cost() {
+    let (app, _upstream) = app_with_embeddings(2.0).await;
+    change(&app, REMOTE).await.ok(202);
+    remember(&app, "tea at four").await;
+    let cost = 2.0 * TOKENS_PER_CALL as f64 / 1e6;
+    let memory = json!({"mode": "auto"});
+    app.post("/v1/agents", json!({"id": "keeper", "name": "Keeper", "memory": memory})).send().await.ok(201);
+    let goal = json!({"goal": "When is tea?"});
+    for (body, tool) in [
+        (json!({"target": "memory_search", "type": "tool", "input": {"query": "tea"}}), "memory_search"),
+        (
+            json!({"target": "memory_store", "type": "tool", "input": {"content": "cake at five"}}),
+            "memory_store",
+        ),
+        (json!({"target": "keeper", "type": "agent", "input": goal}), "memory_search"),
+    ] {
+        let run = app.post("/v1/run", body).send().await.ok(200);
+        assert_eq!(run["state"], "SUCCESS", "{run}");
+        let (usage, used) = (&run["usage"], &run["usage"]["byTool"][0]);
+        assert_eq!((&used["tool"], &used["calls"]), (&json!(tool), &json!(1)), "{run}");
+        assert_eq!(
+            (&used["inputTokens"], &used["costUsd"]),
+            (&json!(TOKENS_PER_CALL), &json!(cost)),
+            "{run}"
+        );
+        let by_model = usage["byModel"][0]["inputTokens"].as_u64().unwrap_or_default();
+        assert_eq!(usage["inputTokens"], json!(TOKENS_PER_CALL + by_model), "{run}");
+    }
+}

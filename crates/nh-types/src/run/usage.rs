@@ -23,6 +23,9 @@ pub struct ModelUse {
 pub struct ToolUse {
     pub tool: String,
     pub calls: u64,
+    /// What they bought: embeddings, of a provider, for what is remembered.
+    #[serde(flatten)]
+    pub usage: RunUsage,
     /// Seconds from their starts to their ends, added up.
     pub seconds: f64,
 }
@@ -39,7 +42,7 @@ pub struct RunUsageView {
     pub by_tool: Vec<ToolUse>,
 }
 
-/// What a run used, all its model calls together. A run's fields are written
+/// What was bought of models, all calls together. A run's fields are written
 /// in camelCase where the journal's are in snake_case.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

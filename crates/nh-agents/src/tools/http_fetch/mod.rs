@@ -95,7 +95,7 @@ impl HttpFetch {
             "text": page.text,
             "truncated": page.truncated,
         });
-        Ok(ToolOutput { text, value })
+        Ok(ToolOutput::free(text, value))
     }
     /// On a thread of its own: large pages take a while, and a hostile one goes
     /// on after the time-out. So only so many are read at once, and a place is

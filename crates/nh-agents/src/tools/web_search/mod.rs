@@ -76,7 +76,8 @@ impl WebSearch {
         for (index, hit) in hits.iter().enumerate() {
             text += &format!("\n\n{}. {}\n{}\n{}", index + 1, hit.title, hit.url, hit.snippet);
         }
-        Ok(ToolOutput { text, value: json!({"query": query, "provider": name, "results": hits}) })
+        let value = json!({"query": query, "provider": name, "results": hits});
+        Ok(ToolOutput::free(text, value))
     }
 
     async fn ask(&self, provider: &Provider, query: &str, count: u64) -> Result<Vec<Hit>, ToolError> {
