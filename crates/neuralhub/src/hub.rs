@@ -11,6 +11,7 @@ use nh_agents::memory::{ByProvider, InProcess};
 use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
+use nh_blobs::{Blobs, BlobsSetup};
 use nh_http::Outbound;
 use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
@@ -166,10 +167,18 @@ async fn open(
         environment: &|name| std::env::var(name).ok(),
     };
     let tools = Tools::builtin(setup, memory_tools(&memories, &models))?;
+    let blobs = Blobs::new(BlobsSetup {
+        store: store.clone(),
+        directory: data_dir.join("blobs"),
+        settings: config.blobs.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    });
     let hub = Hub::start(HubSetup {
         store: store.clone(),
         models: models.clone(),
         memories: memories.clone(),
+        blobs: blobs.clone(),
         tools,
         webhooks: Webhooks { http: guarded, sealer },
         clock: clock.clone(),
@@ -183,6 +192,7 @@ async fn open(
     tasks.spawn(nh_agents::schedules::keep(hub.clone(), stopping.clone()));
     let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
     tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
+    tasks.spawn(nh_blobs::keep(blobs, stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
         hub: hub.clone(),

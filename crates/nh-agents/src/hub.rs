@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nh_blobs::Blobs;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
 use nh_memory::Memories;
 use nh_models::{Ledger, Models};
@@ -81,6 +82,7 @@ pub struct HubSetup<'s> {
     pub store: Store,
     pub models: Models,
     pub memories: Memories,
+    pub blobs: Blobs,
     pub tools: Tools,
     pub webhooks: Webhooks,
     pub clock: SharedClock,
@@ -94,6 +96,7 @@ pub struct Hub {
     pub store: Store,
     pub models: Models,
     pub memories: Memories,
+    pub blobs: Blobs,
     pub tools: Tools,
     pub(crate) webhooks: Webhooks,
     pub engine: Engine,
@@ -106,7 +109,8 @@ pub struct Hub {
 
 impl Hub {
     pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
-        let HubSetup { store, models, memories, tools, webhooks, clock, ids, settings, stopping } = setup;
+        let HubSetup { store, models, memories, blobs, tools, webhooks, clock, ids, settings, stopping } =
+            setup;
         let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
@@ -119,7 +123,19 @@ impl Hub {
         let engine =
             Engine::start(store.clone(), program, clock.clone(), ids.clone(), settings, stopping).await?;
         let schedules_changed = Arc::default();
-        Ok(Self { store, models, memories, tools, webhooks, engine, ledger, clock, ids, schedules_changed })
+        Ok(Self {
+            store,
+            models,
+            memories,
+            blobs,
+            tools,
+            webhooks,
+            engine,
+            ledger,
+            clock,
+            ids,
+            schedules_changed,
+        })
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: what makes a repeated POST the same POST.
 
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use nh_store::Idempotency;
 use nh_types::{ApiError, ErrorCode, Timestamp};
 use sha2::{Digest, Sha256};
@@ -19,25 +19,42 @@ pub(crate) struct Once {
 
 impl Once {
     pub(crate) fn of(parts: &Parts, body: &[u8]) -> Result<Option<Self>, ApiError> {
-        let mut given = parts.headers.get_all(HEADER).iter();
-        let Some(value) = given.next() else { return Ok(None) };
-        let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_CHARS).contains(&key.len()));
-        let Some(key) = key.filter(|_| given.next().is_none()) else {
-            let message =
-                format!("Idempotency-Key must be one header of 1 to {MAX_CHARS} printable characters");
-            return Err(ApiError::new(ErrorCode::InvalidRequest, message).param("Idempotency-Key"));
-        };
+        let of = [parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), body];
+        Ok(key(&parts.headers)?.map(|key| Self::new(key, &of)))
+    }
+
+    /// Of an upload: by the request's target, and the hash of what came.
+    pub(crate) fn of_upload(key: String, target: &str, sha256: &[u8; 32]) -> Self {
+        Self::new(key, &[target.as_bytes(), sha256])
+    }
+
+    fn new(key: String, of: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
-        for part in [parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), body] {
+        for part in of {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
-        Ok(Some(Self { key: key.to_owned(), body_hash: digest.finalize().into() }))
+        Self { key, body_hash: digest.finalize().into() }
     }
 
     /// The record that belongs to this caller alone.
     pub(crate) fn record(self, principal: &Principal, at: Timestamp) -> Idempotency {
         Idempotency { owner: principal.owner(), key: self.key, body_hash: self.body_hash, at }
+    }
+}
+
+/// The key that the request has.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut given = headers.get_all(HEADER).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_CHARS).contains(&key.len()));
+    match key.filter(|_| given.next().is_none()) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => {
+            let message =
+                format!("Idempotency-Key must be one header of 1 to {MAX_CHARS} printable characters");
+            Err(ApiError::new(ErrorCode::InvalidRequest, message).param("Idempotency-Key"))
+        }
     }
 }
 

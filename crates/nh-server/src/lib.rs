@@ -25,6 +25,7 @@ mod router;
 mod routes;
 mod run_stream;
 mod serve;
+mod served;
 mod settings;
 mod span;
 mod store_failure;

@@ -10,6 +10,8 @@ use nh_types::{ApiError, ErrorCode, PageRequest, Timestamp};
 use crate::failure::{Answer, Failure};
 
 const MAX_PARAMETERS: usize = 32;
+/// More than a pathname takes.
+const MAX_CURSOR_CHARS: usize = 2048;
 
 /// The parameters of a query string. A handler takes what it knows and then
 /// calls [`Query::finish`], which refuses the rest by name.
@@ -106,7 +108,7 @@ pub(crate) fn seal_cursor(after: &str) -> String {
 }
 
 fn open_cursor(cursor: &str) -> Result<String, ApiError> {
-    let bytes = (cursor.len() <= 512).then(|| URL_SAFE_NO_PAD.decode(cursor).ok()).flatten();
+    let bytes = (cursor.len() <= MAX_CURSOR_CHARS).then(|| URL_SAFE_NO_PAD.decode(cursor).ok()).flatten();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.contains('\0'));
     text.ok_or_else(|| {
         invalid("cursor", "`cursor` is not one that this list gave out; leave it out to start".to_owned())

@@ -15,7 +15,7 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
-    tools, values, webhooks, workflows,
+    storage, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -56,6 +56,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(memory_lines::export))
         .routes(routes!(memory::model, memory::change_model))
         .routes(routes!(memory::find, memory::change, memory::delete))
+        .routes(routes!(storage::upload))
+        .routes(routes!(storage::list))
+        .routes(routes!(storage::read, storage::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

@@ -1,6 +1,7 @@
 //! The store's and the engine's errors as clients see them.
 
 use nh_agents::HubError;
+use nh_blobs::BlobError;
 use nh_engine::EngineError;
 use nh_memory::MemoryError;
 use nh_models::ModelError;
@@ -75,6 +76,21 @@ impl From<MemoryError> for Failure {
         match error {
             MemoryError::Refused(error) => error.into(),
             MemoryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BlobError> for Failure {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Refused(error) => error.into(),
+            BlobError::Store(error) => error.into(),
+            BlobError::Files(_) => {
+                let message = "the files of the objects cannot be used at present; the hub's log says why";
+                let told =
+                    ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(RETRY_AFTER_SECONDS);
+                Self { error: told, cause: Some(Box::new(error)) }
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ impl<'r> Columns<'r> {
         text -> String;
         optional_text -> Option<String>;
         bytes -> Vec<u8>;
+        optional_bytes -> Option<Vec<u8>>;
     }
 
     pub(crate) fn flag(&mut self) -> Result<bool, StoreError> {

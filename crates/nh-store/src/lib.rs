@@ -28,6 +28,7 @@ mod write;
 mod writer;
 
 pub mod agents;
+pub mod blobs;
 pub mod credentials;
 pub mod idempotency;
 pub mod keys;

@@ -22,6 +22,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (11, "reservations", include_str!("../migrations/0011_reservations.sql")),
     (14, "waiting", include_str!("../migrations/0014_waiting.sql")),
     (15, "memories", include_str!("../migrations/0015_memories.sql")),
+    (16, "blobs", include_str!("../migrations/0016_blobs.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

@@ -71,12 +71,16 @@ codes! {
     MethodNotAllowed "method_not_allowed" 405 InvalidRequestError false "The path exists, but not with this method; see `Allow`.";
     RequestTimeout "request_timeout" 408 InvalidRequestError true "The request's body did not arrive in time.";
     Conflict "conflict" 409 ConflictError false "The request does not fit the present state.";
+    BlobExists "blob_exists" 409 ConflictError false "There is an object under this name; `overwrite=true` replaces it.";
     AlreadyExists "already_exists" 409 ConflictError false "The name or id is taken.";
     AlreadyCreated "already_created" 409 ConflictError false "This Idempotency-Key already created something whose secret is shown only once.";
     IdempotencyMismatch "idempotency_mismatch" 409 ConflictError false "This Idempotency-Key came before with another body.";
     IdempotencyInFlight "idempotency_in_flight" 409 ConflictError true "The first request with this Idempotency-Key is still being answered.";
+    PreconditionFailed "precondition_failed" 412 InvalidRequestError false "What is there is not what `If-Match` or `If-None-Match` asks for.";
     PayloadTooLarge "payload_too_large" 413 InvalidRequestError false "The body is over the limit, which the message says.";
+    QuotaExceeded "quota_exceeded" 413 InsufficientQuota false "The workspace's objects would take more than its quota; the message has the figures.";
     UnsupportedMediaType "unsupported_media_type" 415 InvalidRequestError false "The body's Content-Type is not one that this operation takes.";
+    RangeNotSatisfiable "range_not_satisfiable" 416 InvalidRequestError false "`Range` begins after the object's last byte.";
     InvalidValue "invalid_value" 422 InvalidRequestError false "A well-formed value is not acceptable; `param` names it.";
     UnknownScope "unknown_scope" 422 InvalidRequestError false "There is no such scope.";
     UnknownTarget "unknown_target" 422 InvalidRequestError false "There is no such agent, tool or workflow in the workspace.";

@@ -7,6 +7,7 @@
 //! may do what.
 
 pub mod agent;
+pub mod blob;
 pub mod budget;
 pub mod clock;
 pub mod crash;

@@ -42,6 +42,7 @@ pub struct Config {
     /// provider of their kind when none of that kind is listed here.
     pub providers: Vec<nh_models::ProviderSettings>,
     pub memory: nh_memory::MemorySettings,
+    pub blobs: nh_blobs::BlobSettings,
     pub search: nh_agents::search::SearchSettings,
     pub http: nh_http::HttpSettings,
     pub engine: nh_engine::EngineSettings,

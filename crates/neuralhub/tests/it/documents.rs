@@ -170,6 +170,7 @@ pages! {
     the_page_on_webhooks_is_right "docs/webhooks.md";
     the_page_on_budgets_is_right "docs/budgets.md";
     the_page_on_memory_is_right "docs/memory.md";
+    the_page_on_storage_is_right "docs/storage.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";

@@ -16,9 +16,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
     ("nh-minilm", &[]),
     ("nh-memory", &["nh-types", "nh-store", "nh-http", "nh-minilm"]),
+    ("nh-blobs", &["nh-types", "nh-store"]),
     ("nh-engine", &["nh-types", "nh-store"]),
-    ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-engine"]),
-    ("nh-server", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-engine", "nh-agents"]),
+    ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-blobs", "nh-engine"]),
+    (
+        "nh-server",
+        &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-blobs", "nh-engine", "nh-agents"],
+    ),
     (
         "neuralhub",
         &[
@@ -28,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "nh-telemetry",
             "nh-models",
             "nh-memory",
+            "nh-blobs",
             "nh-engine",
             "nh-agents",
             "nh-server",

@@ -32,6 +32,13 @@ impl Client {
         self.send("POST", path, headers, &body.to_string())
     }
 
+    /// The bytes of an object.
+    pub(crate) fn send_text(&self, path: &str, text: &str) -> std::io::Result<Answer> {
+        let mut stream = self.open("POST", path, "text/plain", &[], text.len())?;
+        stream.write_all(text.as_bytes())?;
+        read(stream)
+    }
+
     /// A memory on each line.
     pub(crate) fn import(&self, lines: &str) -> std::io::Result<Answer> {
         let mut stream = self.begin_import(lines.len())?;

@@ -15,5 +15,6 @@ mod kills;
 mod memory;
 mod memory_kills;
 mod metrics;
+mod storage_kills;
 mod takeover;
 mod traces;

@@ -25,7 +25,7 @@ pub(crate) use credentials::Credentials;
 pub(crate) use rate::RateLimits;
 
 use crate::app::App;
-use crate::failure::Failure;
+use crate::failure::{Answer, Failure};
 use crate::json::changes_state;
 
 /// What the caller proved to be.
@@ -128,6 +128,8 @@ needs!(
     ModelsRead,
     RunRead,
     RunWrite,
+    StorageRead,
+    StorageWrite,
     ToolsRead,
     UsageRead
 );
@@ -169,6 +171,23 @@ impl<N: Needs> FromRequestParts<Arc<App>> for Auth<N> {
             principal.require(scope)?;
         }
         Ok(Self { principal, needs: PhantomData })
+    }
+}
+
+/// The checked caller where there is one, for what everybody may see in part.
+pub(crate) struct MaybeAuth<N>(Answer<Auth<N>>);
+
+impl<N> MaybeAuth<N> {
+    pub(crate) fn required(self) -> Answer<Auth<N>> {
+        self.0
+    }
+}
+
+impl<N: Needs> FromRequestParts<Arc<App>> for MaybeAuth<N> {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Self::Rejection> {
+        Ok(Self(Auth::from_request_parts(parts, app).await))
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod storage;
 pub(crate) mod tools;
 pub(crate) mod values;
 pub(crate) mod webhooks;

@@ -14,6 +14,7 @@ use nh_agents::search::SearchSettings;
 use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
+use nh_blobs::{BlobSettings, Blobs, BlobsSetup};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
@@ -42,6 +43,8 @@ pub(crate) struct TestApp {
     pub(crate) key: String,
     pub(crate) hub: Hub,
     pub(crate) stopping: CancellationToken,
+    /// Of objects.
+    pub(crate) files: tempfile::TempDir,
     store: TestStore,
 }
 
@@ -75,7 +78,8 @@ impl TestApp {
         let ids: SharedIds = Arc::new(SeededIds::new(1));
         let stopping = CancellationToken::new();
         let metrics = metrics();
-        let hub = hub(store.store(), &clock, &ids, providers, &stopping, webhooks).await;
+        let files = tempfile::tempdir().expect("a directory");
+        let hub = hub((store.store(), files.path()), &clock, &ids, providers, &stopping, webhooks).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
@@ -88,7 +92,7 @@ impl TestApp {
         let router = nh_server::router(app.clone());
         let workspace_id = workspace(store.store(), &clock, &ids, "default").await;
         let key = key(store.store(), &clock, &ids, &workspace_id, ScopeSet::all()).await;
-        Self { app, router, clock, ids, workspace_id, key, hub, stopping, store }
+        Self { app, router, clock, ids, workspace_id, key, hub, stopping, files, store }
     }
 
     /// A second process on the same store: its own caches, the same clock.
@@ -156,7 +160,7 @@ impl Drop for TestApp {
 }
 
 async fn hub(
-    store: &Store,
+    (store, files): (&Store, &std::path::Path),
     clock: &FixedClock,
     ids: &SharedIds,
     providers: Vec<ResolvedProvider>,
@@ -171,6 +175,13 @@ async fn hub(
         weights: Weights::new(nh_testkit::weights(), None),
         default_model: LOCAL_MODEL.to_owned(),
         settings: &MemorySettings::default(),
+        clock: Arc::new(clock.clone()),
+        ids: ids.clone(),
+    });
+    let blobs = Blobs::new(BlobsSetup {
+        store: store.clone(),
+        directory: files.join("blobs"),
+        settings: BlobSettings { max_size_bytes: 2_000_000, quota_bytes: Some(10_000_000) },
         clock: Arc::new(clock.clone()),
         ids: ids.clone(),
     });
@@ -194,6 +205,7 @@ async fn hub(
         store: store.clone(),
         models,
         memories,
+        blobs,
         tools: tools.expect("tools"),
         webhooks: Webhooks { http: webhooks, sealer },
         clock,

@@ -25,6 +25,7 @@ mod runs;
 mod schedules;
 mod serve;
 mod sessions;
+mod storage;
 mod threads;
 mod tools;
 mod upstream;

@@ -76,6 +76,9 @@ fn filled(path: &str, ids: &Value) -> String {
         "schedule_theirs".to_owned()
     } else if path.starts_with("/v1/memory") {
         ids["memory"].as_str().expect("memory").to_owned()
+    } else if path.starts_with("/v1/storage") {
+        path = path.replace("{workspace}", ids["workspace"].as_str().expect("workspace"));
+        "theirs.txt".to_owned()
     } else if path.starts_with("/v1/webhooks") {
         format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
@@ -83,7 +86,7 @@ fn filled(path: &str, ids: &Value) -> String {
     } else {
         ids["run"].as_str().expect("run").to_owned()
     };
-    for place in ["{id}", "{runId}"] {
+    for place in ["{id}", "{runId}", "{pathname}"] {
         path = path.replace(place, &fill);
     }
     path = path.replace("{name}", "result");
@@ -93,7 +96,9 @@ fn filled(path: &str, ids: &Value) -> String {
 
 /// A key, an agent and a run of another workspace.
 async fn theirs(app: &TestApp) -> Value {
-    let (_, key) = app.other_workspace().await;
+    let (workspace, key) = app.other_workspace().await;
+    let upload = app.call(Method::POST, "/v1/storage/upload?pathname=theirs.txt").key(&key).body("theirs");
+    upload.send().await.ok(201);
     // Ids are counted per workspace: go beyond those that this one has.
     let mut id = json!(0);
     for _ in 0..80 {
@@ -112,7 +117,7 @@ async fn theirs(app: &TestApp) -> Value {
     body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
     let memory = app.post("/v1/memory", json!({"content": "theirs"})).key(&key).send().await.ok(201);
-    json!({"key": id, "run": run["runId"], "memory": memory["id"]})
+    json!({"key": id, "run": run["runId"], "memory": memory["id"], "workspace": workspace.as_str()})
 }
 
 #[test]
@@ -126,7 +131,8 @@ fn the_public_operations_are_the_known_ones() {
 #[tokio::test]
 async fn without_a_key_everything_else_is_a_401() {
     let app = TestApp::new().await;
-    let ids = json!({"key": 1, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000"});
+    let ids = json!({"key": 1, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000",
+        "workspace": "ws_00000000000000000000"});
     for operation in operations() {
         let reply = operation.send(&app, None, &filled(&operation.path, &ids)).await;
         match operation.is_public() {
@@ -139,7 +145,8 @@ async fn without_a_key_everything_else_is_a_401() {
 #[tokio::test]
 async fn the_documented_scope_is_the_enforced_one() {
     let app = TestApp::new().await;
-    let ids = json!({"key": 999, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000"});
+    let ids = json!({"key": 999, "run": "00000000-0000-7000-8000-000000000000", "memory": "mem_00000000000000000000",
+        "workspace": "ws_00000000000000000000"});
     let mut checked = 0;
     for operation in operations() {
         let Some(scope) = operation.scope() else { continue };

@@ -1,0 +1,386 @@
+//! [`Blobs`]: objects are put, found, read, listed and deleted.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
+use nh_store::blobs::{
+    self as rows, Begin, BlobRecord, Condition, Content, Delete, NewBytes, Piece, Put, PutDone, Renew,
+    Reserve, Totals,
+};
+use nh_store::{Idempotency, Once, Store, StoreError};
+use nh_types::blob::{Access, BlobSource, Pathname};
+use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
+use sha2::{Digest, Sha256};
+
+use crate::content_type;
+use crate::places::{Places, Writing, Written, read};
+use crate::settings::BlobSettings;
+
+/// Objects of at most so many bytes are in the database.
+const MAX_BYTES_HERE: usize = 64 * 1024;
+/// An upload says so often that it is still going on, and how long that counts.
+const RENEW_EVERY_MS: i64 = 60_000;
+pub(crate) const HOLD_MS: i64 = 15 * 60_000;
+
+const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+const PLACE_LETTERS: usize = 26;
+
+/// Objects read at once while a folder is looked for.
+const PAGE_ROWS: u32 = 1000;
+
+/// Why something could not be done with objects.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// What was asked for is not acceptable.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the files of the objects cannot be used: {0}")]
+    Files(#[from] io::Error),
+}
+
+/// On whose behalf an object is put.
+#[derive(Clone, Debug)]
+pub struct Author {
+    pub workspace_id: WorkspaceId,
+    /// `key:42` or `session:user_…`.
+    pub created_by: String,
+    pub run: Option<(RunId, String)>,
+}
+
+/// An object that is to be.
+#[derive(Clone, Debug)]
+pub struct New {
+    pub pathname: Pathname,
+    /// Absent: guessed.
+    pub content_type: Option<String>,
+    pub access: Access,
+    pub cache_seconds: Option<u32>,
+    pub expires_at: Option<Timestamp>,
+    pub condition: Condition,
+    /// Of its bytes, where it is known before they come.
+    pub size: Option<u64>,
+}
+
+/// An object that can be read.
+pub struct Opened {
+    pub blob: BlobRecord,
+    bytes: Reading,
+}
+
+enum Reading {
+    Here(Bytes),
+    Files(Places, Vec<Piece>, File),
+}
+
+impl Opened {
+    /// Its bytes from the first to before the last of `range`, which is within its size.
+    pub fn read(self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
+        match self.bytes {
+            Reading::Here(bytes) => {
+                let bytes = bytes.slice(range.start as usize..range.end as usize);
+                stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed()
+            }
+            Reading::Files(places, pieces, first) => read(&places, &pieces, first, range),
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub blobs: Vec<BlobRecord>,
+    /// Each with a slash at its end.
+    pub folders: Vec<String>,
+    /// The last name that is in it, where there are more.
+    pub next: Option<String>,
+}
+
+/// What [`Blobs`] is made of.
+pub struct BlobsSetup {
+    pub store: Store,
+    /// Of the files.
+    pub directory: PathBuf,
+    pub settings: BlobSettings,
+    pub clock: SharedClock,
+    pub ids: SharedIds,
+}
+
+/// Every workspace's objects. Clones share all of it.
+#[derive(Clone)]
+pub struct Blobs {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) places: Places,
+    pub(crate) clock: SharedClock,
+    pub(crate) began_at: Timestamp,
+    settings: BlobSettings,
+    ids: SharedIds,
+}
+
+impl Blobs {
+    pub fn new(setup: BlobsSetup) -> Self {
+        let BlobsSetup { store, directory, settings, clock, ids } = setup;
+        let (places, began_at) = (Places::new(directory), clock.now());
+        Self { inner: Arc::new(Inner { store, places, clock, began_at, settings, ids }) }
+    }
+
+    pub fn settings(&self) -> &BlobSettings {
+        &self.inner.settings
+    }
+
+    pub async fn totals(&self, workspace_id: &WorkspaceId) -> Result<Totals, BlobError> {
+        Ok(rows::totals(&self.inner.store, workspace_id).await?)
+    }
+
+    /// Puts what comes under a name. It is durable when this answers; what is
+    /// broken off leaves nothing. `once` makes the record of an idempotency key, by
+    /// the hash of the bytes.
+    pub async fn put<E>(
+        &self,
+        author: Author,
+        new: New,
+        body: impl Stream<Item = Result<Bytes, E>>,
+        once: impl FnOnce(&[u8; 32]) -> Option<Idempotency>,
+    ) -> Result<Once<PutDone>, E>
+    where
+        E: From<BlobError>,
+    {
+        self.inner.check_size(new.size.unwrap_or_default())?;
+        let mut body = pin!(body);
+        let mut first = BytesMut::new();
+        while first.len() <= MAX_BYTES_HERE {
+            match body.next().await.transpose()? {
+                Some(more) => first.extend_from_slice(&more),
+                None => {
+                    let bytes = first.freeze();
+                    self.inner.check_size(bytes.len() as u64)?;
+                    let written = Written { size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() };
+                    let put = self.inner.to_put(author, new, &bytes.clone(), written, NewBytes::Here(bytes));
+                    let once = once(&put.blob.sha256);
+                    return Ok(self.inner.store.write_once(once, put).await.map_err(BlobError::from)?);
+                }
+            }
+        }
+        let place = self.inner.ids.text(LOWER, PLACE_LETTERS);
+        let begin = first.freeze();
+        let written = self.inner.fill(&place, begin.clone(), body).await?;
+        let bytes = NewBytes::Pieces(vec![Piece(place, written.size)]);
+        let put = self.inner.to_put(author, new, &begin, written, bytes);
+        let once = once(&put.blob.sha256);
+        Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
+    }
+
+    pub async fn find(
+        &self,
+        workspace_id: &WorkspaceId,
+        pathname: &Pathname,
+    ) -> Result<Option<BlobRecord>, BlobError> {
+        Ok(rows::find(&self.inner.store, workspace_id, pathname, self.inner.clock.now()).await?)
+    }
+
+    pub async fn open(
+        &self,
+        workspace_id: &WorkspaceId,
+        pathname: &Pathname,
+    ) -> Result<Option<Opened>, BlobError> {
+        let Inner { store, places, clock, .. } = &*self.inner;
+        let mut is_again = false;
+        loop {
+            let Some((blob, content)) = rows::open(store, workspace_id, pathname, clock.now()).await? else {
+                return Ok(None);
+            };
+            let pieces = match content {
+                Content::Here(bytes) => return Ok(Some(Opened { blob, bytes: Reading::Here(bytes.into()) })),
+                Content::Pieces(pieces) => pieces,
+            };
+            let Some(Piece(place, _)) = pieces.first() else {
+                return Ok(Some(Opened { blob, bytes: Reading::Here(Bytes::new()) }));
+            };
+            match places.open(place).await {
+                Ok(file) => {
+                    return Ok(Some(Opened { blob, bytes: Reading::Files(places.clone(), pieces, file) }));
+                }
+                // It was replaced or deleted since its row was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_again => is_again = true,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Deletes those that are there; how many that were.
+    pub async fn delete(
+        &self,
+        workspace_id: &WorkspaceId,
+        pathnames: Vec<Pathname>,
+    ) -> Result<u64, BlobError> {
+        let delete = Delete { workspace_id: workspace_id.clone(), pathnames };
+        Ok(self.inner.store.write(delete).await?)
+    }
+
+    /// What begins with `prefix` and comes after `after`, by name. Where it is
+    /// folded, what is in a folder below is told by the folder's name, once.
+    pub async fn list(
+        &self,
+        workspace_id: &WorkspaceId,
+        prefix: &str,
+        after: Option<String>,
+        limit: u32,
+        is_folded: bool,
+    ) -> Result<Listing, BlobError> {
+        let Inner { store, clock, .. } = &*self.inner;
+        let mut begin = match after {
+            None => Begin::Start,
+            Some(after) if is_folded && after.ends_with('/') && after.len() > prefix.len() => {
+                Begin::At(after_folder(&after))
+            }
+            Some(after) => Begin::After(after),
+        };
+        let mut found = Listing::default();
+        loop {
+            let room = limit as usize - found.blobs.len() - found.folders.len();
+            let rows = if is_folded { PAGE_ROWS.min(room as u32 + 1) } else { room as u32 + 1 };
+            let read = rows::list(store, workspace_id, prefix, &begin, rows, clock.now()).await?;
+            let is_last = read.len() < rows as usize;
+            let mut skipping: Option<String> = None;
+            for blob in read {
+                let name = blob.pathname.as_str().to_owned();
+                if skipping.as_ref().is_some_and(|folder| name.starts_with(folder.as_str())) {
+                    continue;
+                }
+                if found.blobs.len() + found.folders.len() == limit as usize {
+                    found.next = found.last();
+                    return Ok(found);
+                }
+                let folder = is_folded.then(|| folder_below(prefix, &name)).flatten();
+                skipping = folder.clone();
+                begin = Begin::After(name);
+                match folder {
+                    Some(folder) => found.folders.push(folder),
+                    None => found.blobs.push(blob),
+                }
+            }
+            if is_last {
+                return Ok(found);
+            }
+            if let Some(folder) = skipping {
+                begin = Begin::At(after_folder(&folder));
+            }
+        }
+    }
+}
+
+impl Listing {
+    fn last(&self) -> Option<String> {
+        let blob = self.blobs.last().map(|blob| blob.pathname.as_str());
+        blob.max(self.folders.last().map(String::as_str)).map(str::to_owned)
+    }
+}
+
+/// The folder right below the prefix that the name is in.
+fn folder_below(prefix: &str, name: &str) -> Option<String> {
+    let end = name.get(prefix.len()..)?.find('/')?;
+    Some(name[..prefix.len() + end + 1].to_owned())
+}
+
+/// Comes after all that is in a folder: `0` is the character after `/`.
+fn after_folder(folder: &str) -> String {
+    format!("{}0", folder.trim_end_matches('/'))
+}
+
+/// Of an upload whose place was given up meanwhile.
+fn late(error: StoreError) -> BlobError {
+    match error {
+        StoreError::Missing(_) => took_too_long().into(),
+        other => other.into(),
+    }
+}
+
+fn took_too_long() -> ApiError {
+    let message = "the upload took too long to be stored; send it again";
+    ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(1)
+}
+
+impl Inner {
+    fn check_size(&self, size: u64) -> Result<(), BlobError> {
+        let most = self.settings.max_size_bytes;
+        if size <= most {
+            return Ok(());
+        }
+        let message =
+            format!("the object has {size} bytes or more; at most {most} are taken ([blobs] max_size_bytes)");
+        Err(ApiError::new(ErrorCode::PayloadTooLarge, message).into())
+    }
+
+    /// Fills a place with all that comes. It is durable when this answers.
+    async fn fill<E: From<BlobError>>(
+        &self,
+        place: &str,
+        first: Bytes,
+        mut body: std::pin::Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
+    ) -> Result<Written, E> {
+        let reserve = Reserve { place: place.to_owned(), until: self.until() };
+        self.store.write(reserve).await.map_err(BlobError::from)?;
+        let mut held_at = self.clock.now();
+        let writing = Writing::begin(&self.places, place);
+        let mut size = first.len() as u64;
+        self.check_size(size)?;
+        writing.write(first).await;
+        while let Some(more) = body.next().await {
+            let more = more?;
+            size += more.len() as u64;
+            self.check_size(size)?;
+            writing.write(more).await;
+            if self.clock.now().millis_since(held_at) >= RENEW_EVERY_MS {
+                self.go_on(place).await?;
+                held_at = self.clock.now();
+            }
+        }
+        let written = writing.finish().await.map_err(BlobError::from)?;
+        self.go_on(place).await?;
+        Ok(written)
+    }
+
+    fn until(&self) -> Timestamp {
+        self.clock.now().plus_millis(HOLD_MS)
+    }
+
+    async fn go_on(&self, place: &str) -> Result<(), BlobError> {
+        let renew = Renew { place: place.to_owned(), until: self.until() };
+        if self.store.write(renew).await? { Ok(()) } else { Err(took_too_long().into()) }
+    }
+
+    fn to_put(&self, author: Author, new: New, first: &[u8], written: Written, bytes: NewBytes) -> Put {
+        let (run_id, step) = author.run.unzip();
+        let content_type = new.content_type.unwrap_or_else(|| content_type::guess(&new.pathname, first));
+        Put {
+            workspace_id: author.workspace_id,
+            blob: BlobRecord {
+                content_type,
+                pathname: new.pathname,
+                size: written.size,
+                sha256: written.sha256,
+                access: new.access,
+                cache_seconds: new.cache_seconds,
+                uploaded_at: self.clock.now(),
+                expires_at: new.expires_at,
+                source: BlobSource { created_by: author.created_by, run_id, step },
+            },
+            bytes_id: self.ids.text(LOWER, PLACE_LETTERS),
+            bytes,
+            condition: new.condition,
+            quota: self.settings.quota_bytes,
+        }
+    }
+}

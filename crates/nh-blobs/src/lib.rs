@@ -1,0 +1,19 @@
+//! Objects of workspaces: bytes under names, on local files.
+//!
+//! An object is there when its row is, and its row comes after its bytes are
+//! durable. Bytes are never changed: what is put under a name again has others,
+//! so whoever reads the old ones reads them to their end. What a crash or a
+//! deletion leaves is listed (`nh_store::blobs::waste`) and swept.
+//!
+//! This crate must never know HTTP. Start reading at [`Blobs`].
+
+mod blobs;
+mod content_type;
+mod places;
+mod settings;
+mod upkeep;
+
+pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Listing, New, Opened};
+pub use content_type::extension_of;
+pub use settings::BlobSettings;
+pub use upkeep::keep;

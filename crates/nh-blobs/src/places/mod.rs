@@ -1,0 +1,73 @@
+//! Where bytes are outside the database: files below one directory, each written
+//! once, in one piece, and synced with its directory before it counts.
+
+mod reading;
+mod writing;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use reading::read;
+pub(crate) use writing::{Writing, Written};
+
+/// The local files. A place is a name of lower-case letters and digits.
+#[derive(Clone, Debug)]
+pub(crate) struct Places(Arc<PathBuf>);
+
+impl Places {
+    pub(crate) fn new(directory: PathBuf) -> Self {
+        Self(Arc::new(directory))
+    }
+
+    /// Files are spread over directories, of which none grows large.
+    fn directory_of(&self, place: &str) -> PathBuf {
+        self.0.join(place.get(..2).unwrap_or("00"))
+    }
+
+    fn path_of(&self, place: &str) -> PathBuf {
+        self.directory_of(place).join(place)
+    }
+
+    pub(crate) async fn open(&self, place: &str) -> io::Result<File> {
+        let path = self.path_of(place);
+        blocking(move || File::open(path)).await
+    }
+
+    /// Empties a place; one that is empty already stays so.
+    pub(crate) async fn remove(&self, place: &str) -> io::Result<()> {
+        let path = self.path_of(place);
+        blocking(move || match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Makes a directory that lasts, with those above it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => sync_directory(parent)?,
+        }
+    }
+    Ok(())
+}
+
+/// So that the names in it last.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,70 @@
+//! What is done in the background: expired objects go, and what nobody has any
+//! more is emptied.
+
+use std::time::Duration;
+
+use nh_store::blobs::{Condemn, Emptied, RemoveExpired};
+use nh_types::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::{BlobError, Blobs, HOLD_MS};
+
+const PAUSE: Duration = Duration::from_secs(30);
+const AT_ONCE: u32 = 500;
+/// A put may be late by what a write waits for at most, and clocks differ.
+const GRACE_MS: i64 = 10 * 60_000;
+
+/// Until the hub stops.
+pub async fn keep(blobs: Blobs, stopping: CancellationToken) {
+    let work = async {
+        let inner = &blobs.inner;
+        // Where one process has the store, whatever was being filled before it began
+        // is nobody's any more, and what is filled since is held off for longer.
+        if !inner.store.is_shared() {
+            let at = inner.began_at.plus_millis(HOLD_MS - 1);
+            told("remove what uploads left", blobs.sweep(at).await);
+        }
+        loop {
+            told("remove expired objects", blobs.remove_expired().await);
+            told("remove what nobody has", blobs.sweep(inner.clock.now().plus_millis(-GRACE_MS)).await);
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn told(what: &str, done: Result<(), BlobError>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "could not {what}; it is tried again");
+    }
+}
+
+impl Blobs {
+    async fn remove_expired(&self) -> Result<(), BlobError> {
+        let inner = &self.inner;
+        loop {
+            let removed = inner.store.write(RemoveExpired { at: inner.clock.now(), limit: AT_ONCE }).await?;
+            if removed < u64::from(AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Empties the places that nobody holds off since before `at`.
+    async fn sweep(&self, at: Timestamp) -> Result<(), BlobError> {
+        let inner = &self.inner;
+        loop {
+            let places = inner.store.write(Condemn { at, limit: AT_ONCE }).await?;
+            if places.is_empty() {
+                return Ok(());
+            }
+            for place in &places {
+                inner.places.remove(place).await?;
+            }
+            inner.store.write(Emptied(places)).await?;
+        }
+    }
+}

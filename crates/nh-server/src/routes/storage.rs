@@ -1,0 +1,332 @@
+//! `/v1/storage`: objects by pathname.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::header;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use http_body_util::BodyExt;
+use nh_blobs::{Author, New};
+use nh_store::Once;
+use nh_store::blobs::{BlobRecord, Condition, PutDone};
+use nh_types::blob::{Access, BlobList, BlobView, Named, Pathname};
+use nh_types::{ApiError, ErrorCode, WorkspaceId};
+
+use crate::app::App;
+use crate::auth::{Auth, MaybeAuth, StorageRead, StorageWrite};
+use crate::failure::{Answer, Failure};
+use crate::idempotency::{self, mismatch};
+use crate::json::media_type;
+use crate::paging::{Query, seal_cursor};
+use crate::served::{self, Disposition};
+
+/// What clients send when nobody said what it is.
+const UNSAID_TYPES: [&str; 3] = ["", "application/octet-stream", "application/x-www-form-urlencoded"];
+
+/// Upload an object: the body is its bytes. It is durable, and listed, when the
+/// answer comes.
+#[utoipa::path(post, path = "/v1/storage/upload", tag = "Storage",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(("pathname" = Option<String>, Query, description = "Absent: `upload-` and a UUID; `filename` is the same"),
+        ("filename" = Option<String>, Query),
+        ("overwrite" = Option<bool>, Query, description = "Whether one that is there is replaced"),
+        ("access" = Option<Access>, Query), ("expires_at" = Option<String>, Query, description = "When it is removed"),
+        ("Content-Type" = Option<String>, Header, description = "Absent: by the name's extension, else by the bytes"),
+        ("If-Match" = Option<String>, Header, description = "Replaces only what has this ETag"),
+        ("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
+    responses((status = 201, body = BlobView),
+        (status = 409, description = "There is one already", body = nh_types::ErrorBody),
+        (status = 412, description = "It is not what `If-Match` says", body = nh_types::ErrorBody)))]
+pub(crate) async fn upload(
+    auth: Auth<StorageWrite>,
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+    mut query: Query,
+    body: Body,
+) -> Answer<(StatusCode, Json<BlobView>)> {
+    let new = wanted(&app, &auth, &headers, &mut query)?;
+    query.finish()?;
+    let key = idempotency::key(&headers)?;
+    let record = |sha256: &[u8; 32]| {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        Some(idempotency::Once::of_upload(key?, target, sha256).record(&auth, app.clock.now()))
+    };
+    let author = Author { workspace_id: auth.workspace_id.clone(), created_by: auth.created_by(), run: None };
+    let is_conditional = matches!(new.condition, Condition::Is(_));
+    let pathname = new.pathname.clone();
+    match app.hub.blobs.put(author, new, pieces(&app, body), record).await? {
+        Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
+            Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
+        }
+        Once::First(refused) | Once::Replay(refused) => Err(not_put(&pathname, &refused, is_conditional)),
+        Once::Mismatch => Err(mismatch().into()),
+    }
+}
+
+/// What the upload's parameters and headers say of the object.
+fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, query: &mut Query) -> Answer<New> {
+    let given = match (query.take("pathname")?, query.take("filename")?) {
+        (Some(_), Some(_)) => {
+            return Err(wrong("pathname", "`pathname` and `filename` are the same; give one of them"));
+        }
+        (Some(name), None) | (None, Some(name)) => Some(name),
+        (None, None) => None,
+    };
+    let said = media_type(headers);
+    let content_type = headers.get(header::CONTENT_TYPE).filter(|_| !UNSAID_TYPES.contains(&said.as_str()));
+    if said == "multipart/form-data" {
+        let message = "send the file's bytes as the body (curl --data-binary @FILE), not as a form";
+        return Err(Failure::new(ErrorCode::UnsupportedMediaType, message));
+    }
+    let pathname = match given {
+        Some(name) => named(&auth.workspace_id, "pathname", &name)?,
+        None => {
+            let id = app.ids.uuid_v7(app.clock.now());
+            let extension = nh_blobs::extension_of(&said).map(|extension| format!(".{extension}"));
+            named(&auth.workspace_id, "pathname", &format!("upload-{id}{}", extension.unwrap_or_default()))?
+        }
+    };
+    if pathname.is_folder() {
+        return Err(wrong(
+            "pathname",
+            format!("`{pathname}` is the name of a folder; an object's has no slash at its end"),
+        ));
+    }
+    let overwrite = match query.take("overwrite")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let shown: String = other.chars().take(40).collect();
+            return Err(wrong(
+                "overwrite",
+                format!("`overwrite` is `{shown}`; it must be `true` or `false`"),
+            ));
+        }
+    };
+    let condition = match headers.get(header::IF_MATCH) {
+        Some(etag) => Condition::Is(served::hash_in(etag).unwrap_or_default()),
+        None if overwrite => Condition::Any,
+        None => Condition::Absent,
+    };
+    Ok(New {
+        pathname,
+        content_type: content_type.and_then(|given| given.to_str().ok()).map(str::to_owned),
+        access: query.parsed("access")?.unwrap_or_default(),
+        cache_seconds: None,
+        expires_at: query.time("expires_at")?,
+        condition,
+        size: headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()),
+    })
+}
+
+/// The body as it comes. A client that stops sending is not waited for.
+fn pieces(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
+    let patience = Duration::from_millis(app.settings.body_timeout_ms);
+    stream::try_unfold(body, move |mut body| async move {
+        loop {
+            let frame = tokio::time::timeout(patience, body.frame()).await.map_err(|_| {
+                let message = format!("nothing more of the body came for {} ms", patience.as_millis());
+                Failure::new(ErrorCode::RequestTimeout, message)
+            })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| {
+                let message = format!("the body could not be read to its end: {error}");
+                Failure::new(ErrorCode::InvalidRequest, message)
+            })?;
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some((bytes, body)));
+            }
+        }
+    })
+}
+
+fn not_put(pathname: &Pathname, why: &PutDone, is_conditional: bool) -> Failure {
+    match why {
+        PutDone::OverQuota { used, quota } => {
+            let message = format!(
+                "`{pathname}` does not fit: the workspace's objects take {used} of the {quota} bytes that they may; \
+                 delete some, or ask the operator for more ([blobs] quota_bytes)"
+            );
+            Failure::new(ErrorCode::QuotaExceeded, message)
+        }
+        _ if is_conditional => {
+            let message = format!("`{pathname}` is not what If-Match says; read its ETag again");
+            ApiError::new(ErrorCode::PreconditionFailed, message).param("If-Match").into()
+        }
+        _ => {
+            let message = format!("there is an object `{pathname}` already; `overwrite=true` replaces it");
+            ApiError::new(ErrorCode::BlobExists, message).param("pathname").into()
+        }
+    }
+}
+
+/// List objects, by pathname.
+#[utoipa::path(get, path = "/v1/storage/list", tag = "Storage",
+    params(("prefix" = Option<String>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query),
+        ("mode" = Option<String>, Query, description = "`folded`: what is in folders below is told by their names; `expanded`: all")),
+    security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
+    responses((status = 200, body = BlobList)))]
+pub(crate) async fn list(
+    auth: Auth<StorageRead>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Answer<Json<BlobList>> {
+    let page = query.page()?;
+    let prefix = prefix(&auth.workspace_id, &query.take("prefix")?.unwrap_or_default())?;
+    let is_folded = match query.take("mode")?.as_deref() {
+        None | Some("expanded") => false,
+        Some("folded") => true,
+        Some(other) => {
+            let shown: String = other.chars().take(40).collect();
+            return Err(wrong("mode", format!("`mode` is `{shown}`; it must be `expanded` or `folded`")));
+        }
+    };
+    query.finish()?;
+    let ws = &auth.workspace_id;
+    let found = app.hub.blobs.list(ws, &prefix, page.after, page.limit, is_folded).await?;
+    Ok(Json(BlobList {
+        blobs: found.blobs.into_iter().map(|blob| view(&app, &headers, ws, blob)).collect(),
+        folders: found.folders.into_iter().map(|folder| format!("{ws}/{folder}")).collect(),
+        has_more: found.next.is_some(),
+        cursor: found.next.as_deref().map(seal_cursor),
+    }))
+}
+
+/// Read an object, or with HEAD what it is. A public one needs no credential.
+#[utoipa::path(get, path = "/v1/storage/{workspace}/{*pathname}", tag = "Storage",
+    params(("workspace" = String, Path), ("pathname" = String, Path),
+        ("download" = Option<u32>, Query, description = "1: to be saved as a file"),
+        ("Range" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header), ("If-Range" = Option<String>, Header)),
+    security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
+    responses((status = 200, description = "Its bytes", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The bytes of `Range`", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "It has the ETag of `If-None-Match`"),
+        (status = 412, description = "It has not the ETag of `If-Match`", body = nh_types::ErrorBody),
+        (status = 416, description = "`Range` begins after its last byte", body = nh_types::ErrorBody)))]
+pub(crate) async fn read(
+    auth: MaybeAuth<StorageRead>,
+    State(app): State<Arc<App>>,
+    Path((workspace, given)): Path<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+    mut query: Query,
+) -> Answer<Response> {
+    let place = located(&workspace, &given);
+    let found = match &place {
+        Some((workspace_id, pathname)) => app.hub.blobs.find(workspace_id, pathname).await?,
+        None => None,
+    };
+    if found.as_ref().is_none_or(|blob| blob.access == Access::Private) {
+        let auth = auth.required()?;
+        if auth.workspace_id.as_str() != workspace {
+            return Err(missing(&workspace, &given));
+        }
+    }
+    let (Some(blob), Some((workspace_id, pathname))) = (found, place) else {
+        return Err(missing(&workspace, &given));
+    };
+    let disposition = match query.take("download")?.as_deref() {
+        None | Some("0") => Disposition::AsItIs,
+        Some(_) => Disposition::Attachment,
+    };
+    query.finish()?;
+    if method == Method::HEAD {
+        return Ok(served::head(&blob, &headers, disposition)?.into_response());
+    }
+    let Some(opened) = app.hub.blobs.open(&workspace_id, &pathname).await? else {
+        return Err(missing(&workspace, &given));
+    };
+    let head = served::head(&opened.blob, &headers, disposition)?;
+    let Some(range) = head.range.clone() else { return Ok(head.into_response()) };
+    let bytes = opened.read(range).inspect(|read| {
+        if let Err(error) = read {
+            tracing::error!(%error, "an object could not be read to its end");
+        }
+    });
+    let mut response = head.into_response();
+    *response.body_mut() = Body::from_stream(bytes);
+    Ok(response)
+}
+
+/// Delete an object.
+#[utoipa::path(delete, path = "/v1/storage/{workspace}/{*pathname}", tag = "Storage",
+    params(("workspace" = String, Path), ("pathname" = String, Path)),
+    security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete(
+    auth: Auth<StorageWrite>,
+    State(app): State<Arc<App>>,
+    Path((workspace, given)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let place = located(&workspace, &given).filter(|(workspace_id, _)| *workspace_id == auth.workspace_id);
+    let Some((workspace_id, pathname)) = place else { return Err(missing(&workspace, &given)) };
+    match app.hub.blobs.delete(&workspace_id, vec![pathname]).await? {
+        0 => Err(missing(&workspace, &given)),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+/// What is no pathname names nothing.
+fn located(workspace: &str, pathname: &str) -> Option<(WorkspaceId, Pathname)> {
+    Some((workspace.parse().ok()?, pathname.parse().ok()?))
+}
+
+fn missing(workspace: &str, pathname: &str) -> Failure {
+    Failure::not_found("object", &format!("{workspace}/{pathname}"))
+}
+
+/// A name that an operation is given, with or without the workspace before it.
+fn named(workspace_id: &WorkspaceId, param: &str, given: &str) -> Answer<Pathname> {
+    match Pathname::of(workspace_id, given) {
+        Ok(Named::Here(pathname)) => Ok(pathname),
+        Ok(Named::Elsewhere) => Err(Failure::not_found("object", given)),
+        Err(error) => Err(ApiError::new(ErrorCode::InvalidValue, error.to_string()).param(param).into()),
+    }
+}
+
+/// A prefix is the beginning of a name, so it may end anywhere in one.
+fn prefix(workspace_id: &WorkspaceId, given: &str) -> Answer<String> {
+    if given.is_empty()
+        || given.strip_suffix('/') == Some(workspace_id.as_str())
+        || given == workspace_id.as_str()
+    {
+        return Ok(String::new());
+    }
+    let to_check = if given.ends_with(['/', '.']) { format!("{given}x") } else { given.to_owned() };
+    let checked = named(workspace_id, "prefix", &to_check)?;
+    let name = checked.as_str();
+    Ok(name[..name.len() - (to_check.len() - given.len())].to_owned())
+}
+
+fn view(app: &App, headers: &HeaderMap, workspace_id: &WorkspaceId, blob: BlobRecord) -> BlobView {
+    let pathname = blob.pathname.full(workspace_id);
+    let url = format!("{}/v1/storage/{}", app.base_url(headers), served::encoded(&pathname));
+    BlobView {
+        download_url: format!("{url}?download=1"),
+        url,
+        pathname,
+        etag: served::etag(&blob),
+        sha256: served::hexadecimal(&blob.sha256),
+        content_type: blob.content_type,
+        size: blob.size,
+        access: blob.access,
+        uploaded_at: blob.uploaded_at,
+        expires_at: blob.expires_at,
+        source: blob.source,
+    }
+}
+
+fn wrong(param: &str, message: impl Into<String>) -> Failure {
+    ApiError::new(ErrorCode::InvalidRequest, message).param(param).into()
+}

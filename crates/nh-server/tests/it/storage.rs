@@ -1,0 +1,255 @@
+//! `/v1/storage`: objects are uploaded, read in part or whole, listed and deleted.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::app::{Call, Reply, TestApp};
+
+fn upload(app: &TestApp, query: &str, bytes: impl Into<axum::body::Body>) -> Call {
+    app.call(Method::POST, &format!("/v1/storage/upload?{query}")).body(bytes)
+}
+
+fn path_of(blob: &Value) -> String {
+    format!("/v1/storage/{}", blob["pathname"].as_str().expect("a pathname"))
+}
+
+async fn read(app: &TestApp, blob: &Value) -> Reply {
+    app.get(&path_of(blob)).send().await
+}
+
+async fn names(app: &TestApp, query: &str) -> Vec<String> {
+    let prefix = format!("{}/", app.workspace_id);
+    let listed = app.get(&format!("/v1/storage/list?{query}")).send().await.ok(200);
+    let short =
+        |name: &Value| name.as_str().and_then(|name| name.strip_prefix(&prefix)).expect("ours").to_owned();
+    let blobs = listed["blobs"].as_array().expect("blobs").iter().map(|blob| short(&blob["pathname"]));
+    blobs.chain(listed["folders"].as_array().expect("folders").iter().map(short)).collect()
+}
+
+/// Files in the directory of objects.
+fn files(app: &TestApp) -> usize {
+    let Ok(directories) = std::fs::read_dir(app.files.path().join("blobs")) else { return 0 };
+    directories
+        .map(|one| std::fs::read_dir(one.expect("an entry").path()).expect("a directory").count())
+        .sum()
+}
+
+#[tokio::test]
+async fn what_was_uploaded_is_read_back_whole() {
+    let app = TestApp::new().await;
+    for size in [0, 1, 65_536, 65_537, 1_000_000] {
+        let bytes: Vec<u8> = (0..size).map(|at: u32| (at % 251) as u8).collect();
+        let blob = upload(&app, &format!("pathname=data/{size}.bin"), bytes.clone()).send().await.ok(201);
+        assert_eq!(blob["pathname"], format!("{}/data/{size}.bin", app.workspace_id));
+        assert_eq!((&blob["size"], &blob["contentType"]), (&json!(size), &json!("application/octet-stream")));
+        assert!(blob["url"].as_str().is_some_and(|url| url.ends_with(&path_of(&blob))), "{blob}");
+        let whole = read(&app, &blob).await;
+        assert_eq!((whole.status.as_u16(), &whole.body[..]), (200, &bytes[..]));
+        assert_eq!(whole.header("etag"), blob["etag"].as_str().expect("an etag"));
+        let head = app.call(Method::HEAD, &path_of(&blob)).send().await;
+        assert_eq!((head.header("content-length"), head.body.len()), (size.to_string().as_str(), 0));
+    }
+    assert_eq!(files(&app), 2, "small ones are in the database");
+}
+
+#[tokio::test]
+async fn parts_and_conditions_are_answered_as_http_says() {
+    let app = TestApp::new().await;
+    for size in [1000, 500_000] {
+        let bytes: Vec<u8> = (0..size).map(|at: u32| (at % 251) as u8).collect();
+        let blob = upload(&app, &format!("pathname={size}"), bytes.clone()).send().await.ok(201);
+        let get = |name: &'static str, value: &str| app.get(&path_of(&blob)).header(name, value).send();
+        let part = get("range", "bytes=990-999").await;
+        assert_eq!((part.status.as_u16(), &part.body[..]), (206, &bytes[990..1000]));
+        assert_eq!(part.header("content-range"), format!("bytes 990-999/{size}"));
+        let last = get("range", "bytes=-300").await;
+        assert_eq!(last.body[..], bytes[bytes.len() - 300..]);
+        let after = get("range", &format!("bytes={size}-")).await;
+        assert_eq!(after.code(416), "range_not_satisfiable");
+        let etag = blob["etag"].as_str().expect("an etag");
+        let same = get("if-none-match", etag).await;
+        assert_eq!((same.status.as_u16(), same.body.len()), (304, 0));
+        assert_eq!(get("if-none-match", "\"other\"").await.status, 200);
+        assert_eq!(get("if-match", "\"other\"").await.code(412), "precondition_failed");
+        let stale = app.get(&path_of(&blob)).header("range", "bytes=0-1").header("if-range", "\"other\"");
+        assert_eq!(stale.send().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_replaced_only_by_who_says_so() {
+    let app = TestApp::new().await;
+    let first = upload(&app, "pathname=a.txt", "one").send().await.ok(201);
+    let refused = upload(&app, "pathname=a.txt", "two").send().await;
+    assert_eq!(refused.error(409), ("blob_exists".to_owned(), Some("pathname".to_owned())));
+    assert_eq!(read(&app, &first).await.body, "one");
+    let large = vec![7; 200_000];
+    upload(&app, "pathname=a.txt&overwrite=true", large.clone()).send().await.ok(201);
+    assert_eq!(read(&app, &first).await.body, large);
+    let stale =
+        upload(&app, "pathname=a.txt", "three").header("if-match", first["etag"].as_str().expect("etag"));
+    assert_eq!(stale.send().await.code(412), "precondition_failed");
+    let now = read(&app, &first).await;
+    let fresh = upload(&app, "pathname=a.txt", "three").header("if-match", now.header("etag"));
+    fresh.send().await.ok(201);
+    assert_eq!(read(&app, &first).await.body, "three");
+}
+
+#[tokio::test]
+async fn lists_are_by_name_in_pages_and_folded() {
+    let app = TestApp::new().await;
+    for name in ["b.txt", "a/1", "a/2", "a/deep/3", "a.txt", "z/9", "ä.txt"] {
+        upload(&app, &format!("pathname={name}"), "x").send().await.ok(201);
+    }
+    assert_eq!(names(&app, "").await, ["a.txt", "a/1", "a/2", "a/deep/3", "b.txt", "z/9", "ä.txt"]);
+    assert_eq!(names(&app, "prefix=a/").await, ["a/1", "a/2", "a/deep/3"]);
+    assert_eq!(names(&app, "prefix=a").await, ["a.txt", "a/1", "a/2", "a/deep/3"]);
+    let full = format!("prefix={}/a/", app.workspace_id);
+    assert_eq!(names(&app, &full).await, ["a/1", "a/2", "a/deep/3"]);
+    assert_eq!(names(&app, "mode=folded").await, ["a.txt", "b.txt", "ä.txt", "a/", "z/"]);
+    assert_eq!(names(&app, "mode=folded&prefix=a/").await, ["a/1", "a/2", "a/deep/"]);
+    for mode in ["expanded", "folded"] {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/storage/list?limit=1&mode={mode}{cursor}");
+            let page = app.get(&path).send().await.ok(200);
+            for list in ["blobs", "folders"] {
+                all.extend(page[list].as_array().expect("a list").clone());
+            }
+            assert_eq!(page["hasMore"], json!(page["cursor"].is_string()));
+            let Some(next) = page["cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(all.len(), if mode == "folded" { 5 } else { 7 }, "{mode}: {all:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_with_its_bytes() {
+    let app = TestApp::new().await;
+    let blob = upload(&app, "pathname=large", vec![1; 300_000]).send().await.ok(201);
+    app.call(Method::DELETE, &path_of(&blob)).send().await.ok(204);
+    assert_eq!(read(&app, &blob).await.code(404), "not_found");
+    assert_eq!(app.call(Method::DELETE, &path_of(&blob)).send().await.code(404), "not_found");
+    assert_eq!(names(&app, "").await, Vec::<String>::new());
+    let keeping = nh_blobs::keep(app.hub.blobs.clone(), app.stopping.clone());
+    let gone = async {
+        while files(&app) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { () = keeping => panic!("it keeps until the hub stops"), () = gone => {} }
+}
+
+#[tokio::test]
+async fn two_workspaces_have_the_same_name_each_for_itself() {
+    let app = TestApp::new().await;
+    let (other, key) = app.other_workspace().await;
+    let ours = upload(&app, "pathname=same.txt", "ours").send().await.ok(201);
+    let theirs = upload(&app, "pathname=same.txt", "theirs").key(&key).send().await.ok(201);
+    assert_eq!(read(&app, &ours).await.body, "ours");
+    for method in [Method::GET, Method::HEAD, Method::DELETE] {
+        assert_eq!(app.call(method, &path_of(&theirs)).send().await.status, 404);
+    }
+    let named = upload(&app, &format!("pathname={other}/same.txt&overwrite=true"), "stolen").send().await;
+    assert_eq!(named.code(404), "not_found");
+    let listed = app.get(&format!("/v1/storage/list?prefix={other}/")).send().await;
+    assert_eq!(listed.code(404), "not_found");
+    assert_eq!(names(&app, "").await, ["same.txt"]);
+    assert_eq!(app.get(&path_of(&theirs)).key(&key).send().await.body, "theirs");
+    assert_eq!(app.anonymous(Method::GET, &path_of(&ours)).send().await.code(401), "missing_credential");
+}
+
+#[tokio::test]
+async fn a_public_object_is_everybodys_to_read_and_can_do_nothing() {
+    let app = TestApp::new().await;
+    let page = "<script>alert(1)</script>";
+    let html = upload(&app, "pathname=page.html&access=public", page).send().await.ok(201);
+    let shown = app.anonymous(Method::GET, &path_of(&html)).send().await;
+    assert_eq!((shown.status.as_u16(), &shown.body[..]), (200, page.as_bytes()));
+    assert!(shown.header("content-security-policy").starts_with("sandbox;"));
+    assert_eq!(shown.header("x-content-type-options"), "nosniff");
+    assert!(shown.header("content-disposition").starts_with("attachment;"), "{shown:?}");
+    assert_eq!(app.anonymous(Method::DELETE, &path_of(&html)).send().await.code(401), "missing_credential");
+    let image = upload(&app, "pathname=a%20%22b%22%C3%A4.png&access=public", "x").send().await.ok(201);
+    let url = image["url"].as_str().and_then(|url| url.find("/v1/").map(|at| &url[at..])).expect("a path");
+    let shown = app.anonymous(Method::GET, url).send().await;
+    assert_eq!(shown.header("content-disposition"), "inline; filename*=UTF-8''a%20%22b%22%C3%A4.png");
+    assert_eq!(shown.header("content-type"), "image/png");
+    let svg = upload(&app, "pathname=a.svg&access=public", "<svg/>").send().await.ok(201);
+    assert!(read(&app, &svg).await.header("content-disposition").starts_with("attachment;"));
+}
+
+#[tokio::test]
+async fn names_that_lead_elsewhere_are_refused_on_every_door() {
+    let app = TestApp::new().await;
+    for name in [
+        "",
+        "..",
+        "a/../b",
+        "%2Fetc/passwd",
+        "a//b",
+        "a%00b",
+        "a%0D%0Ab",
+        "%252e%252e/a",
+        "a%5Cb",
+        "a/",
+        "%EF%BF%BF",
+    ] {
+        let refused = upload(&app, &format!("pathname={name}"), "x").send().await;
+        assert!(matches!(refused.status.as_u16(), 400 | 422), "{name}: {refused:?}");
+        assert_eq!(refused.json()["error"]["param"], "pathname", "{name}");
+    }
+    for path in ["../x", "..%2Fx", "a/..%2F..%2Fx", "%2e%2e/x", "a%00", "%ff"] {
+        let path = format!("/v1/storage/{}/{path}", app.workspace_id);
+        for method in [Method::GET, Method::DELETE] {
+            let reply = app.call(method, &path).send().await;
+            assert!(matches!(reply.status.as_u16(), 400 | 404), "{path}: {reply:?}");
+        }
+    }
+    for query in
+        ["pathname=a&filename=b", "pathname=a&overwrite=yes", "pathname=a&access=all", "pathname=a&b=c"]
+    {
+        assert!(matches!(upload(&app, query, "x").send().await.status.as_u16(), 400 | 422), "{query}");
+    }
+    assert_eq!(names(&app, "").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn bounds_of_an_object_and_of_a_workspace_are_kept() {
+    let app = TestApp::new().await;
+    let over = upload(&app, "pathname=a", vec![0; 2_000_001]).send().await;
+    assert_eq!(over.code(413), "payload_too_large");
+    for number in 0..5 {
+        upload(&app, &format!("pathname={number}"), vec![number; 2_000_000]).send().await.ok(201);
+    }
+    let full = upload(&app, "pathname=5", "x").send().await;
+    assert_eq!(full.code(413), "quota_exceeded");
+    let told = full.json()["error"]["message"].as_str().expect("a message").to_owned();
+    assert!(told.contains("10000000 of the 10000000 bytes"), "{told}");
+    upload(&app, "pathname=4&overwrite=true", "less").send().await.ok(201);
+    upload(&app, "pathname=5", "x").send().await.ok(201);
+    let (_, key) = app.other_workspace().await;
+    upload(&app, "pathname=theirs", "x").key(&key).send().await.ok(201);
+}
+
+#[tokio::test]
+async fn what_expired_is_not_there() {
+    let app = TestApp::new().await;
+    let blob = upload(&app, "pathname=a&expires_at=2026-02-06T12:00:10Z", "x").send().await.ok(201);
+    assert_eq!(read(&app, &blob).await.status, 200);
+    app.clock.advance_ms(10_000);
+    assert_eq!(read(&app, &blob).await.code(404), "not_found");
+    assert_eq!(names(&app, "").await, Vec::<String>::new());
+    upload(&app, "pathname=a", "y").send().await.ok(201);
+}
+
+#[tokio::test]
+async fn an_upload_with_a_key_of_its_own_is_one() {
+    let app = TestApp::new().await;
+    let send = |bytes: &'static str| upload(&app, "", bytes).header("idempotency-key", "once").send();
+    let first = send("one").await.ok(201);
+    assert_eq!(send("one").await.ok(201), first);
+    assert_eq!(send("two").await.code(409), "idempotency_mismatch");
+    assert_eq!(names(&app, "").await.len(), 1);
+}

@@ -1,0 +1,112 @@
+use nh_types::blob::Pathname;
+use nh_types::{Timestamp, WorkspaceId};
+
+use super::totals::Held;
+use super::{Piece, waste};
+use crate::columns::Columns;
+use crate::sql::{Row, args};
+use crate::{StoreError, Tx, Write};
+
+/// Deletes objects; what is not there is passed over.
+#[derive(Clone, Debug)]
+pub struct Delete {
+    pub workspace_id: WorkspaceId,
+    pub pathnames: Vec<Pathname>,
+}
+
+impl Write for Delete {
+    /// How many there were.
+    type Output = u64;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        let mut held = Held::lock(tx, [&self.workspace_id]).await?;
+        let mut deleted = 0;
+        for pathname in &self.pathnames {
+            let rows = tx
+                .returning(
+                    "delete from blobs where workspace_id = $1 and pathname = $2 returning workspace_id, bytes_id, size",
+                    args![&self.workspace_id, pathname.as_str()],
+                )
+                .await?;
+            deleted += removed(tx, &mut held, &rows).await?;
+        }
+        held.keep(tx).await?;
+        Ok(deleted)
+    }
+}
+
+/// Deletes what expired, of all workspaces, at most `limit`; how many it were.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoveExpired {
+    pub at: Timestamp,
+    pub limit: u32,
+}
+
+impl Write for RemoveExpired {
+    type Output = u64;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+        let expired = tx
+            .select(
+                "select workspace_id, pathname from blobs where expires_at is not null and expires_at <= $1 \
+                 order by expires_at limit $2",
+                args![self.at, self.limit],
+            )
+            .await?;
+        let mut found: Vec<(WorkspaceId, String)> = Vec::with_capacity(expired.len());
+        for row in &expired {
+            let mut columns = Columns::of(row);
+            found.push((columns.parse()?, columns.text()?));
+        }
+        let mut held = Held::lock(tx, found.iter().map(|(workspace_id, _)| workspace_id)).await?;
+        let mut deleted = 0;
+        for (workspace_id, pathname) in &found {
+            // Before the lock another may have come in its place.
+            let rows = tx
+                .returning(
+                    "delete from blobs where workspace_id = $1 and pathname = $2 and expires_at <= $3 \
+                     returning workspace_id, bytes_id, size",
+                    args![workspace_id, pathname, self.at],
+                )
+                .await?;
+            deleted += removed(tx, &mut held, &rows).await?;
+        }
+        held.keep(tx).await?;
+        Ok(deleted)
+    }
+}
+
+async fn removed(tx: &mut Tx, held: &mut Held, rows: &[Row]) -> Result<u64, StoreError> {
+    let mut bytes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut columns = Columns::of(row);
+        let workspace_id: WorkspaceId = columns.parse()?;
+        bytes.push(columns.text()?);
+        held.of(&workspace_id).take(columns.number()?);
+    }
+    release(tx, &bytes).await?;
+    Ok(bytes.len() as u64)
+}
+
+/// Of bytes that one object less has: those that none has any more go, and
+/// their places to the waste.
+pub(super) async fn release(tx: &mut Tx, bytes: &[String]) -> Result<(), StoreError> {
+    for id in bytes {
+        let left = tx
+            .returning(
+                "update blob_bytes set refs = refs - 1 where id = $1 returning refs, pieces",
+                args![id],
+            )
+            .await?;
+        let Some(row) = left.first() else { continue };
+        let mut columns = Columns::of(row);
+        if columns.int()? > 0 {
+            continue;
+        }
+        if let Some(pieces) = columns.optional_json::<Vec<Piece>>()? {
+            waste::condemn(tx, &pieces).await?;
+        }
+        tx.execute("delete from blob_bytes where id = $1", args![id]).await?;
+    }
+    Ok(())
+}

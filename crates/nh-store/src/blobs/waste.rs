@@ -1,0 +1,105 @@
+use nh_types::Timestamp;
+
+use super::Piece;
+use crate::columns::Columns;
+use crate::rows::Rows;
+use crate::sql::args;
+use crate::{StoreError, Tx, Write};
+
+/// Of a place that is nobody's for good: it may be empty already.
+const CONDEMNED: i64 = -1;
+
+/// Says that somebody fills a place until then, before they begin.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    pub place: String,
+    pub until: Timestamp,
+}
+
+impl Write for Reserve {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        let sql = "insert into blob_waste (place, until) values ($1, $2)";
+        tx.execute(sql, args![&self.place, self.until]).await.map(drop)
+    }
+}
+
+/// Says that it goes on until then.
+#[derive(Clone, Debug)]
+pub struct Renew {
+    pub place: String,
+    pub until: Timestamp,
+}
+
+impl Write for Renew {
+    /// False: it went on for too long, and the place was taken for waste.
+    type Output = bool;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
+        let sql = "update blob_waste set until = $2 where place = $1 and until <> $3";
+        Ok(tx.execute(sql, args![&self.place, self.until, CONDEMNED]).await? == 1)
+    }
+}
+
+/// Condemns what nobody holds off since before `at`; places that are to be emptied,
+/// those included that were condemned before.
+#[derive(Clone, Copy, Debug)]
+pub struct Condemn {
+    pub at: Timestamp,
+    pub limit: u32,
+}
+
+impl Write for Condemn {
+    type Output = Vec<String>;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Vec<String>, StoreError> {
+        let rows = tx
+            .returning(
+                "update blob_waste set until = $2 where place in \
+                 (select place from blob_waste where until <= $1 order by until limit $3) returning place",
+                args![self.at, CONDEMNED, self.limit],
+            )
+            .await?;
+        rows.iter().map(|row| Columns::of(row).text()).collect()
+    }
+}
+
+/// Forgets places that were condemned and emptied.
+#[derive(Clone, Debug)]
+pub struct Emptied(pub Vec<String>);
+
+impl Write for Emptied {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        for place in &self.0 {
+            let sql = "delete from blob_waste where place = $1 and until = $2";
+            tx.execute(sql, args![place, CONDEMNED]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Condemns the places of bytes that no object has any more.
+pub(super) async fn condemn(tx: &mut Tx, pieces: &[Piece]) -> Result<(), StoreError> {
+    let mut rows = Rows::new(2);
+    for Piece(place, _) in pieces {
+        rows.push(args![place, CONDEMNED]);
+    }
+    tx.execute_rows(
+        "with given (place, until) as (values ROWS) \
+         insert into blob_waste (place, until) select place, until from given where place is not null",
+        rows,
+    )
+    .await
+    .map(drop)
+}
+
+/// Takes a place out of the waste, for an object; false when nobody held it off any
+/// longer, so that it may be empty.
+pub(super) async fn take(tx: &mut Tx, place: &str, at: Timestamp) -> Result<bool, StoreError> {
+    let taken =
+        tx.execute("delete from blob_waste where place = $1 and until > $2", args![place, at]).await?;
+    Ok(taken == 1)
+}
