@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use nh_store::blobs::{
-    self as rows, Begin, BlobRecord, Condition, Content, Delete, NewBytes, Piece, Put, PutDone, Renew,
+    self as rows, Begin, BlobRecord, Condition, Content, Copy, Delete, NewBytes, Piece, Put, PutDone, Renew,
     Reserve, Totals,
 };
 use nh_store::{Idempotency, Once, Store, StoreError};
@@ -68,6 +68,17 @@ pub struct New {
     pub condition: Condition,
     /// Of its bytes, where it is known before they come.
     pub size: Option<u64>,
+}
+
+/// An object that is to have another name too, or instead.
+#[derive(Clone, Debug)]
+pub struct Copying {
+    pub from: Pathname,
+    pub to: Pathname,
+    pub condition: Condition,
+    pub is_rename: bool,
+    /// Absent: as it is.
+    pub access: Option<Access>,
 }
 
 /// An object that can be read.
@@ -180,6 +191,28 @@ impl Blobs {
         let put = self.inner.to_put(author, new, &begin, written, bytes);
         let once = once(&put.blob.sha256);
         Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
+    }
+
+    /// Puts an object under another name too, or instead. None: there is none such.
+    pub async fn copy(
+        &self,
+        author: Author,
+        copying: Copying,
+        once: Option<Idempotency>,
+    ) -> Result<Once<Option<PutDone>>, BlobError> {
+        let (run_id, step) = author.run.unzip();
+        let copy = Copy {
+            workspace_id: author.workspace_id,
+            from: copying.from,
+            to: copying.to,
+            condition: copying.condition,
+            is_rename: copying.is_rename,
+            access: copying.access,
+            source: BlobSource { created_by: author.created_by, run_id, step },
+            at: self.inner.clock.now(),
+            quota: self.inner.settings.quota_bytes,
+        };
+        Ok(self.inner.store.write_once(once, copy).await?)
     }
 
     pub async fn find(
@@ -333,15 +366,15 @@ impl Inner {
         let reserve = Reserve { place: place.to_owned(), until: self.until() };
         self.store.write(reserve).await.map_err(BlobError::from)?;
         let mut held_at = self.clock.now();
-        let writing = Writing::begin(&self.places, place);
+        let mut writing = Writing::begin(&self.places, place);
         let mut size = first.len() as u64;
         self.check_size(size)?;
-        writing.write(first).await;
+        writing.write(first).await.map_err(BlobError::from)?;
         while let Some(more) = body.next().await {
             let more = more?;
             size += more.len() as u64;
             self.check_size(size)?;
-            writing.write(more).await;
+            writing.write(more).await.map_err(BlobError::from)?;
             if self.clock.now().millis_since(held_at) >= RENEW_EVERY_MS {
                 self.go_on(place).await?;
                 held_at = self.clock.now();

@@ -13,7 +13,7 @@ mod places;
 mod settings;
 mod upkeep;
 
-pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Listing, New, Opened};
+pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened};
 pub use content_type::extension_of;
 pub use settings::BlobSettings;
 pub use upkeep::keep;

@@ -4,25 +4,29 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Places, make_directory, sync_directory};
+use super::{Places, blocking, make_directory, sync_directory};
 
-/// Pieces of a body that wait for the disk.
-const MAX_WAITING: usize = 8;
+/// Written at once: enough that asking a thread for it costs little.
+const CHUNK_BYTES: usize = 512 * 1024;
 
-/// A place that is being filled, on a thread of its own. One that is dropped
-/// before [`Writing::finish`] is emptied.
+/// A place that is being filled. While one chunk is written the next may come; no
+/// thread waits for it. One that is dropped before [`Writing::finish`] is emptied.
 pub(crate) struct Writing {
-    pieces: mpsc::Sender<Piece>,
-    thread: JoinHandle<io::Result<Option<Written>>>,
+    directory: PathBuf,
+    path: PathBuf,
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    under_way: JoinHandle<io::Result<Begun>>,
+    is_finished: bool,
 }
 
-enum Piece {
-    More(Bytes),
-    /// There is no more.
-    End,
+/// What was written so far.
+struct Begun {
+    file: File,
+    digest: Sha256,
+    size: u64,
 }
 
 /// What was written, and lasts.
@@ -34,59 +38,62 @@ pub(crate) struct Written {
 
 impl Writing {
     pub(crate) fn begin(places: &Places, place: &str) -> Self {
-        let (pieces, waiting) = mpsc::channel(MAX_WAITING);
         let (directory, path) = (places.directory_of(place), places.path_of(place));
-        let thread = tokio::task::spawn_blocking(move || write(directory, path, waiting));
-        Self { pieces, thread }
+        let (in_directory, new) = (directory.clone(), path.clone());
+        let under_way = tokio::task::spawn_blocking(move || {
+            make_directory(&in_directory)?;
+            Ok(Begun { file: File::create_new(new)?, digest: Sha256::new(), size: 0 })
+        });
+        Self { directory, path, waiting: Vec::new(), waiting_bytes: 0, under_way, is_finished: false }
     }
 
-    /// Waits while the disk is behind. An error is told by [`Writing::finish`].
-    pub(crate) async fn write(&self, bytes: Bytes) {
-        // The thread ended: it has the error.
-        let _ = self.pieces.send(Piece::More(bytes)).await;
+    /// Waits while the disk is behind.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.waiting_bytes += bytes.len();
+        self.waiting.push(bytes);
+        if self.waiting_bytes >= CHUNK_BYTES { self.write_waiting().await } else { Ok(()) }
     }
 
-    pub(crate) async fn finish(self) -> io::Result<Written> {
-        let _ = self.pieces.send(Piece::End).await;
-        let written = self.thread.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        written.ok_or_else(|| io::Error::other("the writing ended too soon"))
-    }
-}
-
-fn write(
-    directory: PathBuf,
-    path: PathBuf,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> io::Result<Option<Written>> {
-    make_directory(&directory)?;
-    let file = File::create_new(&path)?;
-    let written = fill(file, &mut pieces).and_then(|written| {
-        if written.is_some() {
-            sync_directory(&directory)?;
-        }
-        Ok(written)
-    });
-    if !matches!(written, Ok(Some(_))) {
-        // What cannot be removed now is swept later.
-        let _ = std::fs::remove_file(&path);
-    }
-    written
-}
-
-/// None when nobody said that it was all.
-fn fill(mut file: File, pieces: &mut mpsc::Receiver<Piece>) -> io::Result<Option<Written>> {
-    let (mut digest, mut size) = (Sha256::new(), 0_u64);
-    loop {
-        match pieces.blocking_recv() {
-            Some(Piece::More(bytes)) => {
-                file.write_all(&bytes)?;
-                digest.update(&bytes);
-                size += bytes.len() as u64;
+    async fn write_waiting(&mut self) -> io::Result<()> {
+        let mut begun = self.written().await?;
+        let chunks = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
+        self.under_way = tokio::task::spawn_blocking(move || {
+            for bytes in chunks {
+                begun.file.write_all(&bytes)?;
+                begun.digest.update(&bytes);
+                begun.size += bytes.len() as u64;
             }
-            Some(Piece::End) => break,
-            None => return Ok(None),
+            Ok(begun)
+        });
+        Ok(())
+    }
+
+    /// What was asked for is written.
+    async fn written(&mut self) -> io::Result<Begun> {
+        (&mut self.under_way).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    /// It lasts when this answers.
+    pub(crate) async fn finish(mut self) -> io::Result<Written> {
+        self.write_waiting().await?;
+        let Begun { file, digest, size } = self.written().await?;
+        let directory = self.directory.clone();
+        blocking(move || {
+            file.sync_all()?;
+            sync_directory(&directory)
+        })
+        .await?;
+        self.is_finished = true;
+        Ok(Written { size, sha256: digest.finalize().into() })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What cannot be removed now is swept later.
+            let _ = std::fs::remove_file(&self.path);
         }
     }
-    file.sync_all()?;
-    Ok(Some(Written { size, sha256: digest.finalize().into() }))
 }

@@ -128,7 +128,7 @@ each_engine! {
                     };
                     tokio::select! { () = keep(other, CancellationToken::new()) => {}, () = swept => {} }
                 }
-                (number <= 20).then(|| (Ok(Bytes::from(vec![2; 10_000])), number + 1))
+                (number <= 20).then(|| (Ok(Bytes::from(vec![2; 100_000])), number + 1))
             }
         });
         let Err(BlobError::Refused(error)) = fixture.put("a", body).await else { panic!("it was put") };

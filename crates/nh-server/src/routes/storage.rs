@@ -12,17 +12,17 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
-use nh_blobs::{Author, New};
+use nh_blobs::{Author, Copying, New};
 use nh_store::Once;
 use nh_store::blobs::{BlobRecord, Condition, PutDone};
-use nh_types::blob::{Access, BlobList, BlobView, Named, Pathname};
+use nh_types::blob::{Access, BlobList, BlobView, CreateFolder, MoveBlob, Named, Pathname};
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 
 use crate::app::App;
 use crate::auth::{Auth, MaybeAuth, StorageRead, StorageWrite};
 use crate::failure::{Answer, Failure};
 use crate::idempotency::{self, mismatch};
-use crate::json::media_type;
+use crate::json::{Creating, media_type};
 use crate::paging::{Query, seal_cursor};
 use crate::served::{self, Disposition};
 
@@ -59,10 +59,9 @@ pub(crate) async fn upload(
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         Some(idempotency::Once::of_upload(key?, target, sha256).record(&auth, app.clock.now()))
     };
-    let author = Author { workspace_id: auth.workspace_id.clone(), created_by: auth.created_by(), run: None };
     let is_conditional = matches!(new.condition, Condition::Is(_));
     let pathname = new.pathname.clone();
-    match app.hub.blobs.put(author, new, pieces(&app, body), record).await? {
+    match app.hub.blobs.put(author(&auth), new, pieces(&app, body), record).await? {
         Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
             Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
         }
@@ -168,6 +167,106 @@ fn not_put(pathname: &Pathname, why: &PutDone, is_conditional: bool) -> Failure 
     }
 }
 
+/// Put an object under another name too. Both have the same bytes, so that it takes
+/// no time whatever its size.
+#[utoipa::path(post, path = "/v1/storage/copy", tag = "Storage", request_body = MoveBlob,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
+    responses((status = 201, body = BlobView),
+        (status = 404, description = "There is no such object", body = nh_types::ErrorBody),
+        (status = 409, description = "There is one of the other name", body = nh_types::ErrorBody)))]
+pub(crate) async fn copy(
+    auth: Auth<StorageWrite>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    creating: Creating<MoveBlob>,
+) -> Answer<(StatusCode, Json<BlobView>)> {
+    let moved = moved(&app, &auth, creating, false).await?;
+    Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, moved))))
+}
+
+/// Give an object another name.
+#[utoipa::path(post, path = "/v1/storage/rename", tag = "Storage", request_body = MoveBlob,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
+    responses((status = 200, body = BlobView),
+        (status = 404, description = "There is no such object", body = nh_types::ErrorBody),
+        (status = 409, description = "There is one of the other name", body = nh_types::ErrorBody)))]
+pub(crate) async fn rename(
+    auth: Auth<StorageWrite>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    creating: Creating<MoveBlob>,
+) -> Answer<Json<BlobView>> {
+    let moved = moved(&app, &auth, creating, true).await?;
+    Ok(Json(view(&app, &headers, &auth.workspace_id, moved)))
+}
+
+async fn moved(
+    app: &App,
+    auth: &Auth<StorageWrite>,
+    creating: Creating<MoveBlob>,
+    is_rename: bool,
+) -> Answer<BlobRecord> {
+    let MoveBlob { from, to, overwrite, access } = creating.body;
+    let from = named(&auth.workspace_id, "from", &from)?;
+    let to = named(&auth.workspace_id, "to", &to)?;
+    if from.is_folder() != to.is_folder() {
+        return Err(wrong(
+            "to",
+            format!("`{from}` and `{to}`: one is a folder's name, the other an object's"),
+        ));
+    }
+    let condition = if overwrite { Condition::Any } else { Condition::Absent };
+    let copying = Copying { from: from.clone(), to: to.clone(), condition, is_rename, access };
+    let once = creating.once.map(|once| once.record(auth, app.clock.now()));
+    match app.hub.blobs.copy(author(auth), copying, once).await? {
+        Once::First(None) | Once::Replay(None) => Err(Failure::not_found("object", from.as_str())),
+        Once::First(Some(PutDone::Stored(blob))) | Once::Replay(Some(PutDone::Stored(blob))) => Ok(blob),
+        Once::First(Some(refused)) | Once::Replay(Some(refused)) => Err(not_put(&to, &refused, false)),
+        Once::Mismatch => Err(mismatch().into()),
+    }
+}
+
+/// Make a folder, so that it is listed though nothing is in it yet. One that is
+/// there stays.
+#[utoipa::path(post, path = "/v1/storage/folders", tag = "Storage", request_body = CreateFolder,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
+    responses((status = 201, body = BlobView)))]
+pub(crate) async fn create_folder(
+    auth: Auth<StorageWrite>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    creating: Creating<CreateFolder>,
+) -> Answer<(StatusCode, Json<BlobView>)> {
+    let given = creating.body.pathname;
+    let folder = format!("{}/", given.strip_suffix('/').unwrap_or(&given));
+    let pathname = named(&auth.workspace_id, "pathname", &folder)?;
+    let new = New {
+        pathname: pathname.clone(),
+        content_type: Some("application/x-directory".to_owned()),
+        access: Access::Private,
+        cache_seconds: None,
+        expires_at: None,
+        condition: Condition::Any,
+        size: Some(0),
+    };
+    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    let nothing = stream::empty::<Answer<Bytes>>();
+    match app.hub.blobs.put(author(&auth), new, nothing, |_| once).await? {
+        Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
+            Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
+        }
+        Once::First(refused) | Once::Replay(refused) => Err(not_put(&pathname, &refused, false)),
+        Once::Mismatch => Err(mismatch().into()),
+    }
+}
+
+fn author(auth: &Auth<StorageWrite>) -> Author {
+    Author { workspace_id: auth.workspace_id.clone(), created_by: auth.created_by(), run: None }
+}
+
 /// List objects, by pathname.
 #[utoipa::path(get, path = "/v1/storage/list", tag = "Storage",
     params(("prefix" = Option<String>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
@@ -227,11 +326,9 @@ pub(crate) async fn read(
         Some((workspace_id, pathname)) => app.hub.blobs.find(workspace_id, pathname).await?,
         None => None,
     };
-    if found.as_ref().is_none_or(|blob| blob.access == Access::Private) {
-        let auth = auth.required()?;
-        if auth.workspace_id.as_str() != workspace {
-            return Err(missing(&workspace, &given));
-        }
+    let is_public = found.as_ref().is_some_and(|blob| blob.access == Access::Public);
+    if !is_public && auth.required()?.workspace_id.as_str() != workspace {
+        return Err(missing(&workspace, &given));
     }
     let (Some(blob), Some((workspace_id, pathname))) = (found, place) else {
         return Err(missing(&workspace, &given));
@@ -244,7 +341,9 @@ pub(crate) async fn read(
     if method == Method::HEAD {
         return Ok(served::head(&blob, &headers, disposition)?.into_response());
     }
-    let Some(opened) = app.hub.blobs.open(&workspace_id, &pathname).await? else {
+    let opened = app.hub.blobs.open(&workspace_id, &pathname).await?;
+    // It may have become private since it was found.
+    let Some(opened) = opened.filter(|opened| !is_public || opened.blob.access == Access::Public) else {
         return Err(missing(&workspace, &given));
     };
     let head = served::head(&opened.blob, &headers, disposition)?;

@@ -159,9 +159,18 @@ async fn store_a_memory_and_search_for_it() {
 }
 
 #[tokio::test]
+async fn upload_a_file_and_list_files() {
+    let app = TestApp::new().await;
+    let upload = app.call(Method::POST, "/v1/storage/upload").body("Binary File Content");
+    let uploaded = upload.send().await.ok(201);
+    assert_holds(&uploaded, &json!({"url": "https://...", "pathname": "workspace-id/file.png"}));
+    let listed = app.get("/v1/storage/list").send().await.ok(200);
+    assert_holds(&listed, &json!({"blobs": [{"url": "...", "pathname": "..."}]}));
+    assert_eq!(listed["blobs"][0]["pathname"], uploaded["pathname"]);
+}
+
+#[tokio::test]
 async fn what_the_reference_names_for_later_is_a_plain_404() {
     let app = TestApp::new().await;
-    for (method, path) in [(Method::GET, "/v1/storage/list"), (Method::GET, "/v1/resources")] {
-        assert_eq!(app.call(method, path).send().await.code(404), "not_found");
-    }
+    assert_eq!(app.get("/v1/resources").send().await.code(404), "not_found");
 }

@@ -34,6 +34,17 @@ fn files(app: &TestApp) -> usize {
         .sum()
 }
 
+/// Until what a hub does in the background has left no file.
+async fn swept(app: &TestApp) {
+    let keeping = nh_blobs::keep(app.hub.blobs.clone(), app.stopping.clone());
+    let gone = async {
+        while files(app) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { () = keeping => panic!("it keeps until the hub stops"), () = gone => {} }
+}
+
 #[tokio::test]
 async fn what_was_uploaded_is_read_back_whole() {
     let app = TestApp::new().await;
@@ -132,13 +143,7 @@ async fn what_is_deleted_is_gone_with_its_bytes() {
     assert_eq!(read(&app, &blob).await.code(404), "not_found");
     assert_eq!(app.call(Method::DELETE, &path_of(&blob)).send().await.code(404), "not_found");
     assert_eq!(names(&app, "").await, Vec::<String>::new());
-    let keeping = nh_blobs::keep(app.hub.blobs.clone(), app.stopping.clone());
-    let gone = async {
-        while files(&app) > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! { () = keeping => panic!("it keeps until the hub stops"), () = gone => {} }
+    swept(&app).await;
 }
 
 #[tokio::test]
@@ -252,4 +257,42 @@ async fn an_upload_with_a_key_of_its_own_is_one() {
     assert_eq!(send("one").await.ok(201), first);
     assert_eq!(send("two").await.code(409), "idempotency_mismatch");
     assert_eq!(names(&app, "").await.len(), 1);
+}
+
+#[tokio::test]
+async fn copies_and_renamed_objects_share_bytes_until_the_last_goes() {
+    let app = TestApp::new().await;
+    let bytes = vec![3; 200_000];
+    let first = upload(&app, "pathname=a/one", bytes.clone()).send().await.ok(201);
+    let moved = |operation: &str, body: Value| app.post(&format!("/v1/storage/{operation}"), body).send();
+    let copy = moved("copy", json!({"from": "a/one", "to": "a/two", "access": "public"})).await.ok(201);
+    assert_eq!((&copy["etag"], &copy["access"]), (&first["etag"], &json!("public")));
+    let taken = moved("copy", json!({"from": "a/one", "to": "a/two"})).await;
+    assert_eq!(taken.code(409), "blob_exists");
+    assert_eq!(moved("rename", json!({"from": "nothing", "to": "b"})).await.code(404), "not_found");
+    moved("rename", json!({"from": first["pathname"], "to": "b/three"})).await.ok(200);
+    assert_eq!(names(&app, "").await, ["a/two", "b/three"]);
+    // Onto itself, and onto one that has the same bytes.
+    moved("rename", json!({"from": "b/three", "to": "b/three", "overwrite": true})).await.ok(200);
+    moved("copy", json!({"from": "a/two", "to": "b/three", "overwrite": true})).await.ok(201);
+    moved("rename", json!({"from": "b/three", "to": "a/two", "overwrite": true})).await.ok(200);
+    assert_eq!((names(&app, "").await, files(&app)), (vec!["a/two".to_owned()], 1));
+    assert_eq!(read(&app, &copy).await.body, bytes);
+    let totals = app.hub.blobs.totals(&app.workspace_id).await.expect("totals");
+    assert_eq!((totals.blobs, totals.size), (1, 200_000));
+    app.call(Method::DELETE, &path_of(&copy)).send().await.ok(204);
+    swept(&app).await;
+}
+
+#[tokio::test]
+async fn a_folder_is_listed_though_nothing_is_in_it() {
+    let app = TestApp::new().await;
+    for name in ["empty", "empty/", "deep/er"] {
+        app.post("/v1/storage/folders", json!({"pathname": name})).send().await.ok(201);
+    }
+    assert_eq!(names(&app, "mode=folded").await, ["deep/", "empty/"]);
+    let bad = app.post("/v1/storage/folders", json!({"pathname": "a/../b"})).send().await;
+    assert_eq!(bad.error(422), ("invalid_value".to_owned(), Some("pathname".to_owned())));
+    let mixed = app.post("/v1/storage/rename", json!({"from": "empty/", "to": "file"})).send().await;
+    assert_eq!(mixed.error(400), ("invalid_request".to_owned(), Some("to".to_owned())));
 }

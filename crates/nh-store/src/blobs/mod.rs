@@ -3,6 +3,7 @@
 //! them asks for a [`Place`](Reserve) first, so that nothing is ever without an
 //! owner: a place belongs to an object, or to the waste.
 
+mod copy;
 mod put;
 mod remove;
 mod totals;
@@ -16,6 +17,7 @@ use crate::columns::Columns;
 use crate::sql::{Row, args};
 use crate::{Store, StoreError};
 
+pub use copy::Copy;
 pub use put::{Condition, NewBytes, Put, PutDone};
 pub use remove::{Delete, RemoveExpired};
 pub use totals::{Totals, totals};
@@ -54,6 +56,8 @@ macro_rules! blob_columns {
          b.created_by, b.run_id, b.step"
     };
 }
+
+use blob_columns;
 
 fn record(row: &Row) -> Result<BlobRecord, StoreError> {
     read(&mut Columns::of(row))

@@ -67,9 +67,9 @@ impl Put {
 type Key = (WorkspaceId, Pathname);
 
 /// What is under a name.
-struct Present {
-    bytes_id: String,
-    size: u64,
+pub(super) struct Present {
+    pub(super) bytes_id: String,
+    pub(super) size: u64,
     sha256: [u8; 32],
     expires_at: Option<Timestamp>,
 }
@@ -93,14 +93,17 @@ impl Write for Put {
 
 async fn put_all(tx: &mut Tx, group: &[&Put]) -> Result<Vec<Result<PutDone, StoreError>>, StoreError> {
     let mut held = Held::lock(tx, group.iter().map(|put| &put.workspace_id)).await?;
-    let mut present = present(tx, group).await?;
+    let names = group.iter().map(|put| (&put.workspace_id, &put.blob.pathname));
+    let mut present = present(tx, names).await?;
     let (mut blobs, mut bytes) = (Rows::new(13), Rows::new(4));
     let mut done = Vec::with_capacity(group.len());
     for put in group {
         let key = put.key();
         let there = present.get(&key);
         let totals = held.of(&put.workspace_id);
-        if let Some(refused) = put.refused(there, totals) {
+        if let Some(refused) =
+            refused(&put.blob, put.condition, put.quota, put.blob.uploaded_at, there, totals)
+        {
             done.push(Ok(refused));
             continue;
         }
@@ -133,39 +136,8 @@ async fn put_all(tx: &mut Tx, group: &[&Put]) -> Result<Vec<Result<PutDone, Stor
 }
 
 impl Put {
-    /// What keeps it from being put.
-    fn refused(&self, there: Option<&Present>, totals: &Totals) -> Option<PutDone> {
-        let at = self.blob.uploaded_at;
-        let alive = there.filter(|there| there.expires_at.is_none_or(|end| end > at));
-        match (self.condition, alive) {
-            (Condition::Absent, Some(_)) => return Some(PutDone::Exists),
-            (Condition::Is(wanted), there) if there.is_none_or(|there| there.sha256 != wanted) => {
-                return Some(PutDone::Changed);
-            }
-            _ => {}
-        }
-        let used = totals.size.saturating_sub(there.map_or(0, |there| there.size));
-        let quota = self.quota.filter(|quota| used.saturating_add(self.blob.size) > *quota)?;
-        Some(PutDone::OverQuota { used: totals.size, quota })
-    }
-
     fn push(&self, blobs: &mut Rows, bytes: &mut Rows) -> Result<(), StoreError> {
-        let blob = &self.blob;
-        blobs.push(args![
-            &self.workspace_id,
-            blob.pathname.as_str(),
-            &self.bytes_id,
-            blob.size,
-            &blob.sha256,
-            &blob.content_type,
-            blob.access.as_str(),
-            blob.cache_seconds,
-            blob.uploaded_at,
-            blob.expires_at,
-            &blob.source.created_by,
-            blob.source.run_id,
-            blob.source.step.as_deref()
-        ]);
+        blobs.push(row(&self.workspace_id, &self.blob, &self.bytes_id));
         let (data, pieces) = match &self.bytes {
             NewBytes::Here(data) => (Some(data.to_vec()), None),
             NewBytes::Pieces(pieces) => (None, Some(to_json(pieces)?)),
@@ -175,10 +147,53 @@ impl Put {
     }
 }
 
-async fn present(tx: &mut Tx, group: &[&Put]) -> Result<HashMap<Key, Present>, StoreError> {
+pub(super) fn row(workspace_id: &WorkspaceId, blob: &BlobRecord, bytes_id: &str) -> Vec<Arg> {
+    args![
+        workspace_id,
+        blob.pathname.as_str(),
+        bytes_id,
+        blob.size,
+        &blob.sha256,
+        &blob.content_type,
+        blob.access.as_str(),
+        blob.cache_seconds,
+        blob.uploaded_at,
+        blob.expires_at,
+        &blob.source.created_by,
+        blob.source.run_id,
+        blob.source.step.as_deref()
+    ]
+}
+
+/// What keeps an object from being put where that is.
+pub(super) fn refused(
+    blob: &BlobRecord,
+    condition: Condition,
+    quota: Option<u64>,
+    at: Timestamp,
+    there: Option<&Present>,
+    totals: &Totals,
+) -> Option<PutDone> {
+    let alive = there.filter(|there| there.expires_at.is_none_or(|end| end > at));
+    match (condition, alive) {
+        (Condition::Absent, Some(_)) => return Some(PutDone::Exists),
+        (Condition::Is(wanted), there) if there.is_none_or(|there| there.sha256 != wanted) => {
+            return Some(PutDone::Changed);
+        }
+        _ => {}
+    }
+    let used = totals.size.saturating_sub(there.map_or(0, |there| there.size));
+    let quota = quota.filter(|quota| used.saturating_add(blob.size) > *quota)?;
+    Some(PutDone::OverQuota { used: totals.size, quota })
+}
+
+pub(super) async fn present<'k>(
+    tx: &mut Tx,
+    names: impl Iterator<Item = (&'k WorkspaceId, &'k Pathname)>,
+) -> Result<HashMap<Key, Present>, StoreError> {
     let mut keys = Rows::new(2);
-    for put in group {
-        keys.push(args![&put.workspace_id, put.blob.pathname.as_str()]);
+    for (workspace_id, pathname) in names {
+        keys.push(args![workspace_id, pathname.as_str()]);
     }
     let found = tx
         .select_rows(
@@ -217,6 +232,18 @@ async fn take_places(tx: &mut Tx, put: &Put) -> Result<bool, StoreError> {
 }
 
 async fn insert(tx: &mut Tx, blobs: Rows, bytes: Rows) -> Result<(), StoreError> {
+    insert_blobs(tx, blobs).await?;
+    tx.execute_rows(
+        "with given (id, refs, data, pieces) as (values ROWS) \
+         insert into blob_bytes (id, refs, data, pieces) select * from given where id is not null",
+        bytes,
+    )
+    .await
+    .map(drop)
+}
+
+/// In place of what is under the same names.
+pub(super) async fn insert_blobs(tx: &mut Tx, blobs: Rows) -> Result<(), StoreError> {
     tx.execute_rows(
         "with given (workspace_id, pathname, bytes_id, size, sha256, content_type, access, cache_seconds, \
          uploaded_at, expires_at, created_by, run_id, step) as (values ROWS) \
@@ -228,12 +255,6 @@ async fn insert(tx: &mut Tx, blobs: Rows, bytes: Rows) -> Result<(), StoreError>
          expires_at = excluded.expires_at, created_by = excluded.created_by, run_id = excluded.run_id, \
          step = excluded.step",
         blobs,
-    )
-    .await?;
-    tx.execute_rows(
-        "with given (id, refs, data, pieces) as (values ROWS) \
-         insert into blob_bytes (id, refs, data, pieces) select * from given where id is not null",
-        bytes,
     )
     .await
     .map(drop)
