@@ -147,8 +147,9 @@ impl Blobs {
         Self { inner: Arc::new(Inner { store, places, clock, began_at, settings, ids }) }
     }
 
-    pub fn settings(&self) -> &BlobSettings {
-        &self.inner.settings
+    /// The most bytes that the objects of each workspace may have together.
+    pub fn quota(&self) -> Option<u64> {
+        self.inner.settings.quota_bytes
     }
 
     pub async fn totals(&self, workspace_id: &WorkspaceId) -> Result<Totals, BlobError> {

@@ -58,6 +58,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(memory::find, memory::change, memory::delete))
         .routes(routes!(storage::upload))
         .routes(routes!(storage::list))
+        .routes(routes!(storage::usage))
         .routes(routes!(storage::copy))
         .routes(routes!(storage::rename))
         .routes(routes!(storage::create_folder))

@@ -174,10 +174,12 @@ mod tests {
                 ErrorType::NotFoundError => code.status() == 404,
                 ErrorType::ConflictError => code.status() == 409,
                 ErrorType::RateLimitError => code.status() == 429,
-                ErrorType::InsufficientQuota => code.status() == 402,
+                ErrorType::InsufficientQuota => matches!(code.status(), 402 | 413),
                 ErrorType::ServerError => matches!(code.status(), 500 | 503),
                 ErrorType::UpstreamError => matches!(code.status(), 502 | 504),
-                ErrorType::InvalidRequestError => matches!(code.status(), 400 | 405 | 408 | 413 | 415 | 422),
+                ErrorType::InvalidRequestError => {
+                    matches!(code.status(), 400 | 405 | 408 | 412 | 413 | 415 | 416 | 422)
+                }
             };
             assert!(fits, "{}", code.as_str());
         }

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use nh_blobs::{Author, Copying, New};
 use nh_store::Once;
 use nh_store::blobs::{BlobRecord, Condition, PutDone};
-use nh_types::blob::{Access, BlobList, BlobView, CreateFolder, MoveBlob, Named, Pathname};
+use nh_types::blob::{Access, BlobList, BlobUsage, BlobView, CreateFolder, MoveBlob, Named, Pathname};
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 
 use crate::app::App;
@@ -299,6 +299,16 @@ pub(crate) async fn list(
         has_more: found.next.is_some(),
         cursor: found.next.as_deref().map(seal_cursor),
     }))
+}
+
+/// Tell what the workspace's objects take, and what they may.
+#[utoipa::path(get, path = "/v1/storage/usage", tag = "Storage",
+    security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
+    responses((status = 200, body = BlobUsage)))]
+pub(crate) async fn usage(auth: Auth<StorageRead>, State(app): State<Arc<App>>) -> Answer<Json<BlobUsage>> {
+    let blobs = &app.hub.blobs;
+    let totals = blobs.totals(&auth.workspace_id).await?;
+    Ok(Json(BlobUsage { blobs: totals.blobs, size: totals.size, quota: blobs.quota() }))
 }
 
 /// Read an object, or with HEAD what it is. A public one needs no credential.

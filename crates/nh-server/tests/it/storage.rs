@@ -232,6 +232,8 @@ async fn bounds_of_an_object_and_of_a_workspace_are_kept() {
     assert_eq!(full.code(413), "quota_exceeded");
     let told = full.json()["error"]["message"].as_str().expect("a message").to_owned();
     assert!(told.contains("10000000 of the 10000000 bytes"), "{told}");
+    let usage = app.get("/v1/storage/usage").send().await.ok(200);
+    assert_eq!(usage, json!({"blobs": 5, "size": 10_000_000, "quota": 10_000_000}));
     upload(&app, "pathname=4&overwrite=true", "less").send().await.ok(201);
     upload(&app, "pathname=5", "x").send().await.ok(201);
     let (_, key) = app.other_workspace().await;
@@ -278,8 +280,8 @@ async fn copies_and_renamed_objects_share_bytes_until_the_last_goes() {
     moved("rename", json!({"from": "b/three", "to": "a/two", "overwrite": true})).await.ok(200);
     assert_eq!((names(&app, "").await, files(&app)), (vec!["a/two".to_owned()], 1));
     assert_eq!(read(&app, &copy).await.body, bytes);
-    let totals = app.hub.blobs.totals(&app.workspace_id).await.expect("totals");
-    assert_eq!((totals.blobs, totals.size), (1, 200_000));
+    let usage = app.get("/v1/storage/usage").send().await.ok(200);
+    assert_eq!((&usage["blobs"], &usage["size"]), (&json!(1), &json!(200_000)));
     app.call(Method::DELETE, &path_of(&copy)).send().await.ok(204);
     swept(&app).await;
 }
