@@ -61,10 +61,17 @@ impl Blobs {
             if places.is_empty() {
                 return Ok(());
             }
-            for place in &places {
-                inner.places.remove(place).await?;
+            let (mut emptied, mut failed) = (Vec::with_capacity(places.len()), None);
+            for place in places {
+                match inner.places.remove(&place).await {
+                    Ok(()) => emptied.push(place),
+                    Err(error) => failed = Some(error),
+                }
             }
-            inner.store.write(Emptied(places)).await?;
+            inner.store.write(Emptied(emptied)).await?;
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
         }
     }
 }

@@ -52,22 +52,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Makes a directory that lasts, with those above it.
-fn make_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        make_directory(parent)?;
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => sync_directory(parent)?,
-        }
-    }
-    Ok(())
-}
-
-/// So that the names in it last.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// So that a file in this directory lasts, and the directory itself, and that of
+/// all files: another upload may have made them, and not have come so far.
+fn sync_directories(directory: &Path) -> io::Result<()> {
+    directory.ancestors().take(3).try_for_each(|path| File::open(path)?.sync_all())
 }

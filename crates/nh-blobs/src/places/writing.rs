@@ -1,12 +1,14 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
-use super::{Places, blocking, make_directory, sync_directory};
+use super::{Places, blocking, sync_directories};
 
 /// Written at once: enough that asking a thread for it costs little.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -20,6 +22,8 @@ pub(crate) struct Writing {
     waiting_bytes: usize,
     under_way: JoinHandle<io::Result<Begun>>,
     is_finished: bool,
+    /// Seen by the thread that makes the file: it may come after the drop.
+    is_given_up: Arc<AtomicBool>,
 }
 
 /// What was written so far.
@@ -39,12 +43,25 @@ pub(crate) struct Written {
 impl Writing {
     pub(crate) fn begin(places: &Places, place: &str) -> Self {
         let (directory, path) = (places.directory_of(place), places.path_of(place));
-        let (in_directory, new) = (directory.clone(), path.clone());
+        let is_given_up = Arc::new(AtomicBool::new(false));
+        let (in_directory, new, too_late) = (directory.clone(), path.clone(), is_given_up.clone());
         let under_way = tokio::task::spawn_blocking(move || {
-            make_directory(&in_directory)?;
-            Ok(Begun { file: File::create_new(new)?, digest: Sha256::new(), size: 0 })
+            std::fs::create_dir_all(&in_directory)?;
+            let file = File::create_new(&new)?;
+            if too_late.load(Ordering::SeqCst) {
+                std::fs::remove_file(&new)?;
+            }
+            Ok(Begun { file, digest: Sha256::new(), size: 0 })
         });
-        Self { directory, path, waiting: Vec::new(), waiting_bytes: 0, under_way, is_finished: false }
+        Self {
+            directory,
+            path,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            under_way,
+            is_finished: false,
+            is_given_up,
+        }
     }
 
     /// Waits while the disk is behind.
@@ -81,7 +98,7 @@ impl Writing {
         let directory = self.directory.clone();
         blocking(move || {
             file.sync_all()?;
-            sync_directory(&directory)
+            sync_directories(&directory)
         })
         .await?;
         self.is_finished = true;
@@ -92,6 +109,7 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         if !self.is_finished {
+            self.is_given_up.store(true, Ordering::SeqCst);
             // What cannot be removed now is swept later.
             let _ = std::fs::remove_file(&self.path);
         }
