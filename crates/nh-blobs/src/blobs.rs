@@ -185,11 +185,9 @@ impl Blobs {
                 }
             }
         }
-        let place = self.inner.ids.text(LOWER, PLACE_LETTERS);
         let begin = first.freeze();
-        let written = self.inner.fill(&place, begin.clone(), body).await?;
-        let bytes = NewBytes::Pieces(vec![Piece(place, written.size)]);
-        let put = self.inner.to_put(author, new, &begin, written, bytes);
+        let (written, pieces) = self.inner.fill(begin.clone(), body).await?;
+        let put = self.inner.to_put(author, new, &begin, written, NewBytes::Pieces(pieces));
         let once = once(&put.blob.sha256);
         Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
     }
@@ -357,17 +355,17 @@ impl Inner {
         Err(ApiError::new(ErrorCode::PayloadTooLarge, message).into())
     }
 
-    /// Fills a place with all that comes. It is durable when this answers.
-    async fn fill<E: From<BlobError>>(
+    /// Fills places with all that comes. It is durable when this answers.
+    pub(crate) async fn fill<E: From<BlobError>>(
         &self,
-        place: &str,
         first: Bytes,
         mut body: std::pin::Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
-    ) -> Result<Written, E> {
-        let reserve = Reserve { place: place.to_owned(), until: self.until() };
+    ) -> Result<(Written, Vec<Piece>), E> {
+        let place = self.ids.text(LOWER, PLACE_LETTERS);
+        let reserve = Reserve { place: place.clone(), until: self.until() };
         self.store.write(reserve).await.map_err(BlobError::from)?;
         let mut held_at = self.clock.now();
-        let mut writing = Writing::begin(&self.places, place);
+        let mut writing = Writing::begin(&self.places, &place);
         let mut size = first.len() as u64;
         self.check_size(size)?;
         writing.write(first).await.map_err(BlobError::from)?;
@@ -377,13 +375,14 @@ impl Inner {
             self.check_size(size)?;
             writing.write(more).await.map_err(BlobError::from)?;
             if self.clock.now().millis_since(held_at) >= RENEW_EVERY_MS {
-                self.go_on(place).await?;
+                self.go_on(&place).await?;
                 held_at = self.clock.now();
             }
         }
         let written = writing.finish().await.map_err(BlobError::from)?;
-        self.go_on(place).await?;
-        Ok(written)
+        self.go_on(&place).await?;
+        let pieces = vec![Piece(place, written.size)];
+        Ok((written, pieces))
     }
 
     fn until(&self) -> Timestamp {
