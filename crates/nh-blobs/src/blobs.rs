@@ -29,8 +29,8 @@ const MAX_BYTES_HERE: usize = 64 * 1024;
 const RENEW_EVERY_MS: i64 = 60_000;
 pub(crate) const HOLD_MS: i64 = 15 * 60_000;
 
-const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-const PLACE_LETTERS: usize = 26;
+pub(crate) const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+pub(crate) const PLACE_LETTERS: usize = 26;
 
 /// Objects read at once while a folder is looked for.
 const PAGE_ROWS: u32 = 1000;
@@ -77,8 +77,10 @@ pub struct Copying {
     pub to: Pathname,
     pub condition: Condition,
     pub is_rename: bool,
-    /// Absent: as it is.
+    /// These three, where they are absent: as it is.
     pub access: Option<Access>,
+    pub content_type: Option<String>,
+    pub cache_seconds: Option<u32>,
 }
 
 /// An object that can be read.
@@ -136,8 +138,8 @@ pub(crate) struct Inner {
     pub(crate) places: Places,
     pub(crate) clock: SharedClock,
     pub(crate) began_at: Timestamp,
-    settings: BlobSettings,
-    ids: SharedIds,
+    pub(crate) settings: BlobSettings,
+    pub(crate) ids: SharedIds,
 }
 
 impl Blobs {
@@ -164,12 +166,18 @@ impl Blobs {
         author: Author,
         new: New,
         body: impl Stream<Item = Result<Bytes, E>>,
-        once: impl FnOnce(&[u8; 32]) -> Option<Idempotency>,
+        once: Option<impl FnOnce(&[u8; 32]) -> Idempotency>,
     ) -> Result<Once<PutDone>, E>
     where
         E: From<BlobError>,
     {
         self.inner.check_size(new.size.unwrap_or_default())?;
+        // What was put with this idempotency key before is answered as it was then.
+        if once.is_none()
+            && let Some(refused) = self.inner.refused_early(&author.workspace_id, &new).await?
+        {
+            return Ok(Once::First(refused));
+        }
         let mut body = pin!(body);
         let mut first = BytesMut::new();
         while first.len() <= MAX_BYTES_HERE {
@@ -180,7 +188,7 @@ impl Blobs {
                     self.inner.check_size(bytes.len() as u64)?;
                     let written = Written { size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() };
                     let put = self.inner.to_put(author, new, &bytes.clone(), written, NewBytes::Here(bytes));
-                    let once = once(&put.blob.sha256);
+                    let once = once.map(|once| once(&put.blob.sha256));
                     return Ok(self.inner.store.write_once(once, put).await.map_err(BlobError::from)?);
                 }
             }
@@ -188,7 +196,7 @@ impl Blobs {
         let begin = first.freeze();
         let (written, pieces) = self.inner.fill(begin.clone(), body).await?;
         let put = self.inner.to_put(author, new, &begin, written, NewBytes::Pieces(pieces));
-        let once = once(&put.blob.sha256);
+        let once = once.map(|once| once(&put.blob.sha256));
         Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
     }
 
@@ -199,15 +207,16 @@ impl Blobs {
         copying: Copying,
         once: Option<Idempotency>,
     ) -> Result<Once<Option<PutDone>>, BlobError> {
-        let (run_id, step) = author.run.unzip();
         let copy = Copy {
-            workspace_id: author.workspace_id,
+            workspace_id: author.workspace_id.clone(),
             from: copying.from,
             to: copying.to,
             condition: copying.condition,
             is_rename: copying.is_rename,
             access: copying.access,
-            source: BlobSource { created_by: author.created_by, run_id, step },
+            content_type: copying.content_type,
+            cache_seconds: copying.cache_seconds,
+            source: source(author),
             at: self.inner.clock.now(),
             quota: self.inner.settings.quota_bytes,
         };
@@ -251,13 +260,15 @@ impl Blobs {
         }
     }
 
-    /// Deletes those that are there; how many that were.
+    /// Deletes those that are there; how many that were. None, and nothing is deleted:
+    /// the bytes of one have another SHA-256 than `only_if`.
     pub async fn delete(
         &self,
         workspace_id: &WorkspaceId,
         pathnames: Vec<Pathname>,
-    ) -> Result<u64, BlobError> {
-        let delete = Delete { workspace_id: workspace_id.clone(), pathnames };
+        only_if: Option<[u8; 32]>,
+    ) -> Result<Option<u64>, BlobError> {
+        let delete = Delete { workspace_id: workspace_id.clone(), pathnames, only_if };
         Ok(self.inner.store.write(delete).await?)
     }
 
@@ -331,8 +342,13 @@ fn after_folder(folder: &str) -> String {
     format!("{}0", folder.trim_end_matches('/'))
 }
 
+pub(crate) fn source(author: Author) -> BlobSource {
+    let (run_id, step) = author.run.unzip();
+    BlobSource { created_by: author.created_by, run_id, step }
+}
+
 /// Of an upload whose place was given up meanwhile.
-fn late(error: StoreError) -> BlobError {
+pub(crate) fn late(error: StoreError) -> BlobError {
     match error {
         StoreError::Missing(_) => took_too_long().into(),
         other => other.into(),
@@ -345,7 +361,7 @@ fn took_too_long() -> ApiError {
 }
 
 impl Inner {
-    fn check_size(&self, size: u64) -> Result<(), BlobError> {
+    pub(crate) fn check_size(&self, size: u64) -> Result<(), BlobError> {
         let most = self.settings.max_size_bytes;
         if size <= most {
             return Ok(());
@@ -353,6 +369,36 @@ impl Inner {
         let message =
             format!("the object has {size} bytes or more; at most {most} are taken ([blobs] max_size_bytes)");
         Err(ApiError::new(ErrorCode::PayloadTooLarge, message).into())
+    }
+
+    /// What keeps an object from being put, as far as it can be told before its bytes
+    /// come. The last word is that of the write.
+    pub(crate) async fn refused_early(
+        &self,
+        workspace_id: &WorkspaceId,
+        new: &New,
+    ) -> Result<Option<PutDone>, BlobError> {
+        let there = rows::find(&self.store, workspace_id, &new.pathname, self.clock.now()).await?;
+        match new.condition {
+            Condition::Absent if there.is_some() => return Ok(Some(PutDone::Exists)),
+            Condition::Is(wanted) if there.as_ref().is_none_or(|there| there.sha256 != wanted) => {
+                return Ok(Some(PutDone::Changed));
+            }
+            _ => {}
+        }
+        let replaced = there.map_or(0, |there| there.size);
+        self.over_quota(workspace_id, new.size.unwrap_or_default().saturating_sub(replaced)).await
+    }
+
+    /// Whether so many bytes would be too many beside those that are there.
+    pub(crate) async fn over_quota(
+        &self,
+        workspace_id: &WorkspaceId,
+        more: u64,
+    ) -> Result<Option<PutDone>, BlobError> {
+        let Some(quota) = self.settings.quota_bytes.filter(|_| more > 0) else { return Ok(None) };
+        let used = rows::totals(&self.store, workspace_id).await?.used();
+        Ok((used.saturating_add(more) > quota).then_some(PutDone::OverQuota { used, quota }))
     }
 
     /// Fills places with all that comes. It is durable when this answers.
@@ -395,10 +441,9 @@ impl Inner {
     }
 
     fn to_put(&self, author: Author, new: New, first: &[u8], written: Written, bytes: NewBytes) -> Put {
-        let (run_id, step) = author.run.unzip();
         let content_type = new.content_type.unwrap_or_else(|| content_type::guess(&new.pathname, first));
         Put {
-            workspace_id: author.workspace_id,
+            workspace_id: author.workspace_id.clone(),
             blob: BlobRecord {
                 content_type,
                 pathname: new.pathname,
@@ -408,7 +453,7 @@ impl Inner {
                 cache_seconds: new.cache_seconds,
                 uploaded_at: self.clock.now(),
                 expires_at: new.expires_at,
-                source: BlobSource { created_by: author.created_by, run_id, step },
+                source: source(author),
             },
             bytes_id: self.ids.text(LOWER, PLACE_LETTERS),
             bytes,

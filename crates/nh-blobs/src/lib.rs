@@ -12,8 +12,10 @@ mod content_type;
 mod places;
 mod settings;
 mod upkeep;
+mod uploads;
 
 pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened};
-pub use content_type::extension_of;
+pub use content_type::{content_type_of, extension_of};
 pub use settings::BlobSettings;
 pub use upkeep::keep;
+pub use uploads::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart};
