@@ -24,6 +24,7 @@ use crate::failure::{Failed, Failure};
 use crate::metrics::Meters;
 use crate::routes::storage::vercel;
 use crate::span;
+use crate::unread::Unread;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -67,13 +68,16 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let is_vercel = vercel::is_below(request.uri().path());
     let path = request.extensions().get::<MatchedPath>().cloned();
     let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
-    let response = match refuse(&edge.app, &request) {
+    let refused = refuse(&edge.app, &request);
+    let (request, unread) = Unread::lend(request);
+    let response = match refused {
         Err(error) => Failure::from(error).into_response(),
         Ok(()) => AssertUnwindSafe(next.run(request).instrument(span.clone()))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
     };
+    unread.discard();
     let route = path.as_ref().map(MatchedPath::as_str);
     let response = finish(response, &method, route, id, &edge.methods, is_vercel);
     let time = began.elapsed();
