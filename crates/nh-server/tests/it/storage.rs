@@ -1,7 +1,9 @@
 //! `/v1/storage`: objects are uploaded, read in part or whole, listed and deleted.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::Method;
+use nh_server::ServerSettings;
 use serde_json::{Value, json};
 
 use crate::app::{Call, Reply, TestApp};
@@ -353,4 +355,78 @@ async fn what_cannot_be_put_is_refused_before_its_bytes_come() {
     let full = upload(&app, "pathname=new", never()).header("content-length", "1999999").send();
     upload(&app, "pathname=4", vec![0; 1_000]).send().await.ok(201);
     assert_eq!(full.await.code(413), "quota_exceeded");
+}
+
+#[tokio::test]
+async fn nothing_that_is_uploaded_gets_into_the_lines_of_an_answer() {
+    let app = TestApp::new().await;
+    for (name, shown) in [
+        ("a%22b", "a%22b"),
+        ("a%3B%20filename=evil.exe", "a%3B%20filename%3Devil.exe"),
+        ("a%2C%20inline", "a%2C%20inline"),
+        ("%E2%80%A6", "%E2%80%A6"),
+        ("a'b%27c", "a%27b%27c"),
+        ("50%25", "50%25"),
+    ] {
+        let query = format!("pathname={name}&access=public");
+        let blob = upload(&app, &query, "x").send().await.ok(201);
+        let url = blob["url"].as_str().expect("a url").to_owned();
+        assert!(url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{url}");
+        let read = app.anonymous(Method::GET, &url[url.find("/v1/").expect("a path")..]).send().await;
+        assert_eq!(
+            read.header("content-disposition"),
+            format!("attachment; filename*=UTF-8''{shown}"),
+            "{name}"
+        );
+    }
+    for bad in [
+        "html",
+        "text/",
+        "/html",
+        "text/ht ml",
+        "text/html\u{e9}",
+        "a/b\tc",
+        "text\\html",
+        &format!("a/{}", "b".repeat(254)),
+    ] {
+        let refused = upload(&app, "pathname=type", "x").header("content-type", bad).send().await;
+        assert_eq!(
+            refused.error(422),
+            ("invalid_value".to_owned(), Some("Content-Type".to_owned())),
+            "{bad}"
+        );
+    }
+    for (good, shown) in [
+        ("text/html; charset=\"utf-8\"", "attachment"),
+        ("application/vnd.api+json", "attachment"),
+        ("IMAGE/PNG", "inline"),
+        ("image/svg+xml ; charset=utf-8", "attachment"),
+        ("text/plain;text/html", "inline"),
+        ("text/plain, text/html", ""),
+    ] {
+        let reply =
+            upload(&app, "pathname=type&overwrite=true", "x").header("content-type", good).send().await;
+        if shown.is_empty() {
+            assert_eq!(reply.code(422), "invalid_value", "{good}");
+            continue;
+        }
+        let read = read(&app, &reply.ok(201)).await;
+        assert_eq!(read.header("content-type"), good);
+        assert!(read.header("content-disposition").starts_with(shown), "{good}: {read:?}");
+        assert_eq!(read.header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_coming_is_given_up_and_leaves_nothing() {
+    let settings = ServerSettings { body_timeout_ms: 100, ..Default::default() };
+    let app = TestApp::with(settings, Vec::new()).await;
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![1; 300_000]))]);
+    let stops = axum::body::Body::from_stream(first.chain(stream::pending()));
+    assert_eq!(upload(&app, "pathname=slow", stops).send().await.code(408), "request_timeout");
+    let breaks = stream::iter([Ok(Bytes::from(vec![1; 300_000])), Err(std::io::Error::other("gone"))]);
+    let breaks = upload(&app, "pathname=broken", axum::body::Body::from_stream(breaks)).send().await;
+    assert_eq!(breaks.code(400), "invalid_request");
+    assert_eq!(names(&app, "").await, Vec::<String>::new());
+    swept(&app).await;
 }

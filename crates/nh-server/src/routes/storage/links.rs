@@ -106,7 +106,11 @@ fn upload(principal: &Principal, wanted: &SignBlob) -> Answer<Upload> {
     }
     Ok(Upload {
         max_size: wanted.max_size,
-        content_type: wanted.content_type.as_deref().map(legal_type).transpose()?,
+        content_type: wanted
+            .content_type
+            .as_deref()
+            .map(|given| legal_type("content_type", given))
+            .transpose()?,
         access: wanted.access.unwrap_or_default(),
         overwrite: wanted.overwrite,
     })
@@ -166,7 +170,7 @@ pub(crate) async fn put(
     let is_new = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == b"*");
     let new = New {
         pathname: object_named(&auth, pathname.as_str())?,
-        content_type: said_type(&headers),
+        content_type: said_type(&headers).map(|given| legal_type("Content-Type", &given)).transpose()?,
         access: query.parsed("access")?.unwrap_or_default(),
         cache_seconds: None,
         expires_at: query.time("expires_at")?,
@@ -259,7 +263,7 @@ fn other_method(method: SignedMethod) -> Failure {
 /// The type that the object gets; one that the link does not allow is refused.
 fn allowed_type(headers: &HeaderMap, allowed: Option<&str>) -> Answer<Option<String>> {
     let said = media_type(headers);
-    let given = said_type(headers);
+    let given = said_type(headers).map(|given| legal_type("Content-Type", &given)).transpose()?;
     let Some(allowed) = allowed else { return Ok(given) };
     let fits = match allowed.strip_suffix('*') {
         Some(beginning) => said.starts_with(&beginning.to_ascii_lowercase()),

@@ -126,6 +126,7 @@ fn wanted(
         format!("upload-{id}{}", extension.map(|extension| format!(".{extension}")).unwrap_or_default())
     });
     let pathname = uploads::object_named(auth, &given)?;
+    let content_type = content_type.map(|given| uploads::legal_type("Content-Type", &given)).transpose()?;
     let overwrite = match query.take("overwrite")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,

@@ -24,6 +24,8 @@ use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::served;
 
+const MAX_TYPE_BYTES: usize = 255;
+
 /// Begin an upload in parts. The parts may come in any order and several at once,
 /// up to 10,000 of any size; one that is sent again takes the place of the first.
 /// What nothing came for in 24 hours is given up.
@@ -43,7 +45,7 @@ pub(crate) async fn create(
     let CreateUpload { pathname, content_type, access, overwrite, expires_at } = creating.body;
     let new = New {
         pathname: object_named(&auth, &pathname)?,
-        content_type: content_type.map(|given| legal_type(&given)).transpose()?,
+        content_type: content_type.map(|given| legal_type("content_type", &given)).transpose()?,
         access,
         cache_seconds: None,
         expires_at,
@@ -265,15 +267,22 @@ pub(super) fn object_named(principal: &Principal, given: &str) -> Answer<Pathnam
 }
 
 /// A content type that a header can hold.
-pub(super) fn legal_type(given: &str) -> Answer<String> {
-    let is_legal = given.len() <= 255 && given.contains('/') && HeaderValue::from_str(given).is_ok();
-    if is_legal && given.is_ascii() {
+pub(super) fn legal_type(param: &str, given: &str) -> Answer<String> {
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    let is_token = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&byte))
+    };
+    let is_type = essence.split_once('/').is_some_and(|(kind, of_it)| is_token(kind) && is_token(of_it));
+    let is_printable = given.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if is_type && is_printable && given.len() <= MAX_TYPE_BYTES {
         return Ok(given.to_owned());
     }
     let shown: String = given.chars().take(80).flat_map(char::escape_debug).collect();
-    let message =
-        format!("`content_type` is `{shown}`; it must be one such as `text/csv`, of 255 characters at most");
-    Err(invalid("content_type", message).into())
+    let message = format!(
+        "`{param}` is `{shown}`; it must be a type such as `text/csv`, of at most {MAX_TYPE_BYTES} characters"
+    );
+    Err(invalid(param, message).into())
 }
 
 pub(super) fn condition(headers: &HeaderMap, overwrite: bool) -> Condition {
