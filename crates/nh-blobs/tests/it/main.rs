@@ -36,6 +36,7 @@ impl Fixture {
         let blobs = Blobs::new(BlobsSetup {
             store: store.clone(),
             directory: files.path().join("blobs"),
+            bucket: None,
             settings: BlobSettings::default(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(ids),
@@ -66,7 +67,8 @@ impl Fixture {
         let opened =
             self.blobs.open(&self.workspace_id, &name.parse().expect("a name")).await.expect("opened")?;
         let size = opened.blob.size;
-        let pieces: Vec<Bytes> = opened.read(0..size).try_collect().await.expect("read");
+        let pieces: Vec<Bytes> =
+            opened.read(0..size).await.expect("opened").try_collect().await.expect("read");
         Some(pieces.concat())
     }
 
@@ -145,7 +147,7 @@ each_engine! {
         let opened = fixture.blobs.open(&fixture.workspace_id, &name).await.expect("opened").expect("there");
         fixture.put("a", pieces(20)).await.expect("put");
         fixture.keep_until(|| fixture.files() == 1).await;
-        let old: Vec<Bytes> = opened.read(0..500_000).try_collect().await.expect("read");
+        let old: Vec<Bytes> = opened.read(0..500_000).await.expect("opened").try_collect().await.expect("read");
         assert_eq!(old.concat().len(), 500_000);
         assert_eq!(fixture.read("a").await.map(|bytes| bytes.len()), Some(200_000));
     }

@@ -358,7 +358,7 @@ pub(crate) async fn read(
     };
     let head = served::head(&opened.blob, &headers, disposition)?;
     let Some(range) = head.range.clone() else { return Ok(head.into_response()) };
-    let bytes = opened.read(range).inspect(|read| {
+    let bytes = opened.read(range).await?.inspect(|read| {
         if let Err(error) = read {
             tracing::error!(%error, "an object could not be read to its end");
         }

@@ -181,7 +181,12 @@ async fn hub(
     let blobs = Blobs::new(BlobsSetup {
         store: store.clone(),
         directory: files.join("blobs"),
-        settings: BlobSettings { max_size_bytes: 2_000_000, quota_bytes: Some(10_000_000) },
+        bucket: None,
+        settings: BlobSettings {
+            max_size_bytes: 2_000_000,
+            quota_bytes: Some(10_000_000),
+            ..BlobSettings::default()
+        },
         clock: Arc::new(clock.clone()),
         ids: ids.clone(),
     });
