@@ -59,9 +59,12 @@ impl Bucket {
 /// `s3://bucket/prefix`; the prefix is empty, or has a slash at its end.
 fn bucket_and_prefix(url: &str) -> Result<(String, String), SettingsFault> {
     let fault = |message: String| Err(SettingsFault::new("url", message));
-    let Some(("s3", path)) = url.split_once("://") else {
-        let scheme = url.split_once("://").map_or("what it is", |(scheme, _)| scheme);
-        return fault(format!("`{scheme}` is not known here; give a bucket as `s3://bucket/prefix`"));
+    let path = match url.split_once("://") {
+        Some(("s3", path)) => path,
+        Some((other, _)) => {
+            return fault(format!("`{other}://` is not known here; give a bucket as `s3://bucket/prefix`"));
+        }
+        None => return fault("it names no bucket; give one as `s3://bucket/prefix`".to_owned()),
     };
     let (name, prefix) = path.split_once('/').unwrap_or((path, ""));
     if name.contains('@') {
