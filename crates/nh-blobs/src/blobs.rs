@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use nh_store::blobs::{
     self as rows, Begin, BlobRecord, Condition, Content, Copy, Delete, NewBytes, Piece, Put, PutDone, Totals,
 };
@@ -79,8 +79,10 @@ pub struct Copying {
     pub to: Pathname,
     pub condition: Condition,
     pub is_rename: bool,
-    /// Absent: as it is.
+    /// These three, where they are absent: as it is.
     pub access: Option<Access>,
+    pub content_type: Option<String>,
+    pub cache_seconds: Option<u32>,
 }
 
 /// An object that can be read.
@@ -105,7 +107,9 @@ impl Opened {
                 stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed()
             }
             Reading::Files(files, pieces, first) => files::read(&files, &pieces, first, range),
-            Reading::Bucket(bucket, pieces) => bucket::read(bucket, &pieces, range).await?,
+            Reading::Bucket(bucket, pieces) => {
+                bucket::read(bucket, &pieces, range).await?.map_err(io::Error::other).boxed()
+            }
         })
     }
 }
@@ -143,7 +147,7 @@ pub(crate) struct Inner {
     pub(crate) places: Places,
     pub(crate) clock: SharedClock,
     pub(crate) began_at: Timestamp,
-    settings: BlobSettings,
+    pub(crate) settings: BlobSettings,
     pub(crate) ids: SharedIds,
 }
 
@@ -172,12 +176,18 @@ impl Blobs {
         author: Author,
         new: New,
         body: impl Stream<Item = Result<Bytes, E>>,
-        once: impl FnOnce(&[u8; 32]) -> Option<Idempotency>,
+        once: Option<impl FnOnce(&[u8; 32]) -> Idempotency>,
     ) -> Result<Once<PutDone>, E>
     where
         E: From<BlobError>,
     {
         self.inner.check_size(new.size.unwrap_or_default())?;
+        // What was put with this idempotency key before is answered as it was then.
+        if once.is_none()
+            && let Some(refused) = self.inner.refused_early(&author.workspace_id, &new).await?
+        {
+            return Ok(Once::First(refused));
+        }
         let mut body = pin!(body);
         let mut first = BytesMut::new();
         while first.len() <= MAX_BYTES_HERE {
@@ -188,7 +198,7 @@ impl Blobs {
                     self.inner.check_size(bytes.len() as u64)?;
                     let written = Written { size: bytes.len() as u64, sha256: Sha256::digest(&bytes).into() };
                     let put = self.inner.to_put(author, new, &bytes.clone(), written, NewBytes::Here(bytes));
-                    let once = once(&put.blob.sha256);
+                    let once = once.map(|once| once(&put.blob.sha256));
                     return Ok(self.inner.store.write_once(once, put).await.map_err(BlobError::from)?);
                 }
             }
@@ -196,7 +206,7 @@ impl Blobs {
         let begin = first.freeze();
         let (written, pieces) = self.inner.fill(begin.clone(), body).await?;
         let put = self.inner.to_put(author, new, &begin, written, NewBytes::Pieces(pieces));
-        let once = once(&put.blob.sha256);
+        let once = once.map(|once| once(&put.blob.sha256));
         Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
     }
 
@@ -207,15 +217,16 @@ impl Blobs {
         copying: Copying,
         once: Option<Idempotency>,
     ) -> Result<Once<Option<PutDone>>, BlobError> {
-        let (run_id, step) = author.run.unzip();
         let copy = Copy {
-            workspace_id: author.workspace_id,
+            workspace_id: author.workspace_id.clone(),
             from: copying.from,
             to: copying.to,
             condition: copying.condition,
             is_rename: copying.is_rename,
             access: copying.access,
-            source: BlobSource { created_by: author.created_by, run_id, step },
+            content_type: copying.content_type,
+            cache_seconds: copying.cache_seconds,
+            source: source(author),
             at: self.inner.clock.now(),
             quota: self.inner.settings.quota_bytes,
         };
@@ -265,13 +276,15 @@ impl Blobs {
         }
     }
 
-    /// Deletes those that are there; how many that were.
+    /// Deletes those that are there; how many that were. None, and nothing is deleted:
+    /// the bytes of one have another SHA-256 than `only_if`.
     pub async fn delete(
         &self,
         workspace_id: &WorkspaceId,
         pathnames: Vec<Pathname>,
-    ) -> Result<u64, BlobError> {
-        let delete = Delete { workspace_id: workspace_id.clone(), pathnames };
+        only_if: Option<[u8; 32]>,
+    ) -> Result<Option<u64>, BlobError> {
+        let delete = Delete { workspace_id: workspace_id.clone(), pathnames, only_if };
         Ok(self.inner.store.write(delete).await?)
     }
 
@@ -345,8 +358,13 @@ fn after_folder(folder: &str) -> String {
     format!("{}0", folder.trim_end_matches('/'))
 }
 
+pub(crate) fn source(author: Author) -> BlobSource {
+    let (run_id, step) = author.run.unzip();
+    BlobSource { created_by: author.created_by, run_id, step }
+}
+
 /// Of an upload whose place was given up meanwhile.
-fn late(error: StoreError) -> BlobError {
+pub(crate) fn late(error: StoreError) -> BlobError {
     match error {
         StoreError::Missing(_) => took_too_long().into(),
         other => other.into(),
@@ -369,11 +387,40 @@ impl Inner {
         Err(ApiError::new(ErrorCode::PayloadTooLarge, message).into())
     }
 
+    /// What keeps an object from being put, as far as it can be told before its bytes
+    /// come. The last word is that of the write.
+    pub(crate) async fn refused_early(
+        &self,
+        workspace_id: &WorkspaceId,
+        new: &New,
+    ) -> Result<Option<PutDone>, BlobError> {
+        let there = rows::find(&self.store, workspace_id, &new.pathname, self.clock.now()).await?;
+        match new.condition {
+            Condition::Absent if there.is_some() => return Ok(Some(PutDone::Exists)),
+            Condition::Is(wanted) if there.as_ref().is_none_or(|there| there.sha256 != wanted) => {
+                return Ok(Some(PutDone::Changed));
+            }
+            _ => {}
+        }
+        let replaced = there.map_or(0, |there| there.size);
+        self.over_quota(workspace_id, new.size.unwrap_or_default().saturating_sub(replaced)).await
+    }
+
+    /// Whether so many bytes would be too many beside those that are there.
+    pub(crate) async fn over_quota(
+        &self,
+        workspace_id: &WorkspaceId,
+        more: u64,
+    ) -> Result<Option<PutDone>, BlobError> {
+        let Some(quota) = self.settings.quota_bytes.filter(|_| more > 0) else { return Ok(None) };
+        let used = rows::totals(&self.store, workspace_id).await?.used();
+        Ok((used.saturating_add(more) > quota).then_some(PutDone::OverQuota { used, quota }))
+    }
+
     fn to_put(&self, author: Author, new: New, first: &[u8], written: Written, bytes: NewBytes) -> Put {
-        let (run_id, step) = author.run.unzip();
         let content_type = new.content_type.unwrap_or_else(|| content_type::guess(&new.pathname, first));
         Put {
-            workspace_id: author.workspace_id,
+            workspace_id: author.workspace_id.clone(),
             blob: BlobRecord {
                 content_type,
                 pathname: new.pathname,
@@ -383,7 +430,7 @@ impl Inner {
                 cache_seconds: new.cache_seconds,
                 uploaded_at: self.clock.now(),
                 expires_at: new.expires_at,
-                source: BlobSource { created_by: author.created_by, run_id, step },
+                source: source(author),
             },
             bytes_id: self.ids.text(LOWER, PLACE_LETTERS),
             bytes,

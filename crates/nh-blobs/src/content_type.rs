@@ -6,9 +6,16 @@ const UNKNOWN: &str = "application/octet-stream";
 
 /// By the name's extension, else by the first bytes.
 pub(crate) fn guess(pathname: &Pathname, first: &[u8]) -> String {
-    let by_name = mime_guess::from_path(pathname.file_name()).first_raw();
-    let by_bytes = || infer::get(first).map(|kind| kind.mime_type());
-    let found = by_name.or_else(by_bytes).unwrap_or(UNKNOWN);
+    let by_bytes = || infer::get(first).map(|kind| with_charset(kind.mime_type()));
+    content_type_of(pathname).or_else(by_bytes).unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+/// By the name's extension.
+pub fn content_type_of(pathname: &Pathname) -> Option<String> {
+    mime_guess::from_path(pathname.file_name()).first_raw().map(with_charset)
+}
+
+fn with_charset(found: &str) -> String {
     if found.starts_with("text/") { format!("{found}; charset=utf-8") } else { found.to_owned() }
 }
 

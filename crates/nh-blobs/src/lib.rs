@@ -15,9 +15,11 @@ mod places;
 mod resolve;
 mod settings;
 mod upkeep;
+mod uploads;
 
 pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened};
-pub use content_type::extension_of;
+pub use content_type::{content_type_of, extension_of};
 pub use places::bucket::{Bucket, BucketError};
 pub use settings::{BlobSettings, SettingsFault};
 pub use upkeep::keep;
+pub use uploads::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nh_store::blobs::{Condemn, Emptied, RemoveExpired};
+use nh_store::blobs::{Condemn, Emptied, GiveUp, RemoveExpired};
 use nh_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ pub async fn keep(blobs: Blobs, stopping: CancellationToken) {
         }
         loop {
             told("remove expired objects", blobs.remove_expired().await);
+            told("give up old uploads", blobs.give_up_uploads().await);
             told("remove what nobody has", blobs.sweep(inner.clock.now().plus_millis(-GRACE_MS)).await);
             tokio::time::sleep(PAUSE).await;
         }
@@ -51,6 +52,18 @@ impl Blobs {
         loop {
             let removed = inner.store.write(RemoveExpired { at: inner.clock.now(), limit: AT_ONCE }).await?;
             if removed < u64::from(AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn give_up_uploads(&self) -> Result<(), BlobError> {
+        let inner = &self.inner;
+        loop {
+            // One that is being completed has its time.
+            let at = inner.clock.now().plus_millis(-HOLD_MS);
+            let given_up = inner.store.write(GiveUp { at, limit: AT_ONCE }).await?;
+            if given_up < u64::from(AT_ONCE) {
                 return Ok(());
             }
         }

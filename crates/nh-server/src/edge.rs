@@ -22,7 +22,9 @@ use crate::app::App;
 use crate::auth::api_key::ApiKey;
 use crate::failure::{Failed, Failure};
 use crate::metrics::Meters;
+use crate::routes::storage::vercel;
 use crate::span;
+use crate::unread::Unread;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -63,17 +65,21 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let began = Instant::now();
     let id = request_id(&edge.app, request.headers());
     let method = request.method().clone();
+    let is_vercel = vercel::is_below(request.uri().path());
     let path = request.extensions().get::<MatchedPath>().cloned();
     let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
-    let response = match refuse(&edge.app, &request) {
+    let refused = refuse(&edge.app, &request);
+    let (request, unread) = Unread::lend(request);
+    let response = match refused {
         Err(error) => Failure::from(error).into_response(),
         Ok(()) => AssertUnwindSafe(next.run(request).instrument(span.clone()))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
     };
+    unread.discard();
     let route = path.as_ref().map(MatchedPath::as_str);
-    let response = finish(response, &method, route, id, &edge.methods);
+    let response = finish(response, &method, route, id, &edge.methods, is_vercel);
     let time = began.elapsed();
     edge.meters.of(route, &method).count(response.status(), time);
     span::answered(&span, response.status());
@@ -166,12 +172,13 @@ fn finish(
     route: Option<&str>,
     id: HeaderValue,
     methods: &Methods,
+    is_vercel: bool,
 ) -> Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
         *response.status_mut() = StatusCode::NO_CONTENT;
     }
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = explain(response, method, route, &id, methods);
+        response = explain(response, method, route, &id, methods, is_vercel);
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -186,6 +193,7 @@ fn explain(
     route: Option<&str>,
     id: &HeaderValue,
     methods: &Methods,
+    is_vercel: bool,
 ) -> Response {
     let failed = response.extensions_mut().remove::<Failed>();
     let request_id = id.to_str().unwrap_or_default().to_owned();
@@ -199,7 +207,11 @@ fn explain(
         let told = error.message.as_str();
         tracing::error!(request_id, method, route, code, told, cause, "a request failed");
     }
-    let body = serde_json::to_vec(&error.body(Some(request_id))).unwrap_or_default();
+    let mut body = error.body(Some(request_id));
+    if is_vercel {
+        body.error.code = vercel::code(error.code).to_owned();
+    }
+    let body = serde_json::to_vec(&body).unwrap_or_default();
     *response.body_mut() = Body::from(body);
     let headers = response.headers_mut();
     headers.remove(http::header::CONTENT_LENGTH);

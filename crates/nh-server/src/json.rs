@@ -75,6 +75,19 @@ impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool, const MAY_BE_YAML: bool> Fro
     }
 }
 
+/// A body that is a list, for a handler that reads other bodies too.
+pub(crate) async fn list<T: DeserializeOwned>(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<T>, Failure> {
+    let bytes = read(app, headers, body, usize::MAX).await?;
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+        return Err(ApiError::new(ErrorCode::InvalidJson, "the body must be a JSON list").into());
+    }
+    Ok(parse_any(&bytes)?)
+}
+
 /// Such as `application/json`, without parameters; empty where there is none.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -153,6 +166,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         // serde would take a list for a struct, field by field.
         return Err(ApiError::new(ErrorCode::InvalidJson, "the body must be a JSON object"));
     }
+    parse_any(bytes)
+}
+
+fn parse_any<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     check_size(bytes)?;
     // Following the path costs time, so only a body that fails is read again.
     serde_json::from_slice(bytes).map_err(|error| match serde_json::from_slice::<Value>(bytes) {

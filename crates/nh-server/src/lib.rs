@@ -30,6 +30,7 @@ mod settings;
 mod span;
 mod store_failure;
 mod sync_waits;
+mod unread;
 mod yaml;
 
 pub use app::{App, AppSetup};

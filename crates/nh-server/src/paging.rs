@@ -67,8 +67,13 @@ impl Query {
 
     /// `limit` and `cursor`.
     pub(crate) fn page(&mut self) -> Answer<PageRequest> {
+        self.page_of(PageRequest::DEFAULT_LIMIT)
+    }
+
+    /// The same, with another limit where none is given.
+    pub(crate) fn page_of(&mut self, limit: u32) -> Answer<PageRequest> {
         let limit = match self.take("limit")? {
-            None => PageRequest::DEFAULT_LIMIT,
+            None => limit,
             Some(text) => parse_limit(&text)?,
         };
         let after = self.take("cursor")?.map(|cursor| open_cursor(&cursor)).transpose()?;

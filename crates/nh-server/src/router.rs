@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{any, get};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,7 +15,7 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
-    storage, tools, values, webhooks, workflows,
+    storage, storage::uploads, storage::vercel, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -62,6 +62,14 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(storage::copy))
         .routes(routes!(storage::rename))
         .routes(routes!(storage::create_folder))
+        .routes(routes!(uploads::list, uploads::create))
+        .routes(routes!(uploads::find, uploads::abort))
+        .routes(routes!(uploads::put_part))
+        .routes(routes!(uploads::complete))
+        .routes(routes!(vercel::put, vercel::get))
+        .routes(routes!(vercel::rename))
+        .routes(routes!(vercel::delete))
+        .routes(routes!(vercel::multipart))
         .routes(routes!(storage::read, storage::delete))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
@@ -84,7 +92,13 @@ pub fn router(app: Arc<App>) -> Router {
     let meters = Arc::new(Meters::new(document::routes(&written).into_iter()));
     let methods = Arc::new(Methods::new(document::routes(&written).into_iter()));
     let edge = Edge { app: app.clone(), meters, methods };
-    routes.merge(docs::viewer()).fallback(nothing).layer(from_fn_with_state(edge, edge::pass)).with_state(app)
+    routes
+        .route("/v1/storage/vercel/", any(vercel::tolerant))
+        .route("/v1/storage/vercel/{*operation}", any(vercel::tolerant))
+        .merge(docs::viewer())
+        .fallback(nothing)
+        .layer(from_fn_with_state(edge, edge::pass))
+        .with_state(app)
 }
 
 /// `/metrics` alone, without a credential.

@@ -87,19 +87,26 @@ fn headers(blob: &BlobRecord, etag: &str, disposition: Disposition) -> HeaderMap
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     insert(&mut headers, header::ETAG, etag);
     insert(&mut headers, header::CONTENT_TYPE, &blob.content_type);
-    let is_shown = disposition == Disposition::AsItIs && is_harmless(&blob.content_type);
-    let how = if is_shown { "inline" } else { "attachment" };
-    let name = utf8_percent_encode(blob.pathname.file_name(), IN_VALUE);
-    insert(&mut headers, header::CONTENT_DISPOSITION, &format!("{how}; filename*=UTF-8''{name}"));
-    let cache = match blob.access {
-        Access::Private => "private, no-cache".to_owned(),
-        Access::Public => format!("public, max-age={}", blob.cache_seconds.unwrap_or(PUBLIC_CACHE_SECONDS)),
-    };
-    insert(&mut headers, header::CACHE_CONTROL, &cache);
+    insert(&mut headers, header::CONTENT_DISPOSITION, &content_disposition(blob, disposition));
+    insert(&mut headers, header::CACHE_CONTROL, &cache_control(blob));
     if blob.access == Access::Public {
         headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     }
     headers
+}
+
+pub(crate) fn content_disposition(blob: &BlobRecord, disposition: Disposition) -> String {
+    let is_shown = disposition == Disposition::AsItIs && is_harmless(&blob.content_type);
+    let how = if is_shown { "inline" } else { "attachment" };
+    format!("{how}; filename*=UTF-8''{}", utf8_percent_encode(blob.pathname.file_name(), IN_VALUE))
+}
+
+pub(crate) fn cache_control(blob: &BlobRecord) -> String {
+    match (blob.access, blob.cache_seconds) {
+        (Access::Private, None) => "private, no-cache".to_owned(),
+        (Access::Private, Some(seconds)) => format!("private, max-age={seconds}"),
+        (Access::Public, seconds) => format!("public, max-age={}", seconds.unwrap_or(PUBLIC_CACHE_SECONDS)),
+    }
 }
 
 /// What no header can hold is left out.
@@ -144,12 +151,16 @@ fn range(asked: &str, size: u64) -> Asked {
 
 /// The SHA-256 of the bytes.
 pub(crate) fn etag(blob: &BlobRecord) -> String {
-    format!("\"{}\"", hexadecimal(&blob.sha256))
+    quoted(&blob.sha256)
 }
 
-/// The hash that one ETag of ours says.
-pub(crate) fn hash_in(etag: &HeaderValue) -> Option<[u8; 32]> {
-    let digits = etag.to_str().ok()?.trim().strip_prefix('"')?.strip_suffix('"')?;
+pub(crate) fn quoted(sha256: &[u8; 32]) -> String {
+    format!("\"{}\"", hexadecimal(sha256))
+}
+
+/// The hash that one ETag of ours says, also where its quotes were lost.
+pub(crate) fn hash_in(etag: &str) -> Option<[u8; 32]> {
+    let digits = etag.trim().trim_matches('"');
     let pairs: Vec<&[u8]> = digits.as_bytes().chunks(2).collect();
     let byte = |pair: &&[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();

@@ -23,6 +23,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (14, "waiting", include_str!("../migrations/0014_waiting.sql")),
     (15, "memories", include_str!("../migrations/0015_memories.sql")),
     (16, "blobs", include_str!("../migrations/0016_blobs.sql")),
+    (17, "blob uploads", include_str!("../migrations/0017_blob_uploads.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

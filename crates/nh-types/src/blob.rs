@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::id::{RunId, WorkspaceId};
+use crate::id::{RunId, UploadId, WorkspaceId};
 
 pub const MAX_PATHNAME_BYTES: usize = 950;
 
@@ -268,6 +268,80 @@ pub struct CreateFolder {
     pub pathname: String,
 }
 
+/// `POST /v1/storage/uploads`: an object that comes in parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"pathname": "videos/talk.mp4"}))]
+pub struct CreateUpload {
+    pub pathname: String,
+    /// Absent: by the name's extension, else by the bytes.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    #[serde(default)]
+    pub access: Access,
+    /// Whether one that is there is replaced.
+    #[serde(default)]
+    pub overwrite: bool,
+    /// When the object is removed; absent: never.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// `POST /v1/storage/uploads/{id}/complete`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompleteUpload {
+    /// The parts that make the object, in any order; absent: all that came.
+    #[serde(default)]
+    pub parts: Option<Vec<NamePart>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamePart {
+    #[schema(minimum = 1, maximum = 10000)]
+    pub part_number: u32,
+    /// As the part's own answer had it.
+    pub etag: String,
+}
+
+/// An upload in parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadView {
+    pub id: UploadId,
+    /// The workspace's id and the name within it.
+    pub pathname: String,
+    pub created_at: Timestamp,
+    /// When it is given up, unless a part comes before.
+    pub expires_at: Timestamp,
+    /// What came, by number.
+    pub parts: Vec<PartView>,
+    /// The object that it became.
+    pub completed: Option<BlobView>,
+}
+
+/// A part of an upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartView {
+    pub part_number: u32,
+    /// Bytes.
+    pub size: u64,
+    /// The SHA-256 of its bytes, quoted.
+    pub etag: String,
+}
+
+/// The answer to `GET /v1/storage/uploads`: those that go on, by pathname, without
+/// their parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadList {
+    pub uploads: Vec<UploadView>,
+    pub cursor: Option<String>,
+    pub has_more: bool,
+}
+
 /// What a workspace's objects take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -275,7 +349,9 @@ pub struct BlobUsage {
     pub blobs: u64,
     /// Bytes.
     pub size: u64,
-    /// The most bytes that they may have; null: no bound.
+    /// Bytes of the parts of uploads that go on.
+    pub uploading: u64,
+    /// The most bytes that they may have, all together; null: no bound.
     pub quota: Option<u64>,
 }
 

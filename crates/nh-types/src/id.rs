@@ -123,6 +123,19 @@ text_id!(
     |text| is_lower_tail(text, "mem_", 20)
 );
 
+text_id!(
+    /// An upload in parts: `upl_` and 20 of `a-z0-9`.
+    UploadId,
+    "an upload id (`upl_` and 20 of a-z0-9)",
+    |text| is_lower_tail(text, "upl_", 20)
+);
+
+impl UploadId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("upl_{}", ids.text(LOWER, 20)))
+    }
+}
+
 impl MemoryId {
     pub fn generate(ids: &dyn Ids) -> Self {
         Self(format!("mem_{}", ids.text(LOWER, 20)))

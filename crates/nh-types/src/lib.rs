@@ -29,7 +29,7 @@ pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
-pub use id::{AgentId, KeyId, MemoryId, RunId, ScheduleId, UserId, WorkflowId, WorkspaceId};
+pub use id::{AgentId, KeyId, MemoryId, RunId, ScheduleId, UploadId, UserId, WorkflowId, WorkspaceId};
 pub use json::JsonText;
 pub use page::{Page, PageRequest};
 pub use scope::{Scope, ScopeSet};

@@ -5,9 +5,11 @@
 pub(crate) mod bucket;
 pub(crate) mod files;
 
+use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use nh_store::blobs::Piece;
 use sha2::{Digest, Sha256};
 
@@ -22,6 +24,25 @@ pub(crate) enum Places {
 }
 
 impl Places {
+    /// The bytes of `range` of what the pieces hold together, as they come.
+    pub(crate) async fn read(
+        &self,
+        pieces: &[Piece],
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+        let Some(Piece(first, _)) = pieces.first() else { return Ok(stream::empty().boxed()) };
+        match self {
+            Self::Files(files) => {
+                let first = files.open(first).await?;
+                Ok(files::read(files, pieces, first, range).map_err(BlobError::from).boxed())
+            }
+            Self::Bucket(bucket) => {
+                let read = bucket::read(bucket.clone(), pieces, range).await?;
+                Ok(read.map_err(BlobError::from).boxed())
+            }
+        }
+    }
+
     /// Empties a place; one that is empty already stays so.
     pub(crate) async fn remove(&self, place: &str) -> Result<(), BlobError> {
         match self {
@@ -88,6 +109,12 @@ impl Writing {
             Self::Bucket(writing) => Ok(writing.finish().await?),
         }
     }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// The places, the first last, that hold `range` of what the pieces hold together,

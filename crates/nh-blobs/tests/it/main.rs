@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, stream};
 use nh_blobs::{Author, BlobError, BlobSettings, Blobs, BlobsSetup, Bucket, New, Opened, keep};
 use nh_store::blobs::{Condition, PutDone, Totals};
-use nh_store::{Once, Store, workspaces};
+use nh_store::{Idempotency, Once, Store, workspaces};
 use nh_testkit::{FixedClock, SeededIds, TestStore, each_engine};
 use nh_types::agent::AgentDefinition;
 use nh_types::blob::Access;
@@ -68,7 +68,7 @@ impl Fixture {
             condition: Condition::Any,
             size: None,
         };
-        self.blobs.put(author, new, body, |_| None).await
+        self.blobs.put(author, new, body, None::<fn(&[u8; 32]) -> Idempotency>).await
     }
 
     async fn read(&self, name: &str) -> Option<Vec<u8>> {

@@ -20,8 +20,10 @@ pub struct Copy {
     pub condition: Condition,
     /// Whether the first name goes.
     pub is_rename: bool,
-    /// Absent: as it is.
+    /// These three, where they are absent: as it is.
     pub access: Option<Access>,
+    pub content_type: Option<String>,
+    pub cache_seconds: Option<u32>,
     /// Who copies.
     pub source: BlobSource,
     pub at: Timestamp,
@@ -38,6 +40,8 @@ impl Write for Copy {
         let Some((mut blob, bytes_id)) = self.original(tx).await? else { return Ok(None) };
         blob.pathname = self.to.clone();
         blob.access = self.access.unwrap_or(blob.access);
+        blob.content_type = self.content_type.clone().unwrap_or(blob.content_type);
+        blob.cache_seconds = self.cache_seconds.or(blob.cache_seconds);
         let is_same = self.from == self.to;
         if !self.is_rename && !is_same {
             (blob.uploaded_at, blob.source) = (self.at, self.source.clone());

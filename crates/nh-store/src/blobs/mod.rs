@@ -7,6 +7,7 @@ mod copy;
 mod put;
 mod remove;
 mod totals;
+mod uploads;
 mod waste;
 
 use nh_types::blob::{Access, BlobSource, Pathname};
@@ -21,6 +22,10 @@ pub use copy::Copy;
 pub use put::{Condition, NewBytes, Put, PutDone};
 pub use remove::{Delete, RemoveExpired};
 pub use totals::{Totals, totals};
+pub use uploads::{
+    Abort, BeginUpload, Begun, Complete, CompleteDone, GiveUp, PartDone, PartRecord, PutPart, UploadRecord,
+    Wanted, find_upload, list_uploads, parts,
+};
 pub use waste::{Condemn, Emptied, Renew, Reserve};
 
 /// Where some bytes are outside the database, and how many.

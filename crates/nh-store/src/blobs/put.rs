@@ -34,7 +34,7 @@ pub enum NewBytes {
 }
 
 /// On what is there under the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// Nothing.
     Absent,
@@ -52,7 +52,7 @@ pub enum PutDone {
     /// It is not, or not any more, what it had to be.
     Changed,
     OverQuota {
-        /// Bytes that the workspace's objects have.
+        /// Bytes that the workspace's objects and unfinished uploads have.
         used: u64,
         quota: u64,
     },
@@ -70,7 +70,7 @@ type Key = (WorkspaceId, Pathname);
 pub(super) struct Present {
     pub(super) bytes_id: String,
     pub(super) size: u64,
-    sha256: [u8; 32],
+    pub(super) sha256: [u8; 32],
     expires_at: Option<Timestamp>,
 }
 
@@ -109,7 +109,7 @@ async fn put_all(tx: &mut Tx, group: &[&Put]) -> Result<Vec<Result<PutDone, Stor
         }
         if !take_places(tx, put).await? {
             // Alone it fails alone, with nothing done.
-            return Err(StoreError::Missing("the places of an upload that took too long".to_owned()));
+            return Err(waste::late());
         }
         if let Some(replaced) = present.remove(&key) {
             if group.iter().filter(|other| other.key() == key).count() > 1 {
@@ -182,9 +182,9 @@ pub(super) fn refused(
         }
         _ => {}
     }
-    let used = totals.size.saturating_sub(there.map_or(0, |there| there.size));
+    let used = totals.used().saturating_sub(there.map_or(0, |there| there.size));
     let quota = quota.filter(|quota| used.saturating_add(blob.size) > *quota)?;
-    Some(PutDone::OverQuota { used: totals.size, quota })
+    Some(PutDone::OverQuota { used: totals.used(), quota })
 }
 
 pub(super) async fn present<'k>(
@@ -221,17 +221,13 @@ pub(super) async fn present<'k>(
 }
 
 async fn take_places(tx: &mut Tx, put: &Put) -> Result<bool, StoreError> {
-    if let NewBytes::Pieces(pieces) = &put.bytes {
-        for Piece(place, _) in pieces {
-            if !waste::take(tx, place, put.blob.uploaded_at).await? {
-                return Ok(false);
-            }
-        }
+    match &put.bytes {
+        NewBytes::Pieces(pieces) => waste::take(tx, pieces, put.blob.uploaded_at).await,
+        NewBytes::Here(_) => Ok(true),
     }
-    Ok(true)
 }
 
-async fn insert(tx: &mut Tx, blobs: Rows, bytes: Rows) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx, blobs: Rows, bytes: Rows) -> Result<(), StoreError> {
     insert_blobs(tx, blobs).await?;
     tx.execute_rows(
         "with given (id, refs, data, pieces) as (values ROWS) \

@@ -1,6 +1,7 @@
 use nh_types::blob::Pathname;
 use nh_types::{Timestamp, WorkspaceId};
 
+use super::put::present;
 use super::totals::Held;
 use super::{Piece, waste};
 use crate::columns::Columns;
@@ -12,14 +13,22 @@ use crate::{StoreError, Tx, Write};
 pub struct Delete {
     pub workspace_id: WorkspaceId,
     pub pathnames: Vec<Pathname>,
+    /// What the bytes of each must have as their SHA-256, else none is deleted.
+    pub only_if: Option<[u8; 32]>,
 }
 
 impl Write for Delete {
-    /// How many there were.
-    type Output = u64;
+    /// How many there were; None: one is another than it had to be.
+    type Output = Option<u64>;
 
-    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<u64, StoreError> {
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Option<u64>, StoreError> {
         let mut held = Held::lock(tx, [&self.workspace_id]).await?;
+        if let Some(wanted) = self.only_if {
+            let names = self.pathnames.iter().map(|pathname| (&self.workspace_id, pathname));
+            if present(tx, names).await?.into_values().any(|there| there.sha256 != wanted) {
+                return Ok(None);
+            }
+        }
         let mut deleted = 0;
         for pathname in &self.pathnames {
             let rows = tx
@@ -31,7 +40,7 @@ impl Write for Delete {
             deleted += removed(tx, &mut held, &rows).await?;
         }
         held.keep(tx).await?;
-        Ok(deleted)
+        Ok(Some(deleted))
     }
 }
 

@@ -14,18 +14,24 @@ pub struct Totals {
     pub blobs: u64,
     /// Bytes.
     pub size: u64,
+    /// Bytes of the parts of uploads that are not completed.
+    pub uploading: u64,
 }
 
 pub async fn totals(store: &Store, workspace_id: &WorkspaceId) -> Result<Totals, StoreError> {
     let found = store
-        .find("select blobs, size from blob_totals where workspace_id = $1", args![workspace_id], read)
+        .find(
+            "select blobs, size, uploading from blob_totals where workspace_id = $1",
+            args![workspace_id],
+            read,
+        )
         .await?;
     Ok(found.unwrap_or_default())
 }
 
 fn read(row: &Row) -> Result<Totals, StoreError> {
     let mut columns = Columns::of(row);
-    Ok(Totals { blobs: columns.number()?, size: columns.number()? })
+    Ok(Totals { blobs: columns.number()?, size: columns.number()?, uploading: columns.number()? })
 }
 
 /// The totals of the workspaces that a transaction changes objects of. While it
@@ -44,7 +50,7 @@ impl Held {
             let rows = tx
                 .returning(
                     "insert into blob_totals (workspace_id, blobs, size) values ($1, 0, 0) \
-                     on conflict (workspace_id) do update set blobs = blob_totals.blobs returning blobs, size",
+                     on conflict (workspace_id) do update set blobs = blob_totals.blobs returning blobs, size, uploading",
                     args![workspace_id],
                 )
                 .await?;
@@ -60,13 +66,13 @@ impl Held {
     }
 
     pub(super) async fn keep(self, tx: &mut Tx) -> Result<(), StoreError> {
-        let mut rows = Rows::new(3);
+        let mut rows = Rows::new(4);
         for (workspace_id, totals) in self.0 {
-            rows.push(args![&workspace_id, totals.blobs, totals.size]);
+            rows.push(args![&workspace_id, totals.blobs, totals.size, totals.uploading]);
         }
         tx.execute_rows(
-            "with given (workspace_id, blobs, size) as (values ROWS) \
-             update blob_totals set blobs = given.blobs, size = given.size from given \
+            "with given (workspace_id, blobs, size, uploading) as (values ROWS) \
+             update blob_totals set blobs = given.blobs, size = given.size, uploading = given.uploading from given \
              where blob_totals.workspace_id = given.workspace_id",
             rows,
         )
@@ -76,6 +82,11 @@ impl Held {
 }
 
 impl Totals {
+    /// Bytes that count in the quota.
+    pub fn used(&self) -> u64 {
+        self.size.saturating_add(self.uploading)
+    }
+
     pub(super) fn add(&mut self, size: u64) {
         self.blobs += 1;
         self.size += size;

@@ -107,10 +107,19 @@ pub(super) async fn condemn(tx: &mut Tx, pieces: &[Piece]) -> Result<(), StoreEr
     .map(drop)
 }
 
-/// Takes a place out of the waste, for an object; false when nobody held it off any
+/// Takes places out of the waste, for an object; false when nobody held one off any
 /// longer, so that it may be empty.
-pub(super) async fn take(tx: &mut Tx, place: &str, at: Timestamp) -> Result<bool, StoreError> {
-    let taken =
-        tx.execute("delete from blob_waste where place = $1 and until > $2", args![place, at]).await?;
-    Ok(taken == 1)
+pub(super) async fn take(tx: &mut Tx, pieces: &[Piece], at: Timestamp) -> Result<bool, StoreError> {
+    for Piece(place, _) in pieces {
+        let sql = "delete from blob_waste where place = $1 and until > $2";
+        if tx.execute(sql, args![place, at]).await? != 1 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Of a write that could not [`take`] what it has to.
+pub(super) fn late() -> StoreError {
+    StoreError::Missing("the places of an upload that took too long".to_owned())
 }

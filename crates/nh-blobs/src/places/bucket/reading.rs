@@ -1,4 +1,3 @@
-use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -27,13 +26,13 @@ pub(crate) async fn read(
     bucket: Bucket,
     pieces: &[Piece],
     range: Range<u64>,
-) -> Result<BoxStream<'static, io::Result<Bytes>>, BucketError> {
+) -> Result<BoxStream<'static, Result<Bytes, BucketError>>, BucketError> {
     let mut next = Next { bucket, left: within(pieces, range), answer: None };
     if !next.left.is_empty() {
         next.ask().await?;
     }
     let reading = stream::try_unfold(next, |mut next| async move {
-        let bytes = next.bytes().await.map_err(io::Error::other)?;
+        let bytes = next.bytes().await?;
         Ok(bytes.map(|bytes| (bytes, next)))
     });
     Ok(reading.boxed())

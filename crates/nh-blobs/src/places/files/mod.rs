@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::blocking;
+
 pub(crate) use reading::read;
 pub(crate) use writing::Writing;
 
@@ -46,10 +48,6 @@ impl Files {
         })
         .await
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// So that a file in this directory lasts, and the directory itself, and that of

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use nh_store::blobs::Piece;
 
-use super::{Files, blocking};
-use crate::places::within;
+use super::Files;
+use crate::places::{blocking, within};
 
 /// Read at once: large enough that asking costs little.
 const CHUNK_BYTES: usize = 256 * 1024;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
-use super::{Files, blocking, sync_directories};
-use crate::places::Written;
+use super::{Files, sync_directories};
+use crate::places::{Written, blocking};
 
 /// Written at once: enough that asking a thread for it costs little.
 const CHUNK_BYTES: usize = 512 * 1024;

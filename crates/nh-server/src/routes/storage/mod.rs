@@ -1,5 +1,8 @@
 //! `/v1/storage`: objects by pathname.
 
+pub(crate) mod uploads;
+pub(crate) mod vercel;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +19,10 @@ use nh_blobs::{Author, Copying, New};
 use nh_store::Once;
 use nh_store::blobs::{BlobRecord, Condition, PutDone};
 use nh_types::blob::{Access, BlobList, BlobUsage, BlobView, CreateFolder, MoveBlob, Named, Pathname};
-use nh_types::{ApiError, ErrorCode, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, PageRequest, WorkspaceId};
 
 use crate::app::App;
-use crate::auth::{Auth, MaybeAuth, StorageRead, StorageWrite};
+use crate::auth::{Auth, MaybeAuth, Principal, StorageRead, StorageWrite};
 use crate::failure::{Answer, Failure};
 use crate::idempotency::{self, mismatch};
 use crate::json::{Creating, media_type};
@@ -55,19 +58,15 @@ pub(crate) async fn upload(
     let new = wanted(&app, &auth, &headers, &mut query)?;
     query.finish()?;
     let key = idempotency::key(&headers)?;
-    let record = |sha256: &[u8; 32]| {
+    let record = key.map(|key| {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Some(idempotency::Once::of_upload(key?, target, sha256).record(&auth, app.clock.now()))
-    };
-    let is_conditional = matches!(new.condition, Condition::Is(_));
+        let (auth, at) = (auth.shared(), app.clock.now());
+        move |sha256: &[u8; 32]| idempotency::Once::of_upload(key, target, sha256).record(&auth, at)
+    });
     let pathname = new.pathname.clone();
-    match app.hub.blobs.put(author(&auth), new, pieces(&app, body), record).await? {
-        Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
-            Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
-        }
-        Once::First(refused) | Once::Replay(refused) => Err(not_put(&pathname, &refused, is_conditional)),
-        Once::Mismatch => Err(mismatch().into()),
-    }
+    let done = app.hub.blobs.put(author(&auth), new, chunks(&app, body), record).await?;
+    let blob = stored(&pathname, done)?;
+    Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
 }
 
 /// What the upload's parameters and headers say of the object.
@@ -86,19 +85,13 @@ fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, query: &mut
         return Err(Failure::new(ErrorCode::UnsupportedMediaType, message));
     }
     let pathname = match given {
-        Some(name) => named(&auth.workspace_id, "pathname", &name)?,
+        Some(name) => uploads::object_named(auth, &name)?,
         None => {
             let id = app.ids.uuid_v7(app.clock.now());
             let extension = nh_blobs::extension_of(&said).map(|extension| format!(".{extension}"));
-            named(&auth.workspace_id, "pathname", &format!("upload-{id}{}", extension.unwrap_or_default()))?
+            uploads::object_named(auth, &format!("upload-{id}{}", extension.unwrap_or_default()))?
         }
     };
-    if pathname.is_folder() {
-        return Err(wrong(
-            "pathname",
-            format!("`{pathname}` is the name of a folder; an object's has no slash at its end"),
-        ));
-    }
     let overwrite = match query.take("overwrite")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -110,24 +103,24 @@ fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, query: &mut
             ));
         }
     };
-    let condition = match headers.get(header::IF_MATCH) {
-        Some(etag) => Condition::Is(served::hash_in(etag).unwrap_or_default()),
-        None if overwrite => Condition::Any,
-        None => Condition::Absent,
-    };
     Ok(New {
         pathname,
         content_type: content_type.and_then(|given| given.to_str().ok()).map(str::to_owned),
         access: query.parsed("access")?.unwrap_or_default(),
         cache_seconds: None,
         expires_at: query.time("expires_at")?,
-        condition,
-        size: headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()),
+        condition: uploads::condition(headers, overwrite),
+        size: body_size(headers),
     })
 }
 
+/// Of the body, where the client says it.
+fn body_size(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The body as it comes. A client that stops sending is not waited for.
-fn pieces(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
+fn chunks(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
     let patience = Duration::from_millis(app.settings.body_timeout_ms);
     stream::try_unfold(body, move |mut body| async move {
         loop {
@@ -147,24 +140,35 @@ fn pieces(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
     })
 }
 
-fn not_put(pathname: &Pathname, why: &PutDone, is_conditional: bool) -> Failure {
+/// The object that was put, or why it was not.
+fn stored(pathname: &Pathname, done: Once<PutDone>) -> Answer<BlobRecord> {
+    match done {
+        Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => Ok(blob),
+        Once::First(refused) | Once::Replay(refused) => Err(not_put(pathname, &refused)),
+        Once::Mismatch => Err(mismatch().into()),
+    }
+}
+
+fn not_put(pathname: &Pathname, why: &PutDone) -> Failure {
     match why {
-        PutDone::OverQuota { used, quota } => {
-            let message = format!(
-                "`{pathname}` does not fit: the workspace's objects take {used} of the {quota} bytes that they may; \
-                 delete some, or ask the operator for more ([blobs] quota_bytes)"
-            );
-            Failure::new(ErrorCode::QuotaExceeded, message)
-        }
-        _ if is_conditional => {
+        PutDone::OverQuota { used, quota } => over_quota(&format!("`{pathname}`"), *used, *quota),
+        PutDone::Changed => {
             let message = format!("`{pathname}` is not what If-Match says; read its ETag again");
             ApiError::new(ErrorCode::PreconditionFailed, message).param("If-Match").into()
         }
-        _ => {
+        PutDone::Exists | PutDone::Stored(_) => {
             let message = format!("there is an object `{pathname}` already; `overwrite=true` replaces it");
             ApiError::new(ErrorCode::BlobExists, message).param("pathname").into()
         }
     }
+}
+
+fn over_quota(what: &str, used: u64, quota: u64) -> Failure {
+    let message = format!(
+        "{what} does not fit: the workspace's objects and unfinished uploads take {used} of the {quota} bytes \
+         that they may; delete some, or ask the operator for more ([blobs] quota_bytes)"
+    );
+    Failure::new(ErrorCode::QuotaExceeded, message)
 }
 
 /// Put an object under another name too. Both have the same bytes, so that it takes
@@ -218,12 +222,20 @@ async fn moved(
         ));
     }
     let condition = if overwrite { Condition::Any } else { Condition::Absent };
-    let copying = Copying { from: from.clone(), to: to.clone(), condition, is_rename, access };
-    let once = creating.once.map(|once| once.record(auth, app.clock.now()));
+    let copying = Copying { from, to, condition, is_rename, access, content_type: None, cache_seconds: None };
+    copy_once(app, auth, copying, creating.once.map(|once| once.record(auth, app.clock.now()))).await
+}
+
+async fn copy_once(
+    app: &App,
+    auth: &Auth<StorageWrite>,
+    copying: Copying,
+    once: Option<nh_store::Idempotency>,
+) -> Answer<BlobRecord> {
+    let (from, to) = (copying.from.clone(), copying.to.clone());
     match app.hub.blobs.copy(author(auth), copying, once).await? {
         Once::First(None) | Once::Replay(None) => Err(Failure::not_found("object", from.as_str())),
-        Once::First(Some(PutDone::Stored(blob))) | Once::Replay(Some(PutDone::Stored(blob))) => Ok(blob),
-        Once::First(Some(refused)) | Once::Replay(Some(refused)) => Err(not_put(&to, &refused, false)),
+        Once::First(Some(done)) | Once::Replay(Some(done)) => stored(&to, Once::First(done)),
         Once::Mismatch => Err(mismatch().into()),
     }
 }
@@ -240,9 +252,24 @@ pub(crate) async fn create_folder(
     headers: HeaderMap,
     creating: Creating<CreateFolder>,
 ) -> Answer<(StatusCode, Json<BlobView>)> {
-    let given = creating.body.pathname;
-    let folder = format!("{}/", given.strip_suffix('/').unwrap_or(&given));
-    let pathname = named(&auth.workspace_id, "pathname", &folder)?;
+    let pathname = folder(&auth, &creating.body.pathname)?;
+    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    let blob = put_folder(&app, &auth, pathname, once).await?;
+    Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
+}
+
+/// The name of a folder, with or without the slash at its end.
+fn folder(principal: &Principal, given: &str) -> Answer<Pathname> {
+    let name = format!("{}/", given.strip_suffix('/').unwrap_or(given));
+    named(&principal.workspace_id, "pathname", &name)
+}
+
+async fn put_folder(
+    app: &App,
+    auth: &Auth<StorageWrite>,
+    pathname: Pathname,
+    once: Option<nh_store::Idempotency>,
+) -> Answer<BlobRecord> {
     let new = New {
         pathname: pathname.clone(),
         content_type: Some("application/x-directory".to_owned()),
@@ -252,15 +279,9 @@ pub(crate) async fn create_folder(
         condition: Condition::Any,
         size: Some(0),
     };
-    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
     let nothing = stream::empty::<Answer<Bytes>>();
-    match app.hub.blobs.put(author(&auth), new, nothing, |_| once).await? {
-        Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
-            Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
-        }
-        Once::First(refused) | Once::Replay(refused) => Err(not_put(&pathname, &refused, false)),
-        Once::Mismatch => Err(mismatch().into()),
-    }
+    let done = app.hub.blobs.put(author(auth), new, nothing, once.map(|once| |_: &[u8; 32]| once)).await?;
+    stored(&pathname, done)
 }
 
 fn author(auth: &Auth<StorageWrite>) -> Author {
@@ -280,7 +301,19 @@ pub(crate) async fn list(
     headers: HeaderMap,
     mut query: Query,
 ) -> Answer<Json<BlobList>> {
-    let page = query.page()?;
+    let found = listed(&app, &auth, &headers, &mut query, PageRequest::DEFAULT_LIMIT).await?;
+    query.finish()?;
+    Ok(Json(found))
+}
+
+async fn listed(
+    app: &App,
+    auth: &Auth<StorageRead>,
+    headers: &HeaderMap,
+    query: &mut Query,
+    limit: u32,
+) -> Answer<BlobList> {
+    let page = query.page_of(limit)?;
     let prefix = prefix(&auth.workspace_id, &query.take("prefix")?.unwrap_or_default())?;
     let is_folded = match query.take("mode")?.as_deref() {
         None | Some("expanded") => false,
@@ -290,15 +323,14 @@ pub(crate) async fn list(
             return Err(wrong("mode", format!("`mode` is `{shown}`; it must be `expanded` or `folded`")));
         }
     };
-    query.finish()?;
     let ws = &auth.workspace_id;
     let found = app.hub.blobs.list(ws, &prefix, page.after, page.limit, is_folded).await?;
-    Ok(Json(BlobList {
-        blobs: found.blobs.into_iter().map(|blob| view(&app, &headers, ws, blob)).collect(),
+    Ok(BlobList {
+        blobs: found.blobs.into_iter().map(|blob| view(app, headers, ws, blob)).collect(),
         folders: found.folders.into_iter().map(|folder| format!("{ws}/{folder}")).collect(),
         has_more: found.next.is_some(),
         cursor: found.next.as_deref().map(seal_cursor),
-    }))
+    })
 }
 
 /// Tell what the workspace's objects take, and what they may.
@@ -308,7 +340,12 @@ pub(crate) async fn list(
 pub(crate) async fn usage(auth: Auth<StorageRead>, State(app): State<Arc<App>>) -> Answer<Json<BlobUsage>> {
     let blobs = &app.hub.blobs;
     let totals = blobs.totals(&auth.workspace_id).await?;
-    Ok(Json(BlobUsage { blobs: totals.blobs, size: totals.size, quota: blobs.quota() }))
+    Ok(Json(BlobUsage {
+        blobs: totals.blobs,
+        size: totals.size,
+        uploading: totals.uploading,
+        quota: blobs.quota(),
+    }))
 }
 
 /// Read an object, or with HEAD what it is. A public one needs no credential.
@@ -370,19 +407,24 @@ pub(crate) async fn read(
 
 /// Delete an object.
 #[utoipa::path(delete, path = "/v1/storage/{workspace}/{*pathname}", tag = "Storage",
-    params(("workspace" = String, Path), ("pathname" = String, Path)),
+    params(("workspace" = String, Path), ("pathname" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Deletes only what has this ETag")),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
-    responses((status = 204, description = "Deleted")))]
+    responses((status = 204, description = "Deleted"),
+        (status = 412, description = "It is not what `If-Match` says", body = nh_types::ErrorBody)))]
 pub(crate) async fn delete(
     auth: Auth<StorageWrite>,
     State(app): State<Arc<App>>,
     Path((workspace, given)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Answer<StatusCode> {
     let place = located(&workspace, &given).filter(|(workspace_id, _)| *workspace_id == auth.workspace_id);
     let Some((workspace_id, pathname)) = place else { return Err(missing(&workspace, &given)) };
-    match app.hub.blobs.delete(&workspace_id, vec![pathname]).await? {
-        0 => Err(missing(&workspace, &given)),
-        _ => Ok(StatusCode::NO_CONTENT),
+    let only_if = headers.get(header::IF_MATCH).map(uploads::hash);
+    match app.hub.blobs.delete(&workspace_id, vec![pathname.clone()], only_if).await? {
+        None => Err(not_put(&pathname, &PutDone::Changed)),
+        Some(0) => Err(missing(&workspace, &given)),
+        Some(_) => Ok(StatusCode::NO_CONTENT),
     }
 }
 
@@ -392,14 +434,18 @@ fn located(workspace: &str, pathname: &str) -> Option<(WorkspaceId, Pathname)> {
 }
 
 fn missing(workspace: &str, pathname: &str) -> Failure {
-    Failure::not_found("object", &format!("{workspace}/{pathname}"))
+    nothing_named(&format!("{workspace}/{pathname}"))
+}
+
+fn nothing_named(given: &str) -> Failure {
+    Failure::not_found("object", given)
 }
 
 /// A name that an operation is given, with or without the workspace before it.
 fn named(workspace_id: &WorkspaceId, param: &str, given: &str) -> Answer<Pathname> {
     match Pathname::of(workspace_id, given) {
         Ok(Named::Here(pathname)) => Ok(pathname),
-        Ok(Named::Elsewhere) => Err(Failure::not_found("object", given)),
+        Ok(Named::Elsewhere) => Err(nothing_named(given)),
         Err(error) => Err(ApiError::new(ErrorCode::InvalidValue, error.to_string()).param(param).into()),
     }
 }
