@@ -17,6 +17,7 @@ use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::content_type;
 use crate::places::bucket::{self, Bucket, BucketError};
@@ -162,6 +163,12 @@ impl Blobs {
     /// The most bytes that the objects of each workspace may have together.
     pub fn quota(&self) -> Option<u64> {
         self.inner.settings.quota_bytes
+    }
+
+    /// Where objects are served, such as `https://blobs.example.com`; None: where the
+    /// hub is.
+    pub fn public_origin(&self) -> Option<&Url> {
+        self.inner.settings.public_origin.as_ref()
     }
 
     pub async fn totals(&self, workspace_id: &WorkspaceId) -> Result<Totals, BlobError> {

@@ -37,6 +37,10 @@ pub struct BlobSettings {
     /// bound but the disk.
     #[schema(minimum = 1)]
     pub quota_bytes: Option<u64>,
+    /// Another origin of this hub that objects' URLs are to have, so that what a
+    /// browser runs from one has no part in the hub's own. It serves nothing else.
+    #[schema(value_type = Option<String>, example = "https://blobs.example.com")]
+    pub public_origin: Option<Url>,
 }
 
 impl Default for BlobSettings {
@@ -52,6 +56,7 @@ impl Default for BlobSettings {
             allow_http: false,
             max_size_bytes: 5 << 30,
             quota_bytes: None,
+            public_origin: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use nh_store::blobs::{
-    self as rows, Abort, BeginUpload, Begun, BlobRecord, Complete, CompleteDone, PartDone, PartRecord, Piece,
+    self as rows, Abort, BeginUpload, BlobRecord, Complete, CompleteDone, PartDone, PartRecord, Piece,
     PutDone, PutPart, UploadRecord, Wanted,
 };
 use nh_store::{Idempotency, Once};
@@ -50,12 +50,13 @@ pub enum Completion {
 impl Blobs {
     /// Begins an upload in parts. Whether the object may be put is looked at now, so
     /// that nobody sends what will be refused, and once more when it is completed.
+    /// None: [`MAX_UPLOADS`] go on already.
     pub async fn begin_upload(
         &self,
         author: Author,
         new: New,
         once: Option<Idempotency>,
-    ) -> Result<Once<Result<Begun, PutDone>>, BlobError> {
+    ) -> Result<Once<Result<Option<UploadRecord>, PutDone>>, BlobError> {
         let inner = &self.inner;
         if let Some(refused) = inner.refused_early(&author.workspace_id, &new).await? {
             return Ok(Once::First(Err(refused)));

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use nh_blobs::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart, New};
 use nh_store::Once;
-use nh_store::blobs::{Begun, Condition, PartDone, PartRecord, UploadRecord};
+use nh_store::blobs::{Condition, PartDone, PartRecord, UploadRecord};
 use nh_types::blob::{
     BlobView, CompleteUpload, CreateUpload, NamePart, PartView, Pathname, UploadList, UploadView,
 };
@@ -27,7 +27,7 @@ use crate::served;
 /// Begin an upload in parts. The parts may come in any order and several at once,
 /// up to 10,000 of any size; one that is sent again takes the place of the first.
 /// What nothing came for in 24 hours is given up.
-#[utoipa::path(post, path = "/v1/storage/uploads", tag = "Storage", request_body = CreateUpload,
+#[utoipa::path(post, path = "/v1/storage/uploads", tag = "Storage uploads", request_body = CreateUpload,
     params(("If-Match" = Option<String>, Header, description = "Replaces only what has this ETag"),
         ("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
@@ -64,8 +64,8 @@ pub(super) async fn begin(
 ) -> Answer<UploadRecord> {
     let pathname = new.pathname.clone();
     match app.hub.blobs.begin_upload(author(auth), new, once).await? {
-        Once::First(Ok(Begun::Begun(upload))) | Once::Replay(Ok(Begun::Begun(upload))) => Ok(upload),
-        Once::First(Ok(Begun::TooMany)) | Once::Replay(Ok(Begun::TooMany)) => {
+        Once::First(Ok(Some(upload))) | Once::Replay(Ok(Some(upload))) => Ok(upload),
+        Once::First(Ok(None)) | Once::Replay(Ok(None)) => {
             let message = format!(
                 "{MAX_UPLOADS} uploads of the workspace go on already; complete or delete some \
                  (GET /v1/storage/uploads lists them)"
@@ -78,7 +78,7 @@ pub(super) async fn begin(
 }
 
 /// List uploads that go on, by pathname.
-#[utoipa::path(get, path = "/v1/storage/uploads", tag = "Storage",
+#[utoipa::path(get, path = "/v1/storage/uploads", tag = "Storage uploads",
     params(("prefix" = Option<String>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query)),
     security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
@@ -108,7 +108,7 @@ pub(crate) async fn list(
 }
 
 /// Tell what came of an upload. It is told for 24 hours after its completion too.
-#[utoipa::path(get, path = "/v1/storage/uploads/{id}", tag = "Storage", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/storage/uploads/{id}", tag = "Storage uploads", params(("id" = String, Path)),
     security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
     responses((status = 200, body = UploadView)))]
 pub(crate) async fn find(
@@ -126,7 +126,7 @@ pub(crate) async fn find(
 }
 
 /// Send a part: the body is its bytes. It is durable when the answer comes.
-#[utoipa::path(put, path = "/v1/storage/uploads/{id}/parts/{number}", tag = "Storage",
+#[utoipa::path(put, path = "/v1/storage/uploads/{id}/parts/{number}", tag = "Storage uploads",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     params(("id" = String, Path), ("number" = u32, Path, minimum = 1, maximum = 10000)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
@@ -170,7 +170,7 @@ pub(super) async fn take_part(
 
 /// Make an object of the parts, in the order of their numbers. Asked again it gives
 /// the same answer.
-#[utoipa::path(post, path = "/v1/storage/uploads/{id}/complete", tag = "Storage",
+#[utoipa::path(post, path = "/v1/storage/uploads/{id}/complete", tag = "Storage uploads",
     request_body = CompleteUpload, params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
     responses((status = 201, body = BlobView),
@@ -220,7 +220,7 @@ pub(super) async fn finish(
 }
 
 /// Give an upload up. What came of it is removed.
-#[utoipa::path(delete, path = "/v1/storage/uploads/{id}", tag = "Storage", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/storage/uploads/{id}", tag = "Storage uploads", params(("id" = String, Path)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
     responses((status = 204, description = "Given up")))]
 pub(crate) async fn abort(
