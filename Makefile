@@ -10,7 +10,7 @@ test: ## Everything that CI runs.
 	scripts/check
 	scripts/with-postgres scripts/with-s3 cargo test --locked --workspace --lib --bins --tests
 	NEURALHUB_TEST_STORE=postgres scripts/with-postgres cargo test --locked --workspace --test server
-	NEURALHUB_TEST_BLOBS=s3 scripts/with-s3 cargo test --locked --package nh-server --test server storage::
+	NEURALHUB_TEST_BLOBS=s3 scripts/with-s3 cargo test --locked --package nh-server --test server storage
 	scripts/test-clients
 	scripts/demo --debug
 
