@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use nh_agents::memory::{ByProvider, InProcess};
-use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
+use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_blobs::{Blobs, BlobsSetup, Bucket};
@@ -169,7 +169,6 @@ async fn open(
         search: &config.search,
         environment: &|name| std::env::var(name).ok(),
     };
-    let tools = Tools::builtin(setup, memory_tools(&memories, &models))?;
     let blobs = Blobs::new(BlobsSetup {
         store: store.clone(),
         directory: data_dir.join("blobs"),
@@ -178,6 +177,8 @@ async fn open(
         clock: clock.clone(),
         ids: ids.clone(),
     });
+    let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
+    let tools = Tools::builtin(setup, of_hub)?;
     let hub = Hub::start(HubSetup {
         store: store.clone(),
         models: models.clone(),
