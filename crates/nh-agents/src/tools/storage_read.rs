@@ -35,10 +35,13 @@ impl StorageRead {
         let most = given["max_bytes"].as_u64().unwrap_or(DEFAULT_BYTES).clamp(1, MAX_BYTES);
         let first = given["offset"].as_u64().unwrap_or_default().min(blob.size);
         let range = first..first.saturating_add(most).min(blob.size);
-        let read = opened.read(range.clone()).try_fold(Vec::new(), |mut bytes, more| async move {
-            bytes.extend_from_slice(&more);
-            Ok(bytes)
-        });
+        let read = opened.read(range.clone()).await.map_err(refused)?.try_fold(
+            Vec::new(),
+            |mut bytes, more| async move {
+                bytes.extend_from_slice(&more);
+                Ok(bytes)
+            },
+        );
         let bytes = read.await.map_err(|error| refused(BlobError::Files(error)))?;
         let (content, encoding, range) = in_json(bytes, range, blob.size);
         let mut value = shown(call.workspace_id, &blob);

@@ -29,8 +29,11 @@ pub(crate) async fn names(app: &TestApp, query: &str) -> Vec<String> {
     blobs.chain(listed["folders"].as_array().expect("folders").iter().map(short)).collect()
 }
 
-/// Files in the directory of objects.
+/// Files in the directory of objects, or objects in the bucket.
 pub(crate) fn files(app: &TestApp) -> usize {
+    if let Some(bucket) = &app.bucket {
+        return bucket.objects();
+    }
     let Ok(directories) = std::fs::read_dir(app.files.path().join("blobs")) else { return 0 };
     directories
         .map(|one| std::fs::read_dir(one.expect("an entry").path()).expect("a directory").count())

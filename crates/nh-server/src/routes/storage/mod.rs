@@ -458,7 +458,7 @@ async fn send(
     let opened = opened.filter(|opened| may_be_seen(&opened.blob)).ok_or_else(missing)?;
     let head = served::head(&opened.blob, headers, disposition)?;
     let Some(range) = head.range.clone() else { return Ok(head.into_response()) };
-    let bytes = opened.read(range).inspect(|read| {
+    let bytes = opened.read(range).await?.inspect(|read| {
         if let Err(error) = read {
             tracing::error!(%error, "an object could not be read to its end");
         }
