@@ -25,7 +25,7 @@ fn objects_are_in_the_bucket_and_outlive_the_data_directorys_files() {
         variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let hub = TestHub::start_with(tempfile::tempdir().expect("a folder"), &variables);
     let content = "0123456789".repeat(SIZE / 10);
-    let put = hub.http().send_text("/v1/storage/upload?pathname=a.txt", &content).expect("an answer");
+    let put = hub.http().send_text("POST", "/v1/storage/upload?pathname=a.txt", &content).expect("an answer");
     assert_eq!(put.status, 201, "{}", put.body);
     assert_eq!(bucket.objects(), 1);
     assert!(!hub.data().join("blobs").exists());

@@ -16,6 +16,7 @@ mod kills;
 mod memory;
 mod memory_kills;
 mod metrics;
+mod public_origin;
 mod storage_kills;
 mod takeover;
 mod traces;
