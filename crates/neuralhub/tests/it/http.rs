@@ -39,6 +39,13 @@ impl Client {
         read(stream)
     }
 
+    /// A part of an upload.
+    pub(crate) fn put_text(&self, path: &str, text: &str) -> std::io::Result<Answer> {
+        let mut stream = self.open("PUT", path, "application/octet-stream", &[], text.len())?;
+        stream.write_all(text.as_bytes())?;
+        read(stream)
+    }
+
     /// A memory on each line.
     pub(crate) fn import(&self, lines: &str) -> std::io::Result<Answer> {
         let mut stream = self.begin_import(lines.len())?;

@@ -15,6 +15,7 @@ mod kills;
 mod memory;
 mod memory_kills;
 mod metrics;
+mod storage;
 mod storage_kills;
 mod takeover;
 mod traces;
