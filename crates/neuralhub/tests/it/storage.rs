@@ -141,8 +141,12 @@ fn folders_go_there_and_back_whatever_their_names() {
     std::os::unix::fs::symlink("a.txt", inside.join("link")).expect("linked");
     std::os::unix::fs::symlink(".", inside.join("circle")).expect("linked");
     let output = storage(&hub, &["put", "in", "my folder"]);
-    assert_eq!(text(&output.stdout), "put           8 (77 B)\nunchanged     0\n", "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("in/circle is no file"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "put           8 (85 B)\nunchanged     0\n", "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("in/circle is left out: it is no file"),
+        "{}",
+        text(&output.stderr)
+    );
     write(&hub, "in/deep/new.txt", "new");
     assert_eq!(shown(&hub, &["put", "in/", "my folder/"]), json!({"put": 1, "unchanged": 8, "bytes": 3}));
     write(&hub, "in/a.txt", "B.txt");
@@ -198,8 +202,10 @@ fn pipes_are_put_and_got() {
     let pipe = hub.folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("runs").success());
     let reader = Command::new("cat").arg(&pipe).stdout(Stdio::piped()).spawn().expect("runs");
-    said(&hub, &["get", "piped.txt", "pipe"]);
-    assert_eq!(reader.wait_with_output().expect("ends").stdout.len(), PART_BYTES + 1_000_000);
+    write(&hub, "small.txt", "small");
+    said(&hub, &["put", "small.txt"]);
+    said(&hub, &["get", "small.txt", "pipe"]);
+    assert_eq!(text(&reader.wait_with_output().expect("ends").stdout), "small");
 }
 
 /// Begins an upload as a command that broke off has, with these parts.
@@ -245,10 +251,10 @@ fn a_get_that_broke_off_fetches_only_the_rest() {
     let part = format!("data.txt.{hash}.part");
     let other = "data.txt.0123456789abcdef.part";
     write(&hub, other, "of what it was before");
-    for (begun, is_kept) in [(&content[..100_000], true), (&content[..], true), ("no part of it", true)] {
+    for begun in [&content[..100_000], &content[..], "no part of it"] {
         write(&hub, &part, begun);
         let told = said(&hub, &["get", "data.txt"]);
-        assert_eq!(told.contains("came before, and were kept"), is_kept, "{told}");
+        assert!(told.contains("came before, and were kept"), "{told}");
         assert!(read(&folder.join("data.txt")) == content && !folder.join(&part).exists());
         fs::remove_file(folder.join("data.txt")).expect("removed");
     }
@@ -332,14 +338,12 @@ fn what_cannot_be_is_told_and_changes_nothing() {
     }
     assert_eq!(shown(&hub, &["ls", "--recursive"])["blobs"].as_array().map(Vec::len), Some(1));
 
-    // A key that may only write puts, and learns nothing.
-    let key = hub.json(&["keys", "create", "--name", "W", "--scopes", "storage:write"]);
+    let key = hub.json(&["keys", "create", "--name", "R", "--scopes", "storage:read"]);
     let key = key["key"].as_str().expect("the raw key");
-    write(&hub, "large", lines(PART_BYTES + 1));
-    for (name, code) in [("there.txt", 4), ("large", 0), ("odd/fine", 0)] {
-        assert_eq!(storage(&hub, &["put", name, "--key", key]).status.code(), Some(code), "{name}");
+    for (arguments, code) in [(["get", "there.txt"], 0), (["put", "odd/fine"], 4), (["rm", "there.txt"], 4)] {
+        let output = storage(&hub, &[&arguments[..], &["--key", key]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
     }
-    assert_eq!(storage(&hub, &["get", "large", "--key", key]).status.code(), Some(4));
 }
 
 fn object(name: &str, size: usize, hash: &str) -> Value {
@@ -386,7 +390,10 @@ fn a_busy_hub_is_asked_again_and_does_it_once() {
     let hub = runtime.block_on(Upstream::start()).expect("a port");
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("file"), "part").expect("written");
-    let busy = Reply::error(503, "overloaded", "busy").with_header("retry-after", "1");
+    let refusal = |status, kind: &str, code: &str, message: &str| {
+        Reply::json(status, &json!({"error": {"message": message, "type": kind, "code": code}}))
+    };
+    let busy = refusal(503, "server_error", "overloaded", "busy").with_header("retry-after", "1");
     hub.reply(Reply::json(200, &list(&[])));
     hub.reply(busy);
     hub.reply(Reply::json(201, &object("file", 4, HASH_OF_PART)));
@@ -400,7 +407,7 @@ fn a_busy_hub_is_asked_again_and_does_it_once() {
 
     // What passes not is not asked again.
     hub.reply(Reply::json(200, &list(&[])));
-    hub.reply(Reply::error(413, "quota_exceeded", "full"));
+    hub.reply(refusal(413, "insufficient_quota", "quota_exceeded", "full"));
     let put = client_of(url.trim_end_matches("/v1"), folder.path(), &["put", "file"]).output().expect("runs");
     assert_eq!((put.status.code(), hub.calls().len()), (Some(4), 5));
 }

@@ -10,7 +10,7 @@ use nh_types::blob::{Access, BlobView};
 use serde::Serialize;
 
 use super::objects::{all, find, folder_prefix, short};
-use super::send::{Sender, Wanted, cannot_read, exists, if_readable};
+use super::send::{Sender, Wanted, cannot_read, exists};
 use super::tree::{self, LocalFile};
 use super::{AT_ONCE, resumable};
 use crate::cli::ClientArgs;
@@ -92,7 +92,7 @@ impl Put {
         tree::checked(&file.name, &file.path)?;
         let is_file = file.size.is_some();
         // A hub that is not there is told at once, and what would be refused is not sent.
-        let there = if_readable(find(&client, &file.name).await)?.flatten();
+        let there = find(&client, &file.name).await?;
         if there.is_some() && !self.overwrite {
             return Err(exists(&file.name));
         }
@@ -125,9 +125,9 @@ impl Put {
             None => folder_prefix(&tree::own_name(&self.path)?),
         };
         let files = tree::files(&self.path, &prefix)?;
-        let there = if_readable(all(&client, &prefix, false).await)?.map(|list| list.blobs);
+        let there = all(&client, &prefix, false).await?.blobs;
         let there: HashMap<String, BlobView> =
-            there.into_iter().flatten().map(|object| (short(&object.pathname).to_owned(), object)).collect();
+            there.into_iter().map(|object| (short(&object.pathname).to_owned(), object)).collect();
         let (count, total_bytes) = (files.len(), files.iter().filter_map(|file| file.size).sum());
         let sender = self.sender(client, Some(total_bytes));
         let work = stream::iter(&files)

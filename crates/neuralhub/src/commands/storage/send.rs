@@ -186,9 +186,8 @@ impl Sender {
     async fn begun(&self, name: &str) -> Result<UploadView, Failure> {
         let parameters = [("prefix", Some(name.to_owned())), ("limit", Some("1000".to_owned()))];
         let list = with_query("/v1/storage/uploads", &parameters);
-        let found = patiently(&self.progress, || self.client.get::<UploadList>(&list)).await;
-        let uploads = if_readable(found)?.map(|found| found.uploads).unwrap_or_default();
-        let ours = uploads.into_iter().filter(|upload| {
+        let found: UploadList = patiently(&self.progress, || self.client.get(&list)).await?;
+        let ours = found.uploads.into_iter().filter(|upload| {
             (short(&upload.pathname) == name || upload.pathname == name) && self.fits(upload)
         });
         if let Some(last) = ours.max_by_key(|upload| upload.created_at) {
@@ -215,15 +214,6 @@ impl Sender {
             && begun.access == *access
             && begun.content_type == *content_type
             && begun.expires_at == *expires_at
-    }
-}
-
-/// What was looked up; nothing where the key may only write.
-pub(super) fn if_readable<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(failure) if is_refused(&failure, ErrorCode::MissingScope) => Ok(None),
-        Err(failure) => Err(failure),
     }
 }
 

@@ -36,7 +36,10 @@ pub(super) fn files(folder: &Path, prefix: &str) -> Result<Vec<LocalFile>, Failu
                     checked(&name, &path)?;
                     found.push(LocalFile { path, name, size: Some(metadata.len()) });
                 }
-                _ => output::note(format!("{} is no file, and is left out", path.display())),
+                _ => {
+                    let shown = path.display();
+                    output::note(format!("{shown} is left out: it is no file, or a link to a folder"));
+                }
             }
         }
     }
