@@ -157,7 +157,7 @@ fn folders_go_there_and_back_whatever_their_names() {
         "{}",
         text(&refused.stderr)
     );
-    assert_eq!(shown(&hub, &["put", "in", "my folder", "--overwrite"])["put"], 1);
+    assert_eq!(shown(&hub, &["put", "in", "my folder", "--overwrite"])["put"], 2);
 
     let made = hub.http().post("/v1/storage/folders", &[], &json!({"pathname": "my folder/nothing"}));
     assert_eq!(made.expect("answered").status, 201);

@@ -134,7 +134,7 @@ impl Fetcher {
                 digest.update(bytes);
                 write(bytes)
             });
-            if let Err(failure) = got.await {
+            if let Err(failure) = Box::pin(got).await {
                 tries = if at > began { 1 } else { tries };
                 pause(failure, tries, &self.progress).await?;
                 tries += 1;

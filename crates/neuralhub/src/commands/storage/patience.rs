@@ -55,14 +55,15 @@ pub(super) async fn pause(failure: Failure, tries: u32, progress: &Progress) -> 
     Ok(())
 }
 
-/// Makes a request that may be made twice, until it is answered.
+/// Makes a request that may be made twice, until it is answered. Requests are large,
+/// and so are many of them side by side: each is in a place of its own.
 pub(super) async fn patiently<T, F>(progress: &Progress, request: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
     let mut tries = 1;
     loop {
-        match request().await {
+        match Box::pin(request()).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => pause(failure, tries, progress).await?,
         }
