@@ -94,7 +94,7 @@ impl Get {
             Some(target) => target.clone(),
             None => place(Path::new(""), name)?,
         };
-        let is_fetched = resumable(fetcher.to_file(&object, &file), true, GO_ON).await?;
+        let is_fetched = resumable(fetcher.to_file(&object, &file), true, &fetcher.progress, GO_ON).await?;
         drop(fetcher);
         if self.client.output.json {
             return output::json(&Done::of(&object, is_fetched));
@@ -143,7 +143,7 @@ impl Get {
                 fetcher.progress.say(format!("{} of {count} files", done.fetched + done.unchanged));
                 std::future::ready(Ok::<_, Failure>(done))
             });
-        let done = resumable(work, true, GO_ON).await?;
+        let done = resumable(work, true, &fetcher.progress, GO_ON).await?;
         drop(fetcher);
         if self.client.output.json {
             return output::json(&done);

@@ -20,7 +20,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::ClientArgs;
 use crate::exit::Failure;
-use crate::output;
+use crate::output::Progress;
 
 /// Files that are under way at once, and parts in memory.
 const AT_ONCE: usize = 4;
@@ -63,6 +63,7 @@ impl Storage {
 async fn resumable<T>(
     work: impl Future<Output = Result<T, Failure>>,
     can_stop: bool,
+    progress: &Progress,
     how: &str,
 ) -> Result<T, Failure> {
     let stopped = async {
@@ -79,7 +80,7 @@ async fn resumable<T>(
         () = stopped => (anyhow!("stopped by Ctrl-C").into(), true),
     };
     if is_passing {
-        output::note(format!("\n{how}"));
+        progress.note(how);
     }
     Err(failure)
 }

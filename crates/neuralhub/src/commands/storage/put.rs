@@ -104,7 +104,7 @@ impl Put {
                 _ => Ok((sender.put(&file).await?, false)),
             }
         };
-        let (object, is_unchanged) = resumable(put, is_file, GO_ON).await?;
+        let (object, is_unchanged) = resumable(put, is_file, &sender.progress, GO_ON).await?;
         drop(sender);
         if self.client.output.json {
             return output::json(&object);
@@ -143,7 +143,7 @@ impl Put {
                 sender.progress.say(format!("{} of {count} files", done.put + done.unchanged));
                 std::future::ready(Ok::<_, Failure>(done))
             });
-        let done = resumable(work, true, GO_ON).await?;
+        let done = resumable(work, true, &sender.progress, GO_ON).await?;
         drop(sender);
         if self.client.output.json {
             return output::json(&done);
