@@ -149,15 +149,15 @@ fn folders_go_there_and_back_whatever_their_names() {
     );
     write(&hub, "in/deep/new.txt", "new");
     assert_eq!(shown(&hub, &["put", "in/", "my folder/"]), json!({"put": 1, "unchanged": 8, "bytes": 3}));
-    write(&hub, "in/a.txt", "B.txt");
+    write(&hub, "in/deep/new.txt", "NEW");
     let refused = storage(&hub, &["put", "in", "my folder"]);
     assert_eq!(refused.status.code(), Some(4));
     assert!(
-        text(&refused.stderr).contains("`my folder/a.txt` already; --overwrite"),
+        text(&refused.stderr).contains("`my folder/deep/new.txt` already; --overwrite"),
         "{}",
         text(&refused.stderr)
     );
-    assert_eq!(shown(&hub, &["put", "in", "my folder", "--overwrite"])["put"], 2);
+    assert_eq!(shown(&hub, &["put", "in", "my folder", "--overwrite"])["put"], 1);
 
     let made = hub.http().post("/v1/storage/folders", &[], &json!({"pathname": "my folder/nothing"}));
     assert_eq!(made.expect("answered").status, 201);
