@@ -8,14 +8,15 @@ demo: ## Build the release binary and watch it do its main job.
 test: ## Everything that CI runs.
 	scripts/setup test
 	scripts/check
-	scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
+	scripts/with-postgres scripts/with-s3 cargo test --locked --workspace --lib --bins --tests
 	NEURALHUB_TEST_STORE=postgres scripts/with-postgres cargo test --locked --workspace --test server
+	NEURALHUB_TEST_BLOBS=s3 scripts/with-s3 cargo test --locked --package nh-server --test server storage
 	scripts/test-clients
 	scripts/demo --debug
 
 test-long: ## The property tests with many more cases, the simulation with many more seeds, and a hub killed many times.
 	scripts/setup test
-	PROPTEST_CASES=20000 NEURALHUB_SIMULATION_SEEDS=5000 NEURALHUB_KILLS=100 scripts/with-postgres cargo test --locked --workspace --lib --bins --tests
+	PROPTEST_CASES=20000 NEURALHUB_SIMULATION_SEEDS=5000 NEURALHUB_KILLS=100 scripts/with-postgres scripts/with-s3 cargo test --locked --workspace --lib --bins --tests
 
 run: ## Serve on http://127.0.0.1:8080; the data stays in ./data.
 	scripts/setup build

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use nh_agents::memory::{ByProvider, InProcess};
-use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
+use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
-use nh_blobs::{Blobs, BlobsSetup};
+use nh_blobs::{Blobs, BlobsSetup, Bucket};
 use nh_http::Outbound;
 use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
@@ -19,7 +19,7 @@ use nh_server::{App, AppSetup, FirstKey, Metrics};
 use nh_store::Store;
 use nh_store::seals::{self, Proof, Sealer};
 use nh_telemetry::Telemetry;
-use nh_types::{SharedClock, SharedIds, SystemClock, SystemIds, WorkspaceId};
+use nh_types::{Ids, SharedClock, SharedIds, SystemClock, SystemIds, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -70,6 +70,7 @@ struct Listeners {
 pub async fn serve(
     config: Config,
     providers: Vec<ResolvedProvider>,
+    bucket: Option<Bucket>,
     data_dir: &Path,
     metrics: Metrics,
     telemetry: Option<Telemetry>,
@@ -85,7 +86,7 @@ pub async fn serve(
         }
     };
     let mut stop = Stop::listen()?;
-    let parts = open(config, providers, data_dir, &listeners, metrics).await?;
+    let parts = open(config, providers, bucket, data_dir, &listeners, metrics).await?;
     tracing::info!(%address, data_dir = %data_dir.display(), version = env!("CARGO_PKG_VERSION"), "the hub is up");
 
     if let Some(listener) = listeners.metrics {
@@ -135,6 +136,7 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, anyhow:
 async fn open(
     config: Config,
     providers: Vec<ResolvedProvider>,
+    bucket: Option<Bucket>,
     data_dir: &Path,
     listeners: &Listeners,
     metrics: Metrics,
@@ -143,6 +145,7 @@ async fn open(
     let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
     let store = local::store(&config, data_dir).await?;
     let sealer = prove_master_key(&config, data_dir, &store, ids.clone()).await?;
+    prove_bucket(bucket.as_ref(), &store, ids.as_ref()).await?;
     first_start(&store, data_dir).await?;
 
     say_what_models(&providers);
@@ -166,14 +169,16 @@ async fn open(
         search: &config.search,
         environment: &|name| std::env::var(name).ok(),
     };
-    let tools = Tools::builtin(setup, memory_tools(&memories, &models))?;
     let blobs = Blobs::new(BlobsSetup {
         store: store.clone(),
         directory: data_dir.join("blobs"),
+        bucket,
         settings: config.blobs.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     });
+    let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
+    let tools = Tools::builtin(setup, of_hub)?;
     let hub = Hub::start(HubSetup {
         store: store.clone(),
         models: models.clone(),
@@ -254,6 +259,16 @@ async fn prove_master_key(
         }
     }
     Ok(sealer)
+}
+
+/// As the store, a bucket that cannot be used keeps the hub from starting.
+async fn prove_bucket(bucket: Option<&Bucket>, store: &Store, ids: &dyn Ids) -> Result<(), anyhow::Error> {
+    match bucket {
+        Some(bucket) => bucket.probe(ids).await.context("the bucket of [blobs] url cannot be used")?,
+        None if store.is_shared() => tracing::warn!("{}", local::FILES_OF_ONE_NODE),
+        None => {}
+    }
+    Ok(())
 }
 
 async fn first_start(store: &Store, data_dir: &Path) -> Result<(), anyhow::Error> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use nh_blobs::Bucket;
 use nh_models::ResolvedProvider;
 use nh_store::Store;
 use nh_store::seals::MasterKey;
@@ -19,6 +20,10 @@ use serde_json::Value;
 use crate::cli::{Bind, Local};
 use crate::config::{self, Config, Fault, Faults, Sources};
 use crate::exit::Failure;
+
+/// What is to be known where PostgreSQL has the store and no bucket the objects.
+pub(crate) const FILES_OF_ONE_NODE: &str = "objects are in files of this node, which other nodes on the same \
+    PostgreSQL cannot read; for more than one node put them into a bucket ([blobs] url)";
 
 /// Defaults, file, variables, flags.
 pub(crate) fn load(local: &Local, bind: &Bind) -> Result<Config, Failure> {
@@ -35,6 +40,13 @@ pub(crate) fn load(local: &Local, bind: &Bind) -> Result<Config, Failure> {
 pub(crate) fn providers(config: &Config) -> Result<Vec<ResolvedProvider>, Failure> {
     let resolved = ResolvedProvider::resolve(&config.providers, |name| std::env::var(name).ok());
     let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
+    resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
+}
+
+/// The bucket that objects are in, unless that is files.
+pub(crate) fn bucket(config: &Config) -> Result<Option<Bucket>, Failure> {
+    let fault = |fault: nh_blobs::SettingsFault| Fault { at: fault.at, message: fault.message };
+    let resolved = Bucket::resolve(&config.blobs, |name| std::env::var(name).ok());
     resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
 }
 

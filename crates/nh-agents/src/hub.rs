@@ -8,6 +8,7 @@ use nh_blobs::Blobs;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
 use nh_memory::Memories;
 use nh_models::{Ledger, Models};
+use nh_store::seals::Sealer;
 use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
 use nh_types::agent::AgentDefinition;
 use nh_types::key::KeyLimits;
@@ -108,6 +109,11 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// What seals the store's secrets.
+    pub fn sealer(&self) -> &Sealer {
+        &self.webhooks.sealer
+    }
+
     pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
         let HubSetup { store, models, memories, blobs, tools, webhooks, clock, ids, settings, stopping } =
             setup;

@@ -9,24 +9,25 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use nh_store::blobs::{
-    self as rows, Begin, BlobRecord, Condition, Content, Copy, Delete, NewBytes, Piece, Put, PutDone, Renew,
-    Reserve, Totals,
+    self as rows, Begin, BlobRecord, Condition, Content, Copy, Delete, NewBytes, Piece, Put, PutDone, Totals,
 };
 use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use sha2::{Digest, Sha256};
+use url::Url;
 
 use crate::content_type;
-use crate::places::{Places, Writing, Written, read};
+use crate::places::bucket::{self, Bucket, BucketError};
+use crate::places::files::{self, Files};
+use crate::places::{Places, Written};
 use crate::settings::BlobSettings;
 
 /// Objects of at most so many bytes are in the database.
 const MAX_BYTES_HERE: usize = 64 * 1024;
-/// An upload says so often that it is still going on, and how long that counts.
-const RENEW_EVERY_MS: i64 = 60_000;
+/// How long it counts that an upload said that it is still going on.
 pub(crate) const HOLD_MS: i64 = 15 * 60_000;
 
 pub(crate) const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -45,6 +46,8 @@ pub enum BlobError {
     Store(#[from] StoreError),
     #[error("the files of the objects cannot be used: {0}")]
     Files(#[from] io::Error),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
 }
 
 /// On whose behalf an object is put.
@@ -91,19 +94,24 @@ pub struct Opened {
 
 enum Reading {
     Here(Bytes),
-    Files(Places, Vec<Piece>, File),
+    Files(Files, Vec<Piece>, File),
+    Bucket(Bucket, Vec<Piece>),
 }
 
 impl Opened {
-    /// Its bytes from the first to before the last of `range`, which is within its size.
-    pub fn read(self, range: Range<u64>) -> BoxStream<'static, io::Result<Bytes>> {
-        match self.bytes {
+    /// Its bytes from the first to before the last of `range`, which is within its
+    /// size. When this answers it is known that the first of them are there.
+    pub async fn read(self, range: Range<u64>) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
+        Ok(match self.bytes {
             Reading::Here(bytes) => {
                 let bytes = bytes.slice(range.start as usize..range.end as usize);
                 stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed()
             }
-            Reading::Files(places, pieces, first) => read(&places, &pieces, first, range),
-        }
+            Reading::Files(files, pieces, first) => files::read(&files, &pieces, first, range),
+            Reading::Bucket(bucket, pieces) => {
+                bucket::read(bucket, &pieces, range).await?.map_err(io::Error::other).boxed()
+            }
+        })
     }
 }
 
@@ -122,6 +130,8 @@ pub struct BlobsSetup {
     pub store: Store,
     /// Of the files.
     pub directory: PathBuf,
+    /// Instead of files.
+    pub bucket: Option<Bucket>,
     pub settings: BlobSettings,
     pub clock: SharedClock,
     pub ids: SharedIds,
@@ -144,14 +154,21 @@ pub(crate) struct Inner {
 
 impl Blobs {
     pub fn new(setup: BlobsSetup) -> Self {
-        let BlobsSetup { store, directory, settings, clock, ids } = setup;
-        let (places, began_at) = (Places::new(directory), clock.now());
+        let BlobsSetup { store, directory, bucket, settings, clock, ids } = setup;
+        let places = bucket.map_or_else(|| Places::Files(Files::new(directory)), Places::Bucket);
+        let began_at = clock.now();
         Self { inner: Arc::new(Inner { store, places, clock, began_at, settings, ids }) }
     }
 
     /// The most bytes that the objects of each workspace may have together.
     pub fn quota(&self) -> Option<u64> {
         self.inner.settings.quota_bytes
+    }
+
+    /// Where objects are served, such as `https://blobs.example.com`; None: where the
+    /// hub is.
+    pub fn public_origin(&self) -> Option<&Url> {
+        self.inner.settings.public_origin.as_ref()
     }
 
     pub async fn totals(&self, workspace_id: &WorkspaceId) -> Result<Totals, BlobError> {
@@ -249,9 +266,15 @@ impl Blobs {
             let Some(Piece(place, _)) = pieces.first() else {
                 return Ok(Some(Opened { blob, bytes: Reading::Here(Bytes::new()) }));
             };
-            match places.open(place).await {
+            let files = match places {
+                Places::Files(files) => files,
+                Places::Bucket(bucket) => {
+                    return Ok(Some(Opened { blob, bytes: Reading::Bucket(bucket.clone(), pieces) }));
+                }
+            };
+            match files.open(place).await {
                 Ok(file) => {
-                    return Ok(Some(Opened { blob, bytes: Reading::Files(places.clone(), pieces, file) }));
+                    return Ok(Some(Opened { blob, bytes: Reading::Files(files.clone(), pieces, file) }));
                 }
                 // It was replaced or deleted since its row was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_again => is_again = true,
@@ -355,7 +378,7 @@ pub(crate) fn late(error: StoreError) -> BlobError {
     }
 }
 
-fn took_too_long() -> ApiError {
+pub(crate) fn took_too_long() -> ApiError {
     let message = "the upload took too long to be stored; send it again";
     ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(1)
 }
@@ -399,45 +422,6 @@ impl Inner {
         let Some(quota) = self.settings.quota_bytes.filter(|_| more > 0) else { return Ok(None) };
         let used = rows::totals(&self.store, workspace_id).await?.used();
         Ok((used.saturating_add(more) > quota).then_some(PutDone::OverQuota { used, quota }))
-    }
-
-    /// Fills places with all that comes. It is durable when this answers.
-    pub(crate) async fn fill<E: From<BlobError>>(
-        &self,
-        first: Bytes,
-        mut body: std::pin::Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
-    ) -> Result<(Written, Vec<Piece>), E> {
-        let place = self.ids.text(LOWER, PLACE_LETTERS);
-        let reserve = Reserve { place: place.clone(), until: self.until() };
-        self.store.write(reserve).await.map_err(BlobError::from)?;
-        let mut held_at = self.clock.now();
-        let mut writing = Writing::begin(&self.places, &place);
-        let mut size = first.len() as u64;
-        self.check_size(size)?;
-        writing.write(first).await.map_err(BlobError::from)?;
-        while let Some(more) = body.next().await {
-            let more = more?;
-            size += more.len() as u64;
-            self.check_size(size)?;
-            writing.write(more).await.map_err(BlobError::from)?;
-            if self.clock.now().millis_since(held_at) >= RENEW_EVERY_MS {
-                self.go_on(&place).await?;
-                held_at = self.clock.now();
-            }
-        }
-        let written = writing.finish().await.map_err(BlobError::from)?;
-        self.go_on(&place).await?;
-        let pieces = vec![Piece(place, written.size)];
-        Ok((written, pieces))
-    }
-
-    fn until(&self) -> Timestamp {
-        self.clock.now().plus_millis(HOLD_MS)
-    }
-
-    async fn go_on(&self, place: &str) -> Result<(), BlobError> {
-        let renew = Renew { place: place.to_owned(), until: self.until() };
-        if self.store.write(renew).await? { Ok(()) } else { Err(took_too_long().into()) }
     }
 
     fn to_put(&self, author: Author, new: New, first: &[u8], written: Written, bytes: NewBytes) -> Put {

@@ -1,21 +1,25 @@
-//! Objects of workspaces: bytes under names, on local files.
+//! Objects of workspaces: bytes under names, on local files or in a bucket that
+//! speaks S3.
 //!
 //! An object is there when its row is, and its row comes after its bytes are
 //! durable. Bytes are never changed: what is put under a name again has others,
-//! so whoever reads the old ones reads them to their end. What a crash or a
+//! so whoever reads the old ones goes on to the end of a piece. What a crash or a
 //! deletion leaves is listed (`nh_store::blobs::waste`) and swept.
 //!
-//! This crate must never know HTTP. Start reading at [`Blobs`].
+//! This crate must never know routes, agents or runs. Start reading at [`Blobs`].
 
 mod blobs;
 mod content_type;
+mod filling;
 mod places;
+mod resolve;
 mod settings;
 mod upkeep;
 mod uploads;
 
 pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened};
 pub use content_type::{content_type_of, extension_of};
-pub use settings::BlobSettings;
+pub use places::bucket::{Bucket, BucketError};
+pub use settings::{BlobSettings, SettingsFault};
 pub use upkeep::keep;
 pub use uploads::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart};

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use nh_store::blobs::{Condemn, Emptied, GiveUp, RemoveExpired};
 use nh_types::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,8 @@ use crate::blobs::{BlobError, Blobs, HOLD_MS};
 
 const PAUSE: Duration = Duration::from_secs(30);
 const AT_ONCE: u32 = 500;
+/// A bucket takes a while for each.
+const REMOVALS_AT_ONCE: usize = 16;
 /// A put may be late by what a write waits for at most, and clocks differ.
 const GRACE_MS: i64 = 10 * 60_000;
 
@@ -75,15 +78,22 @@ impl Blobs {
                 return Ok(());
             }
             let (mut emptied, mut failed) = (Vec::with_capacity(places.len()), None);
-            for place in places {
-                match inner.places.remove(&place).await {
-                    Ok(()) => emptied.push(place),
-                    Err(error) => failed = Some(error),
+            for some in places.chunks(REMOVALS_AT_ONCE) {
+                let removed = join_all(some.iter().map(|place| inner.places.remove(place))).await;
+                let is_away = removed.iter().all(Result::is_err);
+                for (place, removed) in some.iter().zip(removed) {
+                    match removed {
+                        Ok(()) => emptied.push(place.clone()),
+                        Err(error) => failed = Some(error),
+                    }
+                }
+                if is_away {
+                    break;
                 }
             }
             inner.store.write(Emptied(emptied)).await?;
             if let Some(error) = failed {
-                return Err(error.into());
+                return Err(error);
             }
         }
     }

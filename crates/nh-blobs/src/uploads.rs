@@ -8,7 +8,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use nh_store::blobs::{
-    self as rows, Abort, BeginUpload, Begun, BlobRecord, Complete, CompleteDone, PartDone, PartRecord, Piece,
+    self as rows, Abort, BeginUpload, BlobRecord, Complete, CompleteDone, PartDone, PartRecord, Piece,
     PutDone, PutPart, UploadRecord, Wanted,
 };
 use nh_store::{Idempotency, Once};
@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 
 use crate::blobs::{Author, BlobError, Blobs, Inner, LOWER, New, PLACE_LETTERS, late, source};
 use crate::content_type;
-use crate::places::{blocking, read};
+use crate::places::blocking;
+use crate::places::bucket::BucketError;
 
 /// Part numbers begin with 1.
 pub const MAX_PART_NUMBER: u32 = 10_000;
@@ -49,12 +50,13 @@ pub enum Completion {
 impl Blobs {
     /// Begins an upload in parts. Whether the object may be put is looked at now, so
     /// that nobody sends what will be refused, and once more when it is completed.
+    /// None: [`MAX_UPLOADS`] go on already.
     pub async fn begin_upload(
         &self,
         author: Author,
         new: New,
         once: Option<Idempotency>,
-    ) -> Result<Once<Result<Begun, PutDone>>, BlobError> {
+    ) -> Result<Once<Result<Option<UploadRecord>, PutDone>>, BlobError> {
         let inner = &self.inner;
         if let Some(refused) = inner.refused_early(&author.workspace_id, &new).await? {
             return Ok(Once::First(Err(refused)));
@@ -176,6 +178,7 @@ impl Blobs {
             Err(BlobError::Files(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Once::First(Completion::PartsChanged));
             }
+            Err(BlobError::Bucket(BucketError::Missing)) => return Ok(Once::First(Completion::PartsChanged)),
             other => other?,
         };
         let at = inner.clock.now();
@@ -242,19 +245,16 @@ impl Inner {
         let pieces: Vec<Piece> = parts.iter().flat_map(|part| part.pieces.clone()).collect();
         let size = pieces.iter().map(|Piece(_, size)| size).sum();
         let (mut digest, mut head) = (Sha256::new(), Vec::new());
-        if let Some(Piece(place, _)) = pieces.iter().find(|Piece(_, size)| *size > 0) {
-            let first = self.places.open(place).await?;
-            let mut bytes = read(&self.places, &pieces, first, 0..size);
-            while let Some(more) = bytes.next().await.transpose()? {
-                if head.len() < HEAD_BYTES {
-                    head.extend_from_slice(&more[..more.len().min(HEAD_BYTES)]);
-                }
-                digest = blocking(move || {
-                    digest.update(&more);
-                    Ok(digest)
-                })
-                .await?;
+        let mut bytes = self.places.read(&pieces, 0..size).await?;
+        while let Some(more) = bytes.next().await.transpose()? {
+            if head.len() < HEAD_BYTES {
+                head.extend_from_slice(&more[..more.len().min(HEAD_BYTES)]);
             }
+            digest = blocking(move || {
+                digest.update(&more);
+                Ok(digest)
+            })
+            .await?;
         }
         let UploadRecord { pathname, wanted, .. } = upload.clone();
         Ok(BlobRecord {

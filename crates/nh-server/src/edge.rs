@@ -14,9 +14,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use nh_types::{ApiError, ErrorCode};
+use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use tokio::time::Instant;
 use tracing::Instrument;
+use url::Url;
 
 use crate::app::App;
 use crate::auth::api_key::ApiKey;
@@ -77,7 +78,7 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
             .await
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
     };
-    unread.discard();
+    unread.discard(&edge.app);
     let route = path.as_ref().map(MatchedPath::as_str);
     let response = finish(response, &method, route, id, &edge.methods, is_vercel);
     let time = began.elapsed();
@@ -113,6 +114,7 @@ fn request_id(app: &App, headers: &HeaderMap) -> HeaderValue {
 
 fn refuse(app: &App, request: &Request) -> Result<(), ApiError> {
     refuse_foreign_host(app, request)?;
+    refuse_beside_objects(app, request)?;
     refuse_key_in_query(request.uri().query())
 }
 
@@ -145,12 +147,29 @@ fn is_own_host(app: &App, host: &str) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        || app
-            .settings
-            .public_url
-            .as_ref()
-            .and_then(|url| url.host_str())
-            .is_some_and(|own| own.eq_ignore_ascii_case(name))
+        || [app.settings.public_url.as_ref(), app.hub.blobs.public_origin()]
+            .into_iter()
+            .flatten()
+            .filter_map(Url::host_str)
+            .any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// The origin that objects have for themselves (`[blobs] public_origin`) serves
+/// nothing else: what a browser runs from one finds no API there.
+fn refuse_beside_objects(app: &App, request: &Request) -> Result<(), ApiError> {
+    let Some(origin) = app.hub.blobs.public_origin() else { return Ok(()) };
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let is_there = |url: &Url| host.is_some_and(|host| host.eq_ignore_ascii_case(url.authority()));
+    if !is_there(origin) || app.settings.public_url.as_ref().is_some_and(is_there) {
+        return Ok(());
+    }
+    let workspace = request.uri().path().strip_prefix("/v1/storage/").and_then(|rest| rest.split('/').next());
+    if workspace.is_some_and(|first| first.parse::<WorkspaceId>().is_ok()) {
+        return Ok(());
+    }
+    let message =
+        "this origin serves objects only ([blobs] public_origin); the hub's API is at its own address";
+    Err(ApiError::new(ErrorCode::NotFound, message))
 }
 
 /// Query strings end up in logs and histories.

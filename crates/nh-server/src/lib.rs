@@ -27,6 +27,7 @@ mod run_stream;
 mod serve;
 mod served;
 mod settings;
+mod signed_link;
 mod span;
 mod store_failure;
 mod sync_waits;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get};
+use axum::routing::{any, get, options};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,7 +15,7 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
-    storage, storage::uploads, storage::vercel, tools, values, webhooks, workflows,
+    storage, storage::links, storage::uploads, storage::vercel, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -70,7 +70,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vercel::rename))
         .routes(routes!(vercel::delete))
         .routes(routes!(vercel::multipart))
-        .routes(routes!(storage::read, storage::delete))
+        .routes(routes!(links::sign))
+        .routes(routes!(storage::read, storage::delete, links::put))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))
@@ -93,6 +94,7 @@ pub fn router(app: Arc<App>) -> Router {
     let methods = Arc::new(Methods::new(document::routes(&written).into_iter()));
     let edge = Edge { app: app.clone(), meters, methods };
     routes
+        .route("/v1/storage/{workspace}/{*pathname}", options(links::preflight))
         .route("/v1/storage/vercel/", any(vercel::tolerant))
         .route("/v1/storage/vercel/{*operation}", any(vercel::tolerant))
         .merge(docs::viewer())

@@ -91,6 +91,13 @@ impl From<BlobError> for Failure {
                     ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(RETRY_AFTER_SECONDS);
                 Self { error: told, cause: Some(Box::new(error)) }
             }
+            BlobError::Bucket(_) => {
+                let message =
+                    "the bucket that holds the objects cannot be used at present; the hub's log says why";
+                let told =
+                    ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(RETRY_AFTER_SECONDS);
+                Self { error: told, cause: Some(Box::new(error)) }
+            }
         }
     }
 }

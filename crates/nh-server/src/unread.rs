@@ -12,6 +12,8 @@ use axum::extract::Request;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http_body_util::BodyExt;
+
+use crate::app::App;
 use hyper::body::{Frame, SizeHint};
 
 const MAX_BYTES: usize = 64 << 20;
@@ -40,10 +42,10 @@ impl Unread {
     }
 
     /// Reads it on in the background.
-    pub(crate) fn discard(self) {
+    pub(crate) fn discard(self, app: &App) {
         let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = left else { return };
-        tokio::spawn(tokio::time::timeout(MAX_TIME, async move {
+        let reading = async move {
             let mut read = 0;
             while let Some(Ok(frame)) = body.frame().await {
                 read += frame.data_ref().map_or(0, Bytes::len);
@@ -51,7 +53,14 @@ impl Unread {
                     return;
                 }
             }
-        }));
+        };
+        let stopping = app.stopping.clone();
+        app.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                _ = tokio::time::timeout(MAX_TIME, reading) => {}
+            }
+        });
     }
 }
 

@@ -1,15 +1,17 @@
 //! What tests of every crate need: a clock that stands still, ids that repeat,
-//! and a store on each engine or in memory. For tests only; nothing that ships depends on
+//! a store on each engine or in memory, and a bucket. For tests only; nothing that ships depends on
 //! it. Start reading at [`each_engine!`].
 
 // All of this is test code: a failure here is a failure of the test.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod bucket;
 mod clock;
 mod engines;
 mod ids;
 pub mod upstream;
 
+pub use bucket::TestBucket;
 pub use clock::FixedClock;
 pub use engines::TestStore;
 pub use ids::SeededIds;

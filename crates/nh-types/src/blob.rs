@@ -358,6 +358,58 @@ pub struct UploadList {
     pub has_more: bool,
 }
 
+/// What a signed URL lets one do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SignedMethod {
+    /// Read the object, HEAD included.
+    #[default]
+    Get,
+    /// Upload it.
+    Put,
+}
+
+/// `POST /v1/storage/sign`: a URL that needs no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"pathname": "reports/may.pdf", "expires_in_seconds": 3600}))]
+pub struct SignBlob {
+    pub pathname: String,
+    #[serde(default)]
+    pub method: SignedMethod,
+    /// At most 7 days; absent: an hour.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 604800)]
+    pub expires_in_seconds: Option<u32>,
+    /// `GET`: the object is to be saved as a file.
+    #[serde(default)]
+    pub download: bool,
+    /// `PUT`: the most bytes that it may have; absent: what every object may.
+    #[serde(default)]
+    pub max_size: Option<u64>,
+    /// `PUT`: what its `Content-Type` must be, such as `image/png` or `image/*`.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// `PUT`: who may read it.
+    #[serde(default)]
+    pub access: Option<Access>,
+    /// `PUT`: whether one that is there is replaced.
+    #[serde(default)]
+    pub overwrite: bool,
+}
+
+/// A URL that needs no key. It ends with the key that it was made with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedBlob {
+    pub id: String,
+    pub url: String,
+    pub method: SignedMethod,
+    /// The workspace's id and the name within it.
+    pub pathname: String,
+    pub expires_at: Timestamp,
+}
+
 /// What a workspace's objects take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -54,6 +54,7 @@ impl ConfigCommand {
             Action::Check(read) => {
                 let config = read.config()?;
                 local::providers(&config)?;
+                local::bucket(&config)?;
                 local::collector(&config)?;
                 output::note("the configuration is right");
                 Ok(())

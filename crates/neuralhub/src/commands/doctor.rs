@@ -6,6 +6,7 @@ use clap::Args;
 use http::{Request, header};
 use nh_http::{Limits, Outbound};
 use nh_models::ResolvedProvider;
+use nh_types::SystemIds;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
@@ -94,6 +95,7 @@ impl Doctor {
                 findings.push(Finding::new("configuration", Health::Ok, "right"));
                 findings.push(look_at_data_dir(&config, data_dir));
                 findings.push(look_at_store(&config, data_dir).await);
+                findings.push(look_at_objects(&config, data_dir).await);
                 findings.push(look_at_master_key(&config));
                 findings.extend(look_at_providers(&config).await);
                 findings.push(look_at_search(&config));
@@ -137,6 +139,26 @@ async fn look_at_store(config: &Config, data_dir: &Path) -> Finding {
             }
         }
         Err(error) => Finding::new(what, Health::Wrong, format!("{error:#}")),
+    }
+}
+
+/// A bucket is written, read and emptied once.
+async fn look_at_objects(config: &Config, data_dir: &Path) -> Finding {
+    let bucket = match local::bucket(config) {
+        Ok(bucket) => bucket,
+        Err(failure) => return Finding::new("objects", Health::Wrong, failure.to_string()),
+    };
+    let Some(bucket) = bucket else {
+        let what = format!("objects in {}", data_dir.join("blobs").display());
+        return match config.store.url {
+            Some(_) => Finding::new(what, Health::Note, local::FILES_OF_ONE_NODE),
+            None => Finding::new(what, Health::Ok, "files of this node"),
+        };
+    };
+    let what = format!("objects in {}", config.blobs.url.as_deref().unwrap_or_default());
+    match bucket.probe(&SystemIds).await {
+        Ok(()) => Finding::new(what, Health::Ok, "can be written, read and deleted"),
+        Err(error) => Finding::new(what, Health::Wrong, error.to_string()),
     }
 }
 

@@ -20,10 +20,11 @@ impl Serve {
     pub async fn perform(self) -> Result<(), Failure> {
         let config = local::load(&self.local, &self.bind)?;
         let providers = local::providers(&config)?;
+        let bucket = local::bucket(&config)?;
         // First of all: what counts finds it when it is made.
         let metrics = Metrics::install().context("the metrics cannot be set up")?;
         let (telemetry, spans) = local::telemetry(&config)?.unzip();
         log::start(&config.log, spans)?;
-        hub::serve(config, providers, &self.local.data_dir, metrics, telemetry).await
+        hub::serve(config, providers, bucket, &self.local.data_dir, metrics, telemetry).await
     }
 }

@@ -56,7 +56,16 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     let address = config.server.public_url.as_ref().filter(|url| !matches!(url.scheme(), "http" | "https"));
     let address = address
         .map(|url| ("server.public_url", format!("`{}://` should be http:// or https://", url.scheme())));
-    let faults = [level, address].into_iter().flatten();
+    let origin = config.blobs.public_origin.as_ref().and_then(|url| {
+        let is_origin = matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.username().is_empty();
+        let message =
+            format!("`{url}` should be a scheme and a host alone, such as https://blobs.example.com");
+        (!is_origin).then_some(("blobs.public_origin", message))
+    });
+    let faults = [level, address, origin].into_iter().flatten();
     faults.map(|(at, message)| Fault { at: at.to_owned(), message }).collect()
 }
 

@@ -136,17 +136,29 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
             if !faults.iter().any(|fault| fault.at.to_ascii_lowercase().contains("providers")) {
                 faults.extend(config.iter().flat_map(|config| provider_faults(config, &sources.environment)));
             }
+            if !faults.iter().any(|fault| fault.at.to_ascii_lowercase().contains("blobs")) {
+                faults.extend(config.iter().flat_map(|config| bucket_faults(config, &sources.environment)));
+            }
             Err(Faults(faults))
         }
     }
 }
 
 fn provider_faults(config: &Config, environment: &[(String, String)]) -> Vec<Fault> {
-    let variable =
-        |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let resolved = nh_models::ResolvedProvider::resolve(&config.providers, variable);
+    let resolved =
+        nh_models::ResolvedProvider::resolve(&config.providers, |name| variable(environment, name));
     let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
     resolved.err().into_iter().flatten().map(fault).collect()
+}
+
+fn bucket_faults(config: &Config, environment: &[(String, String)]) -> Vec<Fault> {
+    let resolved = nh_blobs::Bucket::resolve(&config.blobs, |name| variable(environment, name));
+    let fault = |fault: nh_blobs::SettingsFault| Fault { at: fault.at, message: fault.message };
+    resolved.err().into_iter().flatten().map(fault).collect()
+}
+
+fn variable(environment: &[(String, String)], name: &str) -> Option<String> {
+    environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
 }
 
 /// Reads a configuration from the text of a file alone.

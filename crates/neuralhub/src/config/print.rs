@@ -7,7 +7,7 @@ use super::Config;
 const REDACTED: &str = "[redacted]";
 
 /// Field names whose text is a secret, wherever they stand.
-const SECRET_FIELDS: [&str; 2] = ["api_key", "otlp_headers"];
+const SECRET_FIELDS: [&str; 3] = ["api_key", "otlp_headers", "secret_access_key"];
 
 /// The configuration as TOML, secrets redacted; what is not set is left out.
 pub fn printed(config: &Config) -> Result<String, anyhow::Error> {

@@ -31,6 +31,8 @@ fn the_example_of_the_wire_contract_is_understood() {
         public_url = "https://hub.example.com"
         [store]
         url = "postgres://hub:secret@db/hub"
+        [blobs]
+        url = "s3://bucket/prefix"
         [security]
         master_key_file = "/etc/neuralhub/master.key"
         [agents]

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
     ("nh-minilm", &[]),
     ("nh-memory", &["nh-types", "nh-store", "nh-http", "nh-minilm"]),
-    ("nh-blobs", &["nh-types", "nh-store"]),
+    ("nh-blobs", &["nh-types", "nh-store", "nh-http"]),
     ("nh-engine", &["nh-types", "nh-store"]),
     ("nh-agents", &["nh-types", "nh-store", "nh-http", "nh-models", "nh-memory", "nh-blobs", "nh-engine"]),
     (
@@ -49,6 +49,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum", &["nh-server", "nh-testkit"]),
     ("hyper-rustls", &["nh-http"]),
     ("rustls", &["nh-http", "nh-store"]),
+    ("object_store", &["nh-blobs"]),
     ("prost", &["nh-telemetry"]),
     ("clap", &["neuralhub", "nh-bench"]),
     ("anyhow", &["neuralhub", "nh-bench"]),

@@ -33,17 +33,14 @@ impl Client {
     }
 
     /// The bytes of an object.
-    pub(crate) fn send_text(&self, path: &str, text: &str) -> std::io::Result<Answer> {
-        let mut stream = self.open("POST", path, "text/plain", &[], text.len())?;
+    pub(crate) fn send_text(&self, method: &str, path: &str, text: &str) -> std::io::Result<Answer> {
+        let mut stream = self.open(method, path, "text/plain", &[], text.len())?;
         stream.write_all(text.as_bytes())?;
         read(stream)
     }
 
-    /// A part of an upload.
-    pub(crate) fn put_text(&self, path: &str, text: &str) -> std::io::Result<Answer> {
-        let mut stream = self.open("PUT", path, "application/octet-stream", &[], text.len())?;
-        stream.write_all(text.as_bytes())?;
-        read(stream)
+    pub(crate) fn delete(&self, path: &str) -> std::io::Result<Answer> {
+        self.send("DELETE", path, &[], "")
     }
 
     /// A memory on each line.

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // a test may fail so
 
 mod binary;
+mod bucket;
 mod collector;
 mod complaints;
 mod configuration;

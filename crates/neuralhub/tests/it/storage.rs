@@ -214,7 +214,7 @@ fn broken_off(hub: &TestHub, wanted: &Value, parts: &[&str]) {
     let id = begun["id"].as_str().expect("an id").to_owned();
     for (index, part) in parts.iter().enumerate() {
         let path = format!("/v1/storage/uploads/{id}/parts/{}", index + 1);
-        assert_eq!(hub.http().put_text(&path, part).expect("answered").status, 200);
+        assert_eq!(hub.http().send_text("PUT", &path, part).expect("answered").status, 200);
     }
 }
 

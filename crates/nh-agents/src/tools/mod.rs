@@ -10,11 +10,15 @@ mod memory_search;
 mod memory_store;
 mod meter;
 mod registry;
+mod storage_list;
+mod storage_read;
+mod storage_write;
 mod tool;
 mod web_search;
 
 use std::sync::Arc;
 
+use nh_blobs::Blobs;
 use nh_memory::Memories;
 use nh_models::Models;
 
@@ -28,5 +32,14 @@ pub fn memory_tools(memories: &Memories, models: &Models) -> [Arc<dyn Tool>; 2] 
     [
         Arc::new(memory_search::MemorySearch::new(memories.clone(), models.clone())),
         Arc::new(memory_store::MemoryStore::new(memories.clone(), models.clone())),
+    ]
+}
+
+/// The tools that keep files.
+pub fn storage_tools(blobs: &Blobs) -> [Arc<dyn Tool>; 3] {
+    [
+        Arc::new(storage_list::StorageList::new(blobs.clone())),
+        Arc::new(storage_read::StorageRead::new(blobs.clone())),
+        Arc::new(storage_write::StorageWrite::new(blobs.clone())),
     ]
 }

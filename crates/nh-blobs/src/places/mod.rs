@@ -1,48 +1,113 @@
-//! Where bytes are outside the database: files below one directory, each written
-//! once, in one piece, and synced with its directory before it counts.
+//! Where bytes are outside the database: in files below one directory, or in a
+//! bucket that speaks S3. A place is a name of lower-case letters and digits, and
+//! is written once.
 
-mod reading;
-mod writing;
+pub(crate) mod bucket;
+pub(crate) mod files;
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::ops::Range;
 
-pub(crate) use reading::read;
-pub(crate) use writing::{Writing, Written};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use nh_store::blobs::Piece;
+use sha2::{Digest, Sha256};
 
-/// The local files. A place is a name of lower-case letters and digits.
+use crate::blobs::BlobError;
+use bucket::Bucket;
+use files::Files;
+
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<PathBuf>);
+pub(crate) enum Places {
+    Files(Files),
+    Bucket(Bucket),
+}
 
 impl Places {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self(Arc::new(directory))
-    }
-
-    /// Files are spread over directories, of which none grows large.
-    fn directory_of(&self, place: &str) -> PathBuf {
-        self.0.join(place.get(..2).unwrap_or("00"))
-    }
-
-    fn path_of(&self, place: &str) -> PathBuf {
-        self.directory_of(place).join(place)
-    }
-
-    pub(crate) async fn open(&self, place: &str) -> io::Result<File> {
-        let path = self.path_of(place);
-        blocking(move || File::open(path)).await
+    /// The bytes of `range` of what the pieces hold together, as they come.
+    pub(crate) async fn read(
+        &self,
+        pieces: &[Piece],
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+        let Some(Piece(first, _)) = pieces.first() else { return Ok(stream::empty().boxed()) };
+        match self {
+            Self::Files(files) => {
+                let first = files.open(first).await?;
+                Ok(files::read(files, pieces, first, range).map_err(BlobError::from).boxed())
+            }
+            Self::Bucket(bucket) => {
+                let read = bucket::read(bucket.clone(), pieces, range).await?;
+                Ok(read.map_err(BlobError::from).boxed())
+            }
+        }
     }
 
     /// Empties a place; one that is empty already stays so.
-    pub(crate) async fn remove(&self, place: &str) -> io::Result<()> {
-        let path = self.path_of(place);
-        blocking(move || match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        })
-        .await
+    pub(crate) async fn remove(&self, place: &str) -> Result<(), BlobError> {
+        match self {
+            Self::Files(files) => Ok(files.remove(place).await?),
+            Self::Bucket(bucket) => Ok(bucket.remove(place).await?),
+        }
+    }
+}
+
+/// What was written, and lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) size: u64,
+    pub(crate) sha256: [u8; 32],
+}
+
+/// Bytes on their way into places, one after another. What is dropped before
+/// [`Writing::finish`] is left to the sweep.
+pub(crate) enum Writing {
+    /// One file takes all.
+    File(Files, Option<files::Writing>),
+    Bucket(bucket::Writing),
+}
+
+impl Writing {
+    pub(crate) fn new(places: &Places) -> Self {
+        match places {
+            Places::Files(files) => Self::File(files.clone(), None),
+            Places::Bucket(bucket) => Self::Bucket(bucket::Writing::new(bucket.clone())),
+        }
+    }
+
+    /// How many more bytes the present place takes. None is there at first.
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Self::File(_, None) => 0,
+            Self::File(_, Some(_)) => usize::MAX,
+            Self::Bucket(writing) => writing.room(),
+        }
+    }
+
+    /// What comes next goes to this place, which is held off the waste.
+    pub(crate) fn go_to(&mut self, place: &str) {
+        match self {
+            Self::File(files, file) => *file = Some(files::Writing::begin(files, place)),
+            Self::Bucket(writing) => writing.go_to(place),
+        }
+    }
+
+    /// At most [`Writing::room`] bytes. Waits while what takes them is behind.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        match self {
+            Self::File(_, None) => Ok(()),
+            Self::File(_, Some(file)) => Ok(file.write(bytes).await?),
+            Self::Bucket(writing) => Ok(writing.write(bytes).await?),
+        }
+    }
+
+    /// All of it lasts when this answers.
+    pub(crate) async fn finish(self) -> Result<Written, BlobError> {
+        match self {
+            Self::File(_, None) => Ok(Written { size: 0, sha256: Sha256::digest([]).into() }),
+            Self::File(_, Some(file)) => Ok(file.finish().await?),
+            Self::Bucket(writing) => Ok(writing.finish().await?),
+        }
     }
 }
 
@@ -52,8 +117,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// So that a file in this directory lasts, and the directory itself, and that of
-/// all files: another upload may have made them, and not have come so far.
-fn sync_directories(directory: &Path) -> io::Result<()> {
-    directory.ancestors().take(3).try_for_each(|path| File::open(path)?.sync_all())
+/// The places, the first last, that hold `range` of what the pieces hold together,
+/// each with the range of its own bytes.
+fn within(pieces: &[Piece], range: Range<u64>) -> Vec<(String, Range<u64>)> {
+    let mut found = Vec::new();
+    let mut begins = 0;
+    for Piece(place, size) in pieces {
+        let ends = begins + size;
+        let (first, last) = (range.start.max(begins), range.end.min(ends));
+        if first < last {
+            found.push((place.clone(), first - begins..last - begins));
+        }
+        begins = ends;
+    }
+    found.reverse();
+    found
 }

@@ -1,16 +1,20 @@
-//! Objects on each engine: run them through `scripts/with-postgres`.
+//! Objects on each engine and in a bucket: run them through `scripts/with-postgres` and
+//! `scripts/with-s3`.
 
 // Clippy knows only functions marked as tests; all of this is test code.
 #![allow(clippy::expect_used, clippy::panic)]
+
+mod bucket;
+mod settings;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, stream};
-use nh_blobs::{Author, BlobError, BlobSettings, Blobs, BlobsSetup, New, keep};
+use nh_blobs::{Author, BlobError, BlobSettings, Blobs, BlobsSetup, Bucket, New, Opened, keep};
 use nh_store::blobs::{Condition, PutDone, Totals};
-use nh_store::{Once, Store, workspaces};
+use nh_store::{Idempotency, Once, Store, workspaces};
 use nh_testkit::{FixedClock, SeededIds, TestStore, each_engine};
 use nh_types::agent::AgentDefinition;
 use nh_types::blob::Access;
@@ -26,6 +30,10 @@ struct Fixture {
 
 impl Fixture {
     async fn new(store: &Store) -> Self {
+        Self::with(store, None).await
+    }
+
+    async fn with(store: &Store, bucket: Option<Bucket>) -> Self {
         let (clock, ids) = (FixedClock::default(), SeededIds::new(5));
         let workspace_id = WorkspaceId::generate(&ids);
         let workspace =
@@ -36,6 +44,7 @@ impl Fixture {
         let blobs = Blobs::new(BlobsSetup {
             store: store.clone(),
             directory: files.path().join("blobs"),
+            bucket,
             settings: BlobSettings::default(),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(ids),
@@ -59,15 +68,25 @@ impl Fixture {
             condition: Condition::Any,
             size: None,
         };
-        self.blobs.put(author, new, body, |_| None).await
+        self.blobs.put(author, new, body, None::<fn(&[u8; 32]) -> Idempotency>).await
     }
 
     async fn read(&self, name: &str) -> Option<Vec<u8>> {
         let opened =
             self.blobs.open(&self.workspace_id, &name.parse().expect("a name")).await.expect("opened")?;
         let size = opened.blob.size;
-        let pieces: Vec<Bytes> = opened.read(0..size).try_collect().await.expect("read");
+        let pieces: Vec<Bytes> =
+            opened.read(0..size).await.expect("opened").try_collect().await.expect("read");
         Some(pieces.concat())
+    }
+
+    async fn open(&self, name: &str) -> Opened {
+        let name = name.parse().expect("a name");
+        self.blobs.open(&self.workspace_id, &name).await.expect("opened").expect("there")
+    }
+
+    async fn totals(&self) -> Totals {
+        self.blobs.totals(&self.workspace_id).await.expect("totals")
     }
 
     /// What a hub does in the background, until that is so.
@@ -107,8 +126,7 @@ each_engine! {
         assert!(fixture.put("a", body).await.is_err());
         fixture.keep_until(|| fixture.files() == 0).await;
         assert_eq!(fixture.read("a").await, None);
-        let totals = fixture.blobs.totals(&fixture.workspace_id).await.expect("totals");
-        assert_eq!(totals, Totals::default());
+        assert_eq!(fixture.totals().await, Totals::default());
     }
 
     async fn an_upload_that_took_too_long_is_refused_and_not_half_there(store: TestStore) {
@@ -141,11 +159,10 @@ each_engine! {
     async fn what_is_replaced_is_read_to_its_end_and_then_gone(store: TestStore) {
         let fixture = Fixture::new(store.store()).await;
         fixture.put("a", pieces(50)).await.expect("put");
-        let name = "a".parse().expect("a name");
-        let opened = fixture.blobs.open(&fixture.workspace_id, &name).await.expect("opened").expect("there");
+        let opened = fixture.open("a").await;
         fixture.put("a", pieces(20)).await.expect("put");
         fixture.keep_until(|| fixture.files() == 1).await;
-        let old: Vec<Bytes> = opened.read(0..500_000).try_collect().await.expect("read");
+        let old: Vec<Bytes> = opened.read(0..500_000).await.expect("opened").try_collect().await.expect("read");
         assert_eq!(old.concat().len(), 500_000);
         assert_eq!(fixture.read("a").await.map(|bytes| bytes.len()), Some(200_000));
     }

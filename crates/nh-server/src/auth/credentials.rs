@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 use nh_store::keys::{self, KeyRecord};
 use nh_store::sessions::{self, SessionRecord};
@@ -16,6 +18,7 @@ use nh_store::users::Role;
 use nh_store::{StoreError, credentials};
 use nh_types::key::KeyLimits;
 use nh_types::{ErrorCode, KeyId, Scope, ScopeSet, Timestamp, WorkspaceId};
+use serde::{Deserialize, Serialize};
 
 use super::api_key::ApiKey;
 use super::{Credential, Principal, SESSION_IDLE_MS, SessionToken};
@@ -50,6 +53,43 @@ struct Read {
 struct Used {
     keys: HashMap<(WorkspaceId, KeyId), Timestamp>,
     sessions: HashMap<[u8; 32], Timestamp>,
+}
+
+/// Names a credential without being one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum CredentialHash {
+    Key([u8; 32]),
+    Session([u8; 32]),
+}
+
+impl From<CredentialHash> for String {
+    fn from(hash: CredentialHash) -> String {
+        match hash {
+            CredentialHash::Key(hash) => format!("k{}", URL_SAFE_NO_PAD.encode(hash)),
+            CredentialHash::Session(hash) => format!("s{}", URL_SAFE_NO_PAD.encode(hash)),
+        }
+    }
+}
+
+impl TryFrom<String> for CredentialHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let hash = |text: &str| URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok();
+        let key = text.strip_prefix('k').and_then(hash).map(Self::Key);
+        let session = || text.strip_prefix('s').and_then(hash).map(Self::Session);
+        key.or_else(session).ok_or("no hash of a credential")
+    }
+}
+
+impl CredentialHash {
+    pub(crate) fn of(principal: &Principal) -> Self {
+        match &principal.credential {
+            Credential::Key { hash, .. } => Self::Key(*hash),
+            Credential::Session { token_hash, .. } => Self::Session(*token_hash),
+        }
+    }
 }
 
 pub(crate) struct Credentials {
@@ -135,11 +175,16 @@ impl Credentials {
 
     /// Whether a credential that was good when a long answer began is so still.
     pub(crate) async fn is_still_good(&self, app: &App, principal: &Principal) -> bool {
-        let again = match &principal.credential {
-            Credential::Key { hash, .. } => self.key_by_hash(app, *hash).await,
-            Credential::Session { token_hash, .. } => self.session_by_hash(app, *token_hash).await,
-        };
+        let again = self.again(app, &CredentialHash::of(principal)).await;
         again.is_ok_and(|now| now.workspace_id == principal.workspace_id)
+    }
+
+    /// The caller of earlier, if the credential is good still.
+    pub(crate) async fn again(&self, app: &App, hash: &CredentialHash) -> Answer<Arc<Principal>> {
+        match hash {
+            CredentialHash::Key(hash) => self.key_by_hash(app, *hash).await,
+            CredentialHash::Session(hash) => self.session_by_hash(app, *hash).await,
+        }
     }
 
     /// Forgets what is cached, at once, in this process.

@@ -86,7 +86,16 @@ async fn what_the_model_gets_wrong_goes_back_to_it() {
         .iter()
         .map(|tool| tool["function"]["name"].as_str().unwrap())
         .collect();
-    let all = ["calculate", "current_time", "http_fetch", "memory_search", "memory_store"];
+    let all = [
+        "calculate",
+        "current_time",
+        "http_fetch",
+        "memory_search",
+        "memory_store",
+        "storage_list",
+        "storage_read",
+        "storage_write",
+    ];
     assert_eq!(names, all, "web_search has no provider here");
 
     let second = sent(&upstream, 1);

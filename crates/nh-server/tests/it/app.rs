@@ -11,10 +11,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use nh_agents::memory::InProcess;
 use nh_agents::search::SearchSettings;
-use nh_agents::tools::{BuiltinSetup, Tools, memory_tools};
+use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
-use nh_blobs::{BlobSettings, Blobs, BlobsSetup};
+use nh_blobs::{BlobSettings, Blobs, BlobsSetup, Bucket};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
@@ -23,7 +23,7 @@ use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
 use nh_store::seals::{MasterKey, Sealer};
 use nh_store::{Store, keys, workspaces};
-use nh_testkit::{FixedClock, SeededIds, TestStore};
+use nh_testkit::{FixedClock, SeededIds, TestBucket, TestStore};
 use nh_types::agent::AgentDefinition;
 use nh_types::{Clock, ScopeSet, SharedIds, WorkspaceId};
 use serde_json::Value;
@@ -45,6 +45,8 @@ pub(crate) struct TestApp {
     pub(crate) stopping: CancellationToken,
     /// Of objects.
     pub(crate) files: tempfile::TempDir,
+    /// Instead of the files.
+    pub(crate) bucket: Option<TestBucket>,
     store: TestStore,
 }
 
@@ -79,7 +81,9 @@ impl TestApp {
         let stopping = CancellationToken::new();
         let metrics = metrics();
         let files = tempfile::tempdir().expect("a directory");
-        let hub = hub((store.store(), files.path()), &clock, &ids, providers, &stopping, webhooks).await;
+        let bucket = TestBucket::of_environment();
+        let blobs = blobs(store.store(), files.path(), bucket.as_ref(), &clock, &ids);
+        let hub = hub(store.store(), blobs, &clock, &ids, providers, &stopping, webhooks).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
@@ -92,7 +96,7 @@ impl TestApp {
         let router = nh_server::router(app.clone());
         let workspace_id = workspace(store.store(), &clock, &ids, "default").await;
         let key = key(store.store(), &clock, &ids, &workspace_id, ScopeSet::all()).await;
-        Self { app, router, clock, ids, workspace_id, key, hub, stopping, files, store }
+        Self { app, router, clock, ids, workspace_id, key, hub, stopping, files, bucket, store }
     }
 
     /// A second process on the same store: its own caches, the same clock.
@@ -159,8 +163,34 @@ impl Drop for TestApp {
     }
 }
 
+fn blobs(
+    store: &Store,
+    files: &std::path::Path,
+    bucket: Option<&TestBucket>,
+    clock: &FixedClock,
+    ids: &SharedIds,
+) -> Blobs {
+    let mut settings =
+        BlobSettings { max_size_bytes: 2_000_000, quota_bytes: Some(10_000_000), ..BlobSettings::default() };
+    if let Some(bucket) = bucket {
+        settings.url = Some(bucket.url.clone());
+        settings.endpoint = Some(bucket.endpoint.parse().expect("an address"));
+        settings.access_key_id = Some(TestBucket::ACCESS_KEY_ID.to_owned());
+        settings.secret_access_key = Some(TestBucket::SECRET_ACCESS_KEY.into());
+    }
+    Blobs::new(BlobsSetup {
+        store: store.clone(),
+        directory: files.join("blobs"),
+        bucket: Bucket::resolve(&settings, |_| None).expect("right"),
+        settings,
+        clock: Arc::new(clock.clone()),
+        ids: ids.clone(),
+    })
+}
+
 async fn hub(
-    (store, files): (&Store, &std::path::Path),
+    store: &Store,
+    blobs: Blobs,
     clock: &FixedClock,
     ids: &SharedIds,
     providers: Vec<ResolvedProvider>,
@@ -178,13 +208,6 @@ async fn hub(
         clock: Arc::new(clock.clone()),
         ids: ids.clone(),
     });
-    let blobs = Blobs::new(BlobsSetup {
-        store: store.clone(),
-        directory: files.join("blobs"),
-        settings: BlobSettings { max_size_bytes: 2_000_000, quota_bytes: Some(10_000_000) },
-        clock: Arc::new(clock.clone()),
-        ids: ids.clone(),
-    });
     let models = Models::new(ModelsSetup {
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
@@ -197,7 +220,8 @@ async fn hub(
     let guarded = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
     let search = SearchSettings::default();
     let setup = BuiltinSetup { guarded, operator, search: &search, environment: &|_| None };
-    let tools = Tools::builtin(setup, memory_tools(&memories, &models));
+    let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
+    let tools = Tools::builtin(setup, of_hub);
     let clock = Arc::new(clock.clone());
     let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
     let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));

@@ -6,6 +6,7 @@
 
 mod agent_memory;
 mod agent_runs;
+mod agent_storage;
 mod agents;
 mod app;
 mod budgets;
@@ -26,6 +27,9 @@ mod schedules;
 mod serve;
 mod sessions;
 mod storage;
+mod storage_links;
+mod storage_uploads;
+mod storage_vercel;
 mod threads;
 mod tools;
 mod upstream;

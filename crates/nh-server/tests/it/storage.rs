@@ -1,23 +1,26 @@
 //! `/v1/storage`: objects are uploaded, read in part or whole, listed and deleted.
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::Method;
+use nh_server::ServerSettings;
 use serde_json::{Value, json};
 
 use crate::app::{Call, Reply, TestApp};
 
-fn upload(app: &TestApp, query: &str, bytes: impl Into<axum::body::Body>) -> Call {
+pub(crate) fn upload(app: &TestApp, query: &str, bytes: impl Into<axum::body::Body>) -> Call {
     app.call(Method::POST, &format!("/v1/storage/upload?{query}")).body(bytes)
 }
 
-fn path_of(blob: &Value) -> String {
+pub(crate) fn path_of(blob: &Value) -> String {
     format!("/v1/storage/{}", blob["pathname"].as_str().expect("a pathname"))
 }
 
-async fn read(app: &TestApp, blob: &Value) -> Reply {
+pub(crate) async fn read(app: &TestApp, blob: &Value) -> Reply {
     app.get(&path_of(blob)).send().await
 }
 
-async fn names(app: &TestApp, query: &str) -> Vec<String> {
+pub(crate) async fn names(app: &TestApp, query: &str) -> Vec<String> {
     let prefix = format!("{}/", app.workspace_id);
     let listed = app.get(&format!("/v1/storage/list?{query}")).send().await.ok(200);
     let short =
@@ -26,8 +29,11 @@ async fn names(app: &TestApp, query: &str) -> Vec<String> {
     blobs.chain(listed["folders"].as_array().expect("folders").iter().map(short)).collect()
 }
 
-/// Files in the directory of objects.
-fn files(app: &TestApp) -> usize {
+/// Files in the directory of objects, or objects in the bucket.
+pub(crate) fn files(app: &TestApp) -> usize {
+    if let Some(bucket) = &app.bucket {
+        return bucket.objects();
+    }
     let Ok(directories) = std::fs::read_dir(app.files.path().join("blobs")) else { return 0 };
     directories
         .map(|one| std::fs::read_dir(one.expect("an entry").path()).expect("a directory").count())
@@ -35,7 +41,7 @@ fn files(app: &TestApp) -> usize {
 }
 
 /// Until what a hub does in the background has left no file.
-async fn swept(app: &TestApp) {
+pub(crate) async fn swept(app: &TestApp) {
     let keeping = nh_blobs::keep(app.hub.blobs.clone(), app.stopping.clone());
     let gone = async {
         while files(app) > 0 {
@@ -233,7 +239,7 @@ async fn bounds_of_an_object_and_of_a_workspace_are_kept() {
     let told = full.json()["error"]["message"].as_str().expect("a message").to_owned();
     assert!(told.contains("10000000 of the 10000000 bytes"), "{told}");
     let usage = app.get("/v1/storage/usage").send().await.ok(200);
-    assert_eq!(usage, json!({"blobs": 5, "size": 10_000_000, "quota": 10_000_000}));
+    assert_eq!(usage, json!({"blobs": 5, "size": 10_000_000, "uploading": 0, "quota": 10_000_000}));
     upload(&app, "pathname=4&overwrite=true", "less").send().await.ok(201);
     upload(&app, "pathname=5", "x").send().await.ok(201);
     let (_, key) = app.other_workspace().await;
@@ -297,4 +303,133 @@ async fn a_folder_is_listed_though_nothing_is_in_it() {
     assert_eq!(bad.error(422), ("invalid_value".to_owned(), Some("pathname".to_owned())));
     let mixed = app.post("/v1/storage/rename", json!({"from": "empty/", "to": "file"})).send().await;
     assert_eq!(mixed.error(400), ("invalid_request".to_owned(), Some("to".to_owned())));
+}
+
+fn form(app: &TestApp, query: &str, parts: &[(&str, &str)]) -> Call {
+    let mut body = String::new();
+    for (head, content) in parts {
+        body += &format!("--limit\r\n{head}\r\n\r\n{content}\r\n");
+    }
+    upload(app, query, body + "--limit--\r\n").header("content-type", "multipart/form-data; boundary=limit")
+}
+
+#[tokio::test]
+async fn a_form_brings_one_file() {
+    let app = TestApp::new().await;
+    let file = "Content-Disposition: form-data; name=\"file\"; filename=\"C:\\folder\\photo.png\"\r\nContent-Type: image/png";
+    let blob = form(&app, "", &[(file, "not really")]).send().await.ok(201);
+    assert_eq!(blob["pathname"], format!("{}/photo.png", app.workspace_id));
+    assert_eq!((&blob["contentType"], &blob["size"]), (&json!("image/png"), &json!(10)));
+    let named = form(&app, "pathname=b.txt", &[(file, "x")]).send().await.ok(201);
+    assert_eq!(named["pathname"], format!("{}/b.txt", app.workspace_id));
+    let evil = "Content-Disposition: form-data; name=\"file\"; filename=\"a%0d%0ab\"";
+    assert_eq!(form(&app, "", &[(evil, "x")]).send().await.code(422), "invalid_value");
+    let field = "Content-Disposition: form-data; name=\"pathname\"";
+    let refused = form(&app, "pathname=c", &[(field, "c")]).send().await;
+    assert_eq!(refused.error(400), ("invalid_request".to_owned(), Some("pathname".to_owned())));
+    for parts in [&[][..], &[(file, "x"), (file, "y")], &[(file, "x"), (field, "y")]] {
+        assert_eq!(form(&app, "pathname=d", parts).send().await.code(400), "invalid_request");
+    }
+    let cut = upload(
+        &app,
+        "pathname=e",
+        "--limit\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx",
+    )
+    .header("content-type", "multipart/form-data; boundary=limit");
+    assert_eq!(cut.send().await.code(400), "invalid_request");
+    let no_boundary =
+        upload(&app, "pathname=f", "x").header("content-type", "multipart/form-data").send().await;
+    assert_eq!(no_boundary.error(400), ("invalid_request".to_owned(), Some("Content-Type".to_owned())));
+    assert_eq!(names(&app, "").await, ["b.txt", "photo.png"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_is_refused_before_its_bytes_come() {
+    let app = TestApp::new().await;
+    upload(&app, "pathname=there", "x").send().await.ok(201);
+    for number in 0..4 {
+        upload(&app, &format!("pathname={number}"), vec![0; 2_000_000]).send().await.ok(201);
+    }
+    let never =
+        || axum::body::Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+    assert_eq!(upload(&app, "pathname=there", never()).send().await.code(409), "blob_exists");
+    let stale = upload(&app, "pathname=there", never()).header("if-match", "\"other\"").send().await;
+    assert_eq!(stale.code(412), "precondition_failed");
+    let full = upload(&app, "pathname=new", never()).header("content-length", "1999999").send();
+    upload(&app, "pathname=4", vec![0; 1_000]).send().await.ok(201);
+    assert_eq!(full.await.code(413), "quota_exceeded");
+}
+
+#[tokio::test]
+async fn nothing_that_is_uploaded_gets_into_the_lines_of_an_answer() {
+    let app = TestApp::new().await;
+    for (name, shown) in [
+        ("a%22b", "a%22b"),
+        ("a%3B%20filename=evil.exe", "a%3B%20filename%3Devil.exe"),
+        ("a%2C%20inline", "a%2C%20inline"),
+        ("%E2%80%A6", "%E2%80%A6"),
+        ("a'b%27c", "a%27b%27c"),
+        ("50%25", "50%25"),
+    ] {
+        let query = format!("pathname={name}&access=public");
+        let blob = upload(&app, &query, "x").send().await.ok(201);
+        let url = blob["url"].as_str().expect("a url").to_owned();
+        assert!(url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'), "{url}");
+        let read = app.anonymous(Method::GET, &url[url.find("/v1/").expect("a path")..]).send().await;
+        assert_eq!(
+            read.header("content-disposition"),
+            format!("attachment; filename*=UTF-8''{shown}"),
+            "{name}"
+        );
+    }
+    for bad in [
+        "html",
+        "text/",
+        "/html",
+        "text/ht ml",
+        "text/html\u{e9}",
+        "a/b\tc",
+        "text\\html",
+        &format!("a/{}", "b".repeat(254)),
+    ] {
+        let refused = upload(&app, "pathname=type", "x").header("content-type", bad).send().await;
+        assert_eq!(
+            refused.error(422),
+            ("invalid_value".to_owned(), Some("Content-Type".to_owned())),
+            "{bad}"
+        );
+    }
+    for (good, shown) in [
+        ("text/html; charset=\"utf-8\"", "attachment"),
+        ("application/vnd.api+json", "attachment"),
+        ("IMAGE/PNG", "inline"),
+        ("image/svg+xml ; charset=utf-8", "attachment"),
+        ("text/plain;text/html", "inline"),
+        ("text/plain, text/html", ""),
+    ] {
+        let reply =
+            upload(&app, "pathname=type&overwrite=true", "x").header("content-type", good).send().await;
+        if shown.is_empty() {
+            assert_eq!(reply.code(422), "invalid_value", "{good}");
+            continue;
+        }
+        let read = read(&app, &reply.ok(201)).await;
+        assert_eq!(read.header("content-type"), good);
+        assert!(read.header("content-disposition").starts_with(shown), "{good}: {read:?}");
+        assert_eq!(read.header("x-content-type-options"), "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_stops_coming_is_given_up_and_leaves_nothing() {
+    let settings = ServerSettings { body_timeout_ms: 100, ..Default::default() };
+    let app = TestApp::with(settings, Vec::new()).await;
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![1; 300_000]))]);
+    let stops = axum::body::Body::from_stream(first.chain(stream::pending()));
+    assert_eq!(upload(&app, "pathname=slow", stops).send().await.code(408), "request_timeout");
+    let breaks = stream::iter([Ok(Bytes::from(vec![1; 300_000])), Err(std::io::Error::other("gone"))]);
+    let breaks = upload(&app, "pathname=broken", axum::body::Body::from_stream(breaks)).send().await;
+    assert_eq!(breaks.code(400), "invalid_request");
+    assert_eq!(names(&app, "").await, Vec::<String>::new());
+    swept(&app).await;
 }

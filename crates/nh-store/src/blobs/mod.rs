@@ -4,6 +4,7 @@
 //! owner: a place belongs to an object, or to the waste.
 
 mod copy;
+mod links;
 mod put;
 mod remove;
 mod totals;
@@ -19,12 +20,13 @@ use crate::sql::{Row, args};
 use crate::{Store, StoreError};
 
 pub use copy::Copy;
+pub use links::NoteLink;
 pub use put::{Condition, NewBytes, Put, PutDone};
 pub use remove::{Delete, RemoveExpired};
 pub use totals::{Totals, totals};
 pub use uploads::{
-    Abort, BeginUpload, Begun, Complete, CompleteDone, GiveUp, PartDone, PartRecord, PutPart, UploadRecord,
-    Wanted, find_upload, list_uploads, parts,
+    Abort, BeginUpload, Complete, CompleteDone, GiveUp, PartDone, PartRecord, PutPart, UploadRecord, Wanted,
+    find_upload, list_uploads, parts,
 };
 pub use waste::{Condemn, Emptied, Renew, Reserve};
 

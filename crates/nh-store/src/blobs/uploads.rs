@@ -120,16 +120,11 @@ pub struct BeginUpload {
     pub most: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Begun {
-    Begun(UploadRecord),
-    TooMany,
-}
-
 impl Write for BeginUpload {
-    type Output = Begun;
+    /// None: too many go on.
+    type Output = Option<UploadRecord>;
 
-    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Begun, StoreError> {
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Option<UploadRecord>, StoreError> {
         // So that two that come at once are counted one after the other.
         let _held = Held::lock(tx, [&self.workspace_id]).await?;
         let rows = tx
@@ -140,7 +135,7 @@ impl Write for BeginUpload {
             .await?;
         let going_on: u32 = rows.first().map_or(Ok(0), |row| Columns::of(row).number())?;
         if going_on >= self.most {
-            return Ok(Begun::TooMany);
+            return Ok(None);
         }
         let UploadRecord { id, pathname, wanted, created_at, expires_at, .. } = &self.upload;
         tx.execute(
@@ -149,7 +144,7 @@ impl Write for BeginUpload {
             args![id, &self.workspace_id, pathname.as_str(), to_json(wanted)?, *created_at, *expires_at],
         )
         .await?;
-        Ok(Begun::Begun(self.upload.clone()))
+        Ok(Some(self.upload.clone()))
     }
 }
 

@@ -25,20 +25,31 @@ impl Write for Reserve {
     }
 }
 
-/// Says that it goes on until then.
+/// Says that it goes on until then, with all that it has begun.
 #[derive(Clone, Debug)]
 pub struct Renew {
-    pub place: String,
+    pub places: Vec<String>,
     pub until: Timestamp,
 }
 
 impl Write for Renew {
-    /// False: it went on for too long, and the place was taken for waste.
+    /// False: it went on for too long, and a place was taken for waste.
     type Output = bool;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
-        let sql = "update blob_waste set until = $2 where place = $1 and until <> $3";
-        Ok(tx.execute(sql, args![&self.place, self.until, CONDEMNED]).await? == 1)
+        let mut rows = Rows::new(3);
+        for place in &self.places {
+            rows.push(args![place, self.until, CONDEMNED]);
+        }
+        let renewed = tx
+            .execute_rows(
+                "with given (place, until, condemned) as (values ROWS) \
+                 update blob_waste set until = given.until from given \
+                 where blob_waste.place = given.place and blob_waste.until <> given.condemned",
+                rows,
+            )
+            .await?;
+        Ok(renewed == self.places.len() as u64)
     }
 }
 

@@ -1,5 +1,6 @@
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
+use hmac::{Hmac, Mac};
 use nh_types::{SharedIds, WorkspaceId};
 use secrecy::{ExposeSecret, SecretBox, SecretSlice};
 use sha2::{Digest, Sha256};
@@ -60,6 +61,7 @@ pub struct Sealed {
 struct SealKey {
     id: Vec<u8>,
     cipher: Aes256Gcm,
+    signer: Hmac<Sha256>,
 }
 
 impl SealKey {
@@ -69,8 +71,27 @@ impl SealKey {
         digest.update(b"neuralhub master key id");
         digest.update(master.0.expose_secret());
         let cipher = Aes256Gcm::new(&Key::<Aes256Gcm>::from(*master.0.expose_secret()));
-        Self { id: digest.finalize()[..8].to_vec(), cipher }
+        let signer = hmac(master.0.expose_secret(), b"neuralhub signing key 1");
+        Self { id: digest.finalize()[..8].to_vec(), cipher, signer: keyed(&signer.finalize().into_bytes()) }
     }
+
+    /// HMAC-SHA256 (RFC 2104) of the message, under a key of its own for each purpose.
+    fn code(&self, purpose: &str, message: &[u8]) -> Hmac<Sha256> {
+        let mut key = self.signer.clone();
+        key.update(purpose.as_bytes());
+        hmac(&key.finalize().into_bytes(), message)
+    }
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    // A key of any length fits.
+    Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"))
+}
+
+fn hmac(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
+    let mut code = keyed(key);
+    code.update(message);
+    code
 }
 
 /// Seals under one master key; opens under it and under older ones.
@@ -100,6 +121,18 @@ impl Sealer {
             .encrypt(&Nonce::from(nonce), payload)
             .map_err(|_| StoreError::Unstorable("the value is too long to be sealed".to_owned()))?;
         Ok(Sealed { key_id: self.current.id.clone(), bytes: [nonce.as_slice(), &ciphertext].concat() })
+    }
+
+    /// A code that only the holder of the master key can give the message. What is
+    /// signed for one purpose counts for no other.
+    pub fn sign(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        self.current.code(purpose, message).finalize().into_bytes().into()
+    }
+
+    /// Whether the code is one of [`Sealer::sign`], under this or an older master key.
+    pub fn is_signed(&self, purpose: &str, message: &[u8], code: &[u8]) -> bool {
+        let mut keys = std::iter::once(&self.current).chain(&self.old);
+        keys.any(|key| key.code(purpose, message).verify_slice(code).is_ok())
     }
 
     pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<SecretSlice<u8>, StoreError> {

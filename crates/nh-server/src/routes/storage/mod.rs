@@ -1,5 +1,7 @@
 //! `/v1/storage`: objects by pathname.
 
+mod form;
+pub(crate) mod links;
 pub(crate) mod uploads;
 pub(crate) mod vercel;
 
@@ -13,12 +15,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::header;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use nh_blobs::{Author, Copying, New};
 use nh_store::Once;
 use nh_store::blobs::{BlobRecord, Condition, PutDone};
-use nh_types::blob::{Access, BlobList, BlobUsage, BlobView, CreateFolder, MoveBlob, Named, Pathname};
+use nh_types::blob::{
+    Access, BlobList, BlobUsage, BlobView, CreateFolder, MoveBlob, Named, Pathname, SignedMethod,
+};
 use nh_types::{ApiError, ErrorCode, PageRequest, WorkspaceId};
 
 use crate::app::App;
@@ -29,14 +34,15 @@ use crate::json::{Creating, media_type};
 use crate::paging::{Query, seal_cursor};
 use crate::served::{self, Disposition};
 
+const FORM: &str = "multipart/form-data";
 /// What clients send when nobody said what it is.
 const UNSAID_TYPES: [&str; 3] = ["", "application/octet-stream", "application/x-www-form-urlencoded"];
 
-/// Upload an object: the body is its bytes. It is durable, and listed, when the
-/// answer comes.
+/// Upload an object: the body is its bytes, or a form with one file. It is durable,
+/// and listed, when the answer comes.
 #[utoipa::path(post, path = "/v1/storage/upload", tag = "Storage",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    params(("pathname" = Option<String>, Query, description = "Absent: `upload-` and a UUID; `filename` is the same"),
+    params(("pathname" = Option<String>, Query, description = "Absent: the form's file's name, else `upload-` and a UUID; `filename` is the same"),
         ("filename" = Option<String>, Query),
         ("overwrite" = Option<bool>, Query, description = "Whether one that is there is replaced"),
         ("access" = Option<Access>, Query), ("expires_at" = Option<String>, Query, description = "When it is removed"),
@@ -55,43 +61,72 @@ pub(crate) async fn upload(
     mut query: Query,
     body: Body,
 ) -> Answer<(StatusCode, Json<BlobView>)> {
-    let new = wanted(&app, &auth, &headers, &mut query)?;
-    query.finish()?;
     let key = idempotency::key(&headers)?;
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if media_type(&headers) == FORM {
+        let file = form::file_in(&app, &headers, body).await?;
+        let target = format!("{target} {}", file.name.as_deref().unwrap_or_default());
+        let new = wanted(&app, &auth, &headers, &mut query, file.name, file.content_type)?;
+        query.finish()?;
+        // The form is a little longer than its file.
+        let new = New { size: None, ..new };
+        return put(&app, &auth, &headers, new, file.chunks, key, &target).await;
+    }
+    let new = wanted(&app, &auth, &headers, &mut query, None, said_type(&headers))?;
+    query.finish()?;
+    put(&app, &auth, &headers, new, chunks(&app, body), key, target).await
+}
+
+async fn put(
+    app: &App,
+    auth: &Auth<StorageWrite>,
+    headers: &HeaderMap,
+    new: New,
+    bytes: impl Stream<Item = Answer<Bytes>>,
+    key: Option<String>,
+    target: &str,
+) -> Answer<(StatusCode, Json<BlobView>)> {
+    let pathname = new.pathname.clone();
     let record = key.map(|key| {
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let (auth, at) = (auth.shared(), app.clock.now());
         move |sha256: &[u8; 32]| idempotency::Once::of_upload(key, target, sha256).record(&auth, at)
     });
-    let pathname = new.pathname.clone();
-    let done = app.hub.blobs.put(author(&auth), new, chunks(&app, body), record).await?;
+    let done = app.hub.blobs.put(author(auth), new, bytes, record).await?;
     let blob = stored(&pathname, done)?;
-    Ok((StatusCode::CREATED, Json(view(&app, &headers, &auth.workspace_id, blob))))
+    Ok((StatusCode::CREATED, Json(view(app, headers, &auth.workspace_id, blob))))
+}
+
+/// What the client says that the body is, where it says something.
+fn said_type(headers: &HeaderMap) -> Option<String> {
+    let said = media_type(headers);
+    let given = headers.get(header::CONTENT_TYPE).filter(|_| !UNSAID_TYPES.contains(&said.as_str()));
+    given.and_then(|given| given.to_str().ok()).map(str::to_owned)
 }
 
 /// What the upload's parameters and headers say of the object.
-fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, query: &mut Query) -> Answer<New> {
+fn wanted(
+    app: &App,
+    auth: &Auth<StorageWrite>,
+    headers: &HeaderMap,
+    query: &mut Query,
+    name: Option<String>,
+    content_type: Option<String>,
+) -> Answer<New> {
     let given = match (query.take("pathname")?, query.take("filename")?) {
         (Some(_), Some(_)) => {
             return Err(wrong("pathname", "`pathname` and `filename` are the same; give one of them"));
         }
         (Some(name), None) | (None, Some(name)) => Some(name),
-        (None, None) => None,
+        (None, None) => name,
     };
-    let said = media_type(headers);
-    let content_type = headers.get(header::CONTENT_TYPE).filter(|_| !UNSAID_TYPES.contains(&said.as_str()));
-    if said == "multipart/form-data" {
-        let message = "send the file's bytes as the body (curl --data-binary @FILE), not as a form";
-        return Err(Failure::new(ErrorCode::UnsupportedMediaType, message));
-    }
-    let pathname = match given {
-        Some(name) => uploads::object_named(auth, &name)?,
-        None => {
-            let id = app.ids.uuid_v7(app.clock.now());
-            let extension = nh_blobs::extension_of(&said).map(|extension| format!(".{extension}"));
-            uploads::object_named(auth, &format!("upload-{id}{}", extension.unwrap_or_default()))?
-        }
-    };
+    let given = given.unwrap_or_else(|| {
+        let id = app.ids.uuid_v7(app.clock.now());
+        let essence = content_type.as_deref().and_then(|given| given.split(';').next()).unwrap_or_default();
+        let extension = nh_blobs::extension_of(&essence.trim().to_ascii_lowercase());
+        format!("upload-{id}{}", extension.map(|extension| format!(".{extension}")).unwrap_or_default())
+    });
+    let pathname = uploads::object_named(auth, &given)?;
+    let content_type = content_type.map(|given| uploads::legal_type("Content-Type", &given)).transpose()?;
     let overwrite = match query.take("overwrite")?.as_deref() {
         None | Some("false") => false,
         Some("true") => true,
@@ -105,7 +140,7 @@ fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, query: &mut
     };
     Ok(New {
         pathname,
-        content_type: content_type.and_then(|given| given.to_str().ok()).map(str::to_owned),
+        content_type,
         access: query.parsed("access")?.unwrap_or_default(),
         cache_seconds: None,
         expires_at: query.time("expires_at")?,
@@ -120,7 +155,7 @@ fn body_size(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The body as it comes. A client that stops sending is not waited for.
-fn chunks(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send {
+fn chunks(app: &App, body: Body) -> impl Stream<Item = Answer<Bytes>> + Send + use<> {
     let patience = Duration::from_millis(app.settings.body_timeout_ms);
     stream::try_unfold(body, move |mut body| async move {
         loop {
@@ -284,8 +319,8 @@ async fn put_folder(
     stored(&pathname, done)
 }
 
-fn author(auth: &Auth<StorageWrite>) -> Author {
-    Author { workspace_id: auth.workspace_id.clone(), created_by: auth.created_by(), run: None }
+fn author(principal: &Principal) -> Author {
+    Author { workspace_id: principal.workspace_id.clone(), created_by: principal.created_by(), run: None }
 }
 
 /// List objects, by pathname.
@@ -352,6 +387,7 @@ pub(crate) async fn usage(auth: Auth<StorageRead>, State(app): State<Arc<App>>) 
 #[utoipa::path(get, path = "/v1/storage/{workspace}/{*pathname}", tag = "Storage",
     params(("workspace" = String, Path), ("pathname" = String, Path),
         ("download" = Option<u32>, Query, description = "1: to be saved as a file"),
+        ("sig" = Option<String>, Query, description = "As a signed URL has it (`POST /v1/storage/sign`)"),
         ("Range" = Option<String>, Header), ("If-None-Match" = Option<String>, Header),
         ("If-Match" = Option<String>, Header), ("If-Range" = Option<String>, Header)),
     security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
@@ -369,33 +405,60 @@ pub(crate) async fn read(
     mut query: Query,
 ) -> Answer<Response> {
     let place = located(&workspace, &given);
+    if let Some(sig) = query.take("sig")? {
+        let (workspace_id, pathname) = place.ok_or_else(|| missing(&workspace, &given))?;
+        let link = match links::opened(&app, &sig, &workspace_id, &pathname, SignedMethod::Get).await {
+            Ok((link, _)) => link,
+            Err(failure) => return Ok(links::for_any_origin(Err(failure))),
+        };
+        let disposition = if link.download { Disposition::Attachment } else { disposition(&mut query)? };
+        query.finish()?;
+        let answer = send(&app, &workspace_id, &pathname, &method, &headers, disposition, |_| true).await;
+        return Ok(links::for_any_origin(answer));
+    }
     let found = match &place {
         Some((workspace_id, pathname)) => app.hub.blobs.find(workspace_id, pathname).await?,
         None => None,
     };
-    let is_public = found.as_ref().is_some_and(|blob| blob.access == Access::Public);
+    let is_public = found.is_some_and(|blob| blob.access == Access::Public);
     if !is_public && auth.required()?.workspace_id.as_str() != workspace {
         return Err(missing(&workspace, &given));
     }
-    let (Some(blob), Some((workspace_id, pathname))) = (found, place) else {
-        return Err(missing(&workspace, &given));
-    };
-    let disposition = match query.take("download")?.as_deref() {
+    let Some((workspace_id, pathname)) = place else { return Err(missing(&workspace, &given)) };
+    let disposition = disposition(&mut query)?;
+    query.finish()?;
+    // It may have become private since it was found.
+    let may_be_seen = |blob: &BlobRecord| !is_public || blob.access == Access::Public;
+    let answer = send(&app, &workspace_id, &pathname, &method, &headers, disposition, may_be_seen).await;
+    if is_public { Ok(links::for_any_origin(answer)) } else { answer }
+}
+
+fn disposition(query: &mut Query) -> Answer<Disposition> {
+    Ok(match query.take("download")?.as_deref() {
         None | Some("0") => Disposition::AsItIs,
         Some(_) => Disposition::Attachment,
-    };
-    query.finish()?;
+    })
+}
+
+async fn send(
+    app: &App,
+    workspace_id: &WorkspaceId,
+    pathname: &Pathname,
+    method: &Method,
+    headers: &HeaderMap,
+    disposition: Disposition,
+    may_be_seen: impl Fn(&BlobRecord) -> bool,
+) -> Answer<Response> {
+    let missing = || missing(workspace_id.as_str(), pathname.as_str());
     if method == Method::HEAD {
-        return Ok(served::head(&blob, &headers, disposition)?.into_response());
+        let blob = app.hub.blobs.find(workspace_id, pathname).await?.filter(&may_be_seen);
+        return Ok(served::head(&blob.ok_or_else(missing)?, headers, disposition)?.into_response());
     }
-    let opened = app.hub.blobs.open(&workspace_id, &pathname).await?;
-    // It may have become private since it was found.
-    let Some(opened) = opened.filter(|opened| !is_public || opened.blob.access == Access::Public) else {
-        return Err(missing(&workspace, &given));
-    };
-    let head = served::head(&opened.blob, &headers, disposition)?;
+    let opened = app.hub.blobs.open(workspace_id, pathname).await?;
+    let opened = opened.filter(|opened| may_be_seen(&opened.blob)).ok_or_else(missing)?;
+    let head = served::head(&opened.blob, headers, disposition)?;
     let Some(range) = head.range.clone() else { return Ok(head.into_response()) };
-    let bytes = opened.read(range).inspect(|read| {
+    let bytes = opened.read(range).await?.inspect(|read| {
         if let Err(error) = read {
             tracing::error!(%error, "an object could not be read to its end");
         }
@@ -465,8 +528,8 @@ fn prefix(workspace_id: &WorkspaceId, given: &str) -> Answer<String> {
 }
 
 fn view(app: &App, headers: &HeaderMap, workspace_id: &WorkspaceId, blob: BlobRecord) -> BlobView {
+    let url = object_url(app, headers, workspace_id, &blob.pathname);
     let pathname = blob.pathname.full(workspace_id);
-    let url = format!("{}/v1/storage/{}", app.base_url(headers), served::encoded(&pathname));
     BlobView {
         download_url: format!("{url}?download=1"),
         url,
@@ -480,6 +543,15 @@ fn view(app: &App, headers: &HeaderMap, workspace_id: &WorkspaceId, blob: BlobRe
         expires_at: blob.expires_at,
         source: blob.source,
     }
+}
+
+/// Where the object is read.
+fn object_url(app: &App, headers: &HeaderMap, workspace_id: &WorkspaceId, pathname: &Pathname) -> String {
+    let base = match app.hub.blobs.public_origin() {
+        Some(origin) => origin.as_str().trim_end_matches('/').to_owned(),
+        None => app.base_url(headers),
+    };
+    format!("{base}/v1/storage/{}", served::encoded(&pathname.full(workspace_id)))
 }
 
 fn wrong(param: &str, message: impl Into<String>) -> Failure {

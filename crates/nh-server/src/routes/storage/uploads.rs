@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use nh_blobs::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart, New};
 use nh_store::Once;
-use nh_store::blobs::{Begun, Condition, PartDone, PartRecord, UploadRecord};
+use nh_store::blobs::{Condition, PartDone, PartRecord, UploadRecord};
 use nh_types::blob::{
     BlobView, CompleteUpload, CreateUpload, NamePart, PartView, Pathname, UploadList, UploadView, WantedBlob,
 };
@@ -24,10 +24,12 @@ use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::served;
 
+const MAX_TYPE_BYTES: usize = 255;
+
 /// Begin an upload in parts. The parts may come in any order and several at once,
 /// up to 10,000 of any size; one that is sent again takes the place of the first.
 /// What nothing came for in 24 hours is given up.
-#[utoipa::path(post, path = "/v1/storage/uploads", tag = "Storage", request_body = CreateUpload,
+#[utoipa::path(post, path = "/v1/storage/uploads", tag = "Storage uploads", request_body = CreateUpload,
     params(("If-Match" = Option<String>, Header, description = "Replaces only what has this ETag"),
         ("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
@@ -43,7 +45,7 @@ pub(crate) async fn create(
     let CreateUpload { pathname, content_type, access, overwrite, expires_at } = creating.body;
     let new = New {
         pathname: object_named(&auth, &pathname)?,
-        content_type: content_type.map(|given| legal_type(&given)).transpose()?,
+        content_type: content_type.map(|given| legal_type("content_type", &given)).transpose()?,
         access,
         cache_seconds: None,
         expires_at,
@@ -64,8 +66,8 @@ pub(super) async fn begin(
 ) -> Answer<UploadRecord> {
     let pathname = new.pathname.clone();
     match app.hub.blobs.begin_upload(author(auth), new, once).await? {
-        Once::First(Ok(Begun::Begun(upload))) | Once::Replay(Ok(Begun::Begun(upload))) => Ok(upload),
-        Once::First(Ok(Begun::TooMany)) | Once::Replay(Ok(Begun::TooMany)) => {
+        Once::First(Ok(Some(upload))) | Once::Replay(Ok(Some(upload))) => Ok(upload),
+        Once::First(Ok(None)) | Once::Replay(Ok(None)) => {
             let message = format!(
                 "{MAX_UPLOADS} uploads of the workspace go on already; complete or delete some \
                  (GET /v1/storage/uploads lists them)"
@@ -78,7 +80,7 @@ pub(super) async fn begin(
 }
 
 /// List uploads that go on, by pathname.
-#[utoipa::path(get, path = "/v1/storage/uploads", tag = "Storage",
+#[utoipa::path(get, path = "/v1/storage/uploads", tag = "Storage uploads",
     params(("prefix" = Option<String>, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query)),
     security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
@@ -108,7 +110,7 @@ pub(crate) async fn list(
 }
 
 /// Tell what came of an upload. It is told for 24 hours after its completion too.
-#[utoipa::path(get, path = "/v1/storage/uploads/{id}", tag = "Storage", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/storage/uploads/{id}", tag = "Storage uploads", params(("id" = String, Path)),
     security(("bearer" = ["storage:read"]), ("session" = ["storage:read"])),
     responses((status = 200, body = UploadView)))]
 pub(crate) async fn find(
@@ -126,7 +128,7 @@ pub(crate) async fn find(
 }
 
 /// Send a part: the body is its bytes. It is durable when the answer comes.
-#[utoipa::path(put, path = "/v1/storage/uploads/{id}/parts/{number}", tag = "Storage",
+#[utoipa::path(put, path = "/v1/storage/uploads/{id}/parts/{number}", tag = "Storage uploads",
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     params(("id" = String, Path), ("number" = u32, Path, minimum = 1, maximum = 10000)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
@@ -170,7 +172,7 @@ pub(super) async fn take_part(
 
 /// Make an object of the parts, in the order of their numbers. Asked again it gives
 /// the same answer.
-#[utoipa::path(post, path = "/v1/storage/uploads/{id}/complete", tag = "Storage",
+#[utoipa::path(post, path = "/v1/storage/uploads/{id}/complete", tag = "Storage uploads",
     request_body = CompleteUpload, params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
     responses((status = 201, body = BlobView),
@@ -220,7 +222,7 @@ pub(super) async fn finish(
 }
 
 /// Give an upload up. What came of it is removed.
-#[utoipa::path(delete, path = "/v1/storage/uploads/{id}", tag = "Storage", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/storage/uploads/{id}", tag = "Storage uploads", params(("id" = String, Path)),
     security(("bearer" = ["storage:write"]), ("session" = ["storage:write"])),
     responses((status = 204, description = "Given up")))]
 pub(crate) async fn abort(
@@ -265,15 +267,22 @@ pub(super) fn object_named(principal: &Principal, given: &str) -> Answer<Pathnam
 }
 
 /// A content type that a header can hold.
-pub(super) fn legal_type(given: &str) -> Answer<String> {
-    let is_legal = given.len() <= 255 && given.contains('/') && HeaderValue::from_str(given).is_ok();
-    if is_legal && given.is_ascii() {
+pub(super) fn legal_type(param: &str, given: &str) -> Answer<String> {
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    let is_token = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&byte))
+    };
+    let is_type = essence.split_once('/').is_some_and(|(kind, of_it)| is_token(kind) && is_token(of_it));
+    let is_printable = given.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if is_type && is_printable && given.len() <= MAX_TYPE_BYTES {
         return Ok(given.to_owned());
     }
     let shown: String = given.chars().take(80).flat_map(char::escape_debug).collect();
-    let message =
-        format!("`content_type` is `{shown}`; it must be one such as `text/csv`, of 255 characters at most");
-    Err(invalid("content_type", message).into())
+    let message = format!(
+        "`{param}` is `{shown}`; it must be a type such as `text/csv`, of at most {MAX_TYPE_BYTES} characters"
+    );
+    Err(invalid(param, message).into())
 }
 
 pub(super) fn condition(headers: &HeaderMap, overwrite: bool) -> Condition {

@@ -298,7 +298,8 @@ pub(crate) async fn tolerant(State(app): State<Arc<App>>, request: Request) -> R
 /// What the headers say of the object.
 fn wanted(app: &App, auth: &Auth<StorageWrite>, headers: &HeaderMap, given: &str) -> Answer<New> {
     let pathname = object_named(auth, &with_suffix(app, headers, given)?)?;
-    let content_type = text(headers, "x-content-type")?.map(legal_type).transpose()?;
+    let content_type =
+        text(headers, "x-content-type")?.map(|given| legal_type("x-content-type", given)).transpose()?;
     Ok(New {
         // The bytes' own `content-type` says what the client's runtime calls them.
         content_type: content_type.or_else(|| content_type_of(&pathname)),
@@ -321,7 +322,8 @@ async fn moved(
 ) -> Answer<Json<PutBlob>> {
     let from = pathname_in(&auth.workspace_id, "fromUrl", from)?;
     let to = object_named(auth, &with_suffix(app, headers, to)?)?;
-    let content_type = text(headers, "x-content-type")?.map(legal_type).transpose()?;
+    let content_type =
+        text(headers, "x-content-type")?.map(|given| legal_type("x-content-type", given)).transpose()?;
     let copying = Copying {
         content_type: content_type.or_else(|| content_type_of(&to)),
         from,

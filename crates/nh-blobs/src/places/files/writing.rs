@@ -8,7 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
-use super::{Places, blocking, sync_directories};
+use super::{Files, sync_directories};
+use crate::places::{Written, blocking};
 
 /// Written at once: enough that asking a thread for it costs little.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -33,16 +34,9 @@ struct Begun {
     size: u64,
 }
 
-/// What was written, and lasts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) size: u64,
-    pub(crate) sha256: [u8; 32],
-}
-
 impl Writing {
-    pub(crate) fn begin(places: &Places, place: &str) -> Self {
-        let (directory, path) = (places.directory_of(place), places.path_of(place));
+    pub(crate) fn begin(files: &Files, place: &str) -> Self {
+        let (directory, path) = (files.directory_of(place), files.path_of(place));
         let is_given_up = Arc::new(AtomicBool::new(false));
         let (in_directory, new, too_late) = (directory.clone(), path.clone(), is_given_up.clone());
         let under_way = tokio::task::spawn_blocking(move || {

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use nh_store::blobs::Piece;
 
-use super::{Places, blocking};
+use super::Files;
+use crate::places::{blocking, within};
 
 /// Read at once: large enough that asking costs little.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// What is read next.
 struct Next {
-    places: Places,
+    files: Files,
     /// What is left, the next last: a place and which of its bytes.
     left: Vec<(String, Range<u64>)>,
     open: Option<Arc<File>>,
@@ -24,30 +25,19 @@ struct Next {
 /// The bytes of `range` of what the pieces hold together, as they are read. One
 /// that ends too soon is an error. `first` is the file of the first piece.
 pub(crate) fn read(
-    places: &Places,
+    files: &Files,
     pieces: &[Piece],
     first: File,
     range: Range<u64>,
 ) -> BoxStream<'static, io::Result<Bytes>> {
-    let mut left = Vec::new();
-    let mut begins = 0;
-    for Piece(place, size) in pieces {
-        let ends = begins + size;
-        let (first, last) = (range.start.max(begins), range.end.min(ends));
-        if first < last {
-            left.push((place.clone(), first - begins..last - begins));
-        }
-        begins = ends;
-    }
-    left.reverse();
     let starts_in_first = pieces.first().is_some_and(|Piece(_, size)| range.start < *size);
     let open = starts_in_first.then(|| Arc::new(first));
-    let next = Next { places: places.clone(), left, open };
+    let next = Next { files: files.clone(), left: within(pieces, range), open };
     stream::try_unfold(next, |mut next| async move {
         let Some((place, range)) = next.left.last_mut() else { return Ok(None) };
         let file = match &next.open {
             Some(file) => file.clone(),
-            None => Arc::new(next.places.open(place).await?),
+            None => Arc::new(next.files.open(place).await?),
         };
         let (at, size) = (range.start, (range.end - range.start).min(CHUNK_BYTES as u64) as usize);
         range.start += size as u64;
