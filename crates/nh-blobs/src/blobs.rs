@@ -291,7 +291,8 @@ impl Blobs {
         pathnames: Vec<Pathname>,
         only_if: Option<[u8; 32]>,
     ) -> Result<Option<u64>, BlobError> {
-        let delete = Delete { workspace_id: workspace_id.clone(), pathnames, only_if };
+        let delete =
+            Delete { workspace_id: workspace_id.clone(), pathnames, only_if, at: self.inner.clock.now() };
         Ok(self.inner.store.write(delete).await?)
     }
 

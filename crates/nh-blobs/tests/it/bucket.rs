@@ -88,13 +88,23 @@ async fn objects_are_read_whole_and_in_part_across_the_borders_of_pieces() {
 async fn what_is_replaced_or_deleted_leaves_the_bucket() {
     let (store, bucket) = (TestStore::memory().await, TestBucket::start());
     let fixture = fixture(&store, &settings(&bucket)).await;
-    fixture.put("a", body(&content(17 * MIB))).await.expect("put");
+    let large = content(17 * MIB);
+    fixture.put("a", body(&large)).await.expect("put");
+    let reading = fixture.open("a").await.read(0..large.len() as u64).await.expect("opened");
     fixture.put("a", body(&content(MIB))).await.expect("put");
+    fixture.put("b", body(&content(MIB))).await.expect("put");
+    fixture.clock.advance_ms(45 * 60_000);
+    let deleted =
+        |name: &str| fixture.blobs.delete(&fixture.workspace_id, vec![name.parse().expect("a name")], None);
+    assert_eq!(deleted("b").await.expect("deleted"), Some(1));
+    // The sweep comes by.
+    fixture.keep_until(|| bucket.objects() == 4).await;
+    let read: Vec<Bytes> = reading.try_collect().await.expect("who reads what is replaced reads it on");
+    assert!(read.concat() == large);
+    fixture.clock.advance_ms(20 * 60_000);
     fixture.keep_until(|| bucket.objects() == 1).await;
     assert!(fixture.read("a").await.expect("there") == content(MIB));
-    let name = "a".parse().expect("a name");
-    let deleted = fixture.blobs.delete(&fixture.workspace_id, vec![name], None).await.expect("deleted");
-    assert_eq!(deleted, Some(1));
+    assert_eq!(deleted("a").await.expect("deleted"), Some(1));
     fixture.keep_until(|| bucket.objects() == 0).await;
 }
 

@@ -60,7 +60,7 @@ impl Write for Copy {
         }
         if let Some(replaced) = there {
             totals.take(replaced.size);
-            release(tx, &[replaced.bytes_id]).await?;
+            release(tx, &[replaced.bytes_id], self.at).await?;
         }
         insert_blobs(tx, rows).await?;
         if self.is_rename {

@@ -121,7 +121,7 @@ async fn put_all(tx: &mut Tx, group: &[&Put]) -> Result<Vec<Result<PutDone, Stor
                 .await?;
             }
             totals.take(replaced.size);
-            release(tx, &[replaced.bytes_id]).await?;
+            release(tx, &[replaced.bytes_id], put.blob.uploaded_at).await?;
         }
         totals.add(put.blob.size);
         put.push(&mut blobs, &mut bytes)?;

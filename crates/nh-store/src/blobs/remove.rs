@@ -15,6 +15,7 @@ pub struct Delete {
     pub pathnames: Vec<Pathname>,
     /// What the bytes of each must have as their SHA-256, else none is deleted.
     pub only_if: Option<[u8; 32]>,
+    pub at: Timestamp,
 }
 
 impl Write for Delete {
@@ -37,7 +38,7 @@ impl Write for Delete {
                     args![&self.workspace_id, pathname.as_str()],
                 )
                 .await?;
-            deleted += removed(tx, &mut held, &rows).await?;
+            deleted += removed(tx, &mut held, &rows, self.at).await?;
         }
         held.keep(tx).await?;
         Ok(Some(deleted))
@@ -78,14 +79,14 @@ impl Write for RemoveExpired {
                     args![workspace_id, pathname, self.at],
                 )
                 .await?;
-            deleted += removed(tx, &mut held, &rows).await?;
+            deleted += removed(tx, &mut held, &rows, self.at).await?;
         }
         held.keep(tx).await?;
         Ok(deleted)
     }
 }
 
-async fn removed(tx: &mut Tx, held: &mut Held, rows: &[Row]) -> Result<u64, StoreError> {
+async fn removed(tx: &mut Tx, held: &mut Held, rows: &[Row], at: Timestamp) -> Result<u64, StoreError> {
     let mut bytes = Vec::with_capacity(rows.len());
     for row in rows {
         let mut columns = Columns::of(row);
@@ -93,13 +94,13 @@ async fn removed(tx: &mut Tx, held: &mut Held, rows: &[Row]) -> Result<u64, Stor
         bytes.push(columns.text()?);
         held.of(&workspace_id).take(columns.number()?);
     }
-    release(tx, &bytes).await?;
+    release(tx, &bytes, at).await?;
     Ok(bytes.len() as u64)
 }
 
 /// Of bytes that one object less has: those that none has any more go, and
 /// their places to the waste.
-pub(super) async fn release(tx: &mut Tx, bytes: &[String]) -> Result<(), StoreError> {
+pub(super) async fn release(tx: &mut Tx, bytes: &[String], at: Timestamp) -> Result<(), StoreError> {
     for id in bytes {
         let left = tx
             .returning(
@@ -113,7 +114,7 @@ pub(super) async fn release(tx: &mut Tx, bytes: &[String]) -> Result<(), StoreEr
             continue;
         }
         if let Some(pieces) = columns.optional_json::<Vec<Piece>>()? {
-            waste::condemn(tx, &pieces).await?;
+            waste::let_go(tx, &pieces, at).await?;
         }
         tx.execute("delete from blob_bytes where id = $1", args![id]).await?;
     }

@@ -281,7 +281,7 @@ impl Write for Complete {
         }
         if let Some(replaced) = present {
             totals.take(replaced.size);
-            release(tx, &[replaced.bytes_id]).await?;
+            release(tx, &[replaced.bytes_id], self.at).await?;
         }
         totals.add(self.blob.size);
         let (mut blobs, mut bytes) = (Rows::new(13), Rows::new(4));

@@ -8,6 +8,9 @@ use crate::{StoreError, Tx, Write};
 
 /// Of a place that is nobody's for good: it may be empty already.
 const CONDEMNED: i64 = -1;
+/// Who reads an object of several pieces while it is replaced or deleted has so
+/// long to come to its end.
+const READ_ON_MS: i64 = 50 * 60_000;
 
 /// Says that somebody fills a place until then, before they begin.
 #[derive(Clone, Debug)]
@@ -92,11 +95,24 @@ impl Write for Emptied {
     }
 }
 
-/// Condemns the places of bytes that no object has any more.
+/// Puts the places of bytes that no object has any more to the waste. One that is
+/// open can be read to its end in any case.
+pub(super) async fn let_go(tx: &mut Tx, pieces: &[Piece], at: Timestamp) -> Result<(), StoreError> {
+    match pieces.len() {
+        0 | 1 => condemn(tx, pieces).await,
+        _ => put(tx, pieces, at.plus_millis(READ_ON_MS).as_millis()).await,
+    }
+}
+
+/// Puts places to the waste that nobody reads.
 pub(super) async fn condemn(tx: &mut Tx, pieces: &[Piece]) -> Result<(), StoreError> {
+    put(tx, pieces, CONDEMNED).await
+}
+
+async fn put(tx: &mut Tx, pieces: &[Piece], until: i64) -> Result<(), StoreError> {
     let mut rows = Rows::new(2);
     for Piece(place, _) in pieces {
-        rows.push(args![place, CONDEMNED]);
+        rows.push(args![place, until]);
     }
     tx.execute_rows(
         "with given (place, until) as (values ROWS) \

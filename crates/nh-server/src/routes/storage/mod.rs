@@ -98,9 +98,12 @@ async fn put(
 
 /// What the client says that the body is, where it says something.
 fn said_type(headers: &HeaderMap) -> Option<String> {
-    let said = media_type(headers);
-    let given = headers.get(header::CONTENT_TYPE).filter(|_| !UNSAID_TYPES.contains(&said.as_str()));
-    given.and_then(|given| given.to_str().ok()).map(str::to_owned)
+    let given = headers.get(header::CONTENT_TYPE)?;
+    match given.to_str() {
+        Ok(text) => (!UNSAID_TYPES.contains(&media_type(headers).as_str())).then(|| text.to_owned()),
+        // Refused, in words.
+        Err(_) => Some(String::from_utf8_lossy(given.as_bytes()).into_owned()),
+    }
 }
 
 /// What the upload's parameters and headers say of the object.
