@@ -34,6 +34,8 @@ pub enum Command {
     Webhooks(commands::webhooks::Webhooks),
     /// Remember something, search, list, show, delete, import or export memories
     Memory(commands::memory::Memory),
+    /// Put files and folders into the hub's storage, get, list or remove them
+    Storage(commands::storage::Storage),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
     /// List the models of the hub
@@ -116,6 +118,7 @@ impl Cli {
             Command::Workflows(command) => command.perform().await,
             Command::Webhooks(command) => command.perform().await,
             Command::Memory(command) => command.perform().await,
+            Command::Storage(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,

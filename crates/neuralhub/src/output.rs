@@ -87,6 +87,23 @@ pub fn short(text: &str, length: usize) -> String {
     }
 }
 
+/// A number of bytes, such as `4.20 MB`.
+pub fn size(bytes: u64) -> String {
+    indicatif::DecimalBytes(bytes).to_string()
+}
+
+/// Asks on a terminal, and takes only a clear yes for one. Nobody is asked where
+/// there is none.
+pub fn is_confirmed(question: &str) -> io::Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    note(format!("{question} [y/N]"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// A spinner on a terminal, for what takes over a second; nothing elsewhere.
 pub struct Waiting {
     bar: ProgressBar,
@@ -130,7 +147,9 @@ impl Progress {
     /// Of `total`, where that is known.
     pub fn start(unit: Unit, total: Option<u64>) -> Self {
         let (position, of) = match unit {
-            Unit::Bytes => ("{decimal_bytes}", "{decimal_bytes} of {decimal_total_bytes}"),
+            Unit::Bytes => {
+                ("{decimal_bytes}", "{decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}")
+            }
             Unit::Memories => ("{human_pos}", "{human_pos} of {human_len}"),
         };
         let template = match total {

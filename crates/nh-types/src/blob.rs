@@ -315,10 +315,26 @@ pub struct UploadView {
     pub created_at: Timestamp,
     /// When it is given up, unless a part comes before.
     pub expires_at: Timestamp,
+    /// What the object is to be, as it was begun, so that who takes it up again
+    /// knows whether it fits.
+    pub wanted: WantedBlob,
     /// What came, by number.
     pub parts: Vec<PartView>,
     /// The object that it became.
     pub completed: Option<BlobView>,
+}
+
+/// What the object of an upload is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WantedBlob {
+    /// Null: it is guessed.
+    pub content_type: Option<String>,
+    pub access: Access,
+    /// Whether one that is there is replaced.
+    pub overwrite: bool,
+    /// When the object is removed; null: never.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A part of an upload.

@@ -2,6 +2,7 @@
 
 mod events;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -38,13 +39,13 @@ const NO_KEY: &str = "no API key: pass --key, set NEURALHUB_API_KEY, or name wit
 
 /// What a request carries.
 pub struct Body {
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     pub bytes: Bytes,
 }
 
 impl From<&Value> for Body {
     fn from(value: &Value) -> Self {
-        Self { content_type: "application/json", bytes: Bytes::from(value.to_string()) }
+        Self { content_type: "application/json".into(), bytes: Bytes::from(value.to_string()) }
     }
 }
 
@@ -96,6 +97,17 @@ impl Client {
         read(self.send(method, path, Some(body), &[]).await?).await
     }
 
+    /// As `upload`; what is sent again under the same key is done once.
+    pub async fn upload_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Body,
+        key: &str,
+    ) -> Result<T, Failure> {
+        let header = header::HeaderName::from_static("idempotency-key");
+        read(self.send(Method::POST, path, Some(body), &[(header, key)]).await?).await
+    }
+
     /// As `post`, and whether the hub made something new (201).
     pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<(T, bool), Failure> {
         let response = self.send(Method::POST, path, Some(body.into()), &[]).await?;
@@ -113,8 +125,12 @@ impl Client {
     }
 
     /// An answer whose body is read as it comes.
-    pub async fn download(&self, path: &str) -> Result<Response, Failure> {
-        self.send_within(EXPORT_LIMITS, Method::GET, path, None, &[]).await
+    pub async fn download(
+        &self,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+    ) -> Result<Response, Failure> {
+        self.send_within(EXPORT_LIMITS, Method::GET, path, None, headers).await
     }
 
     /// The answer to a public operation, whatever its status.
@@ -167,7 +183,7 @@ impl Client {
         }
         let bytes = match body {
             Some(Body { content_type, bytes }) => {
-                request = request.header(header::CONTENT_TYPE, content_type);
+                request = request.header(header::CONTENT_TYPE, content_type.as_ref());
                 bytes
             }
             None => Bytes::new(),
@@ -220,4 +236,16 @@ fn is_loopback(url: &Url) -> bool {
 /// A part of a path, so that an id cannot become another path.
 pub fn segment(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// A path with those of the parameters that were given.
+pub fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{memory_lines, memory_model};
 use crate::cli::ClientArgs;
-use crate::client::{Client, segment};
+use crate::client::{Client, segment, with_query};
 use crate::exit::Failure;
 use crate::output::{self, Waiting};
 
@@ -141,18 +141,6 @@ impl Memory {
             Some(MemoryCommand::Model(model)) => model.perform().await,
         }
     }
-}
-
-/// A path with those of the parameters that were given.
-fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in parameters {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    let query = query.finish();
-    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
 fn checked_filter(given: Option<&String>) -> Result<Option<String>, Failure> {

@@ -155,7 +155,7 @@ impl Importing {
     async fn send(&self, bytes: Bytes) -> Result<ImportedMemories, Failure> {
         let mut tries = 1;
         loop {
-            let body = Body { content_type: "application/x-ndjson", bytes: bytes.clone() };
+            let body = Body { content_type: "application/x-ndjson".into(), bytes: bytes.clone() };
             let failure = match self.client.upload(Method::POST, "/v1/memory/import", body).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -259,7 +259,7 @@ struct Exported {
 impl Export {
     pub async fn perform(self) -> Result<(), Failure> {
         let client = Client::new(&self.client)?;
-        let body = client.download(&self.which.path("/v1/memory/export", None)?).await?.body;
+        let body = client.download(&self.which.path("/v1/memory/export", None)?, &[]).await?.body;
         let progress = Progress::start(Unit::Bytes, None);
         let Some(file) = self.file.filter(|file| !is_pipe(file)) else {
             if io::stdout().is_terminal() {

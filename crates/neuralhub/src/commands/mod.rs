@@ -16,6 +16,7 @@ pub mod runs;
 pub mod schedules;
 pub mod serve;
 pub mod setup;
+pub mod storage;
 pub mod users;
 pub mod webhooks;
 pub mod workflows;

@@ -142,8 +142,10 @@ impl Create {
 impl One {
     async fn enable(self, enabled: bool) -> Result<(), Failure> {
         let client = Client::new(&self.client)?;
-        let body =
-            Body { content_type: "application/json", bytes: json!({"enabled": enabled}).to_string().into() };
+        let body = Body {
+            content_type: "application/json".into(),
+            bytes: json!({"enabled": enabled}).to_string().into(),
+        };
         let changed = client.upload(Method::PATCH, &path(&self.id), body).await?;
         show(&self.client, changed)
     }

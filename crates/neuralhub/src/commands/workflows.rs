@@ -164,5 +164,5 @@ pub(super) fn body(file: &Path) -> Result<Body, Failure> {
     let is_named_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let is_json = !is_named_yaml && bytes.trim_ascii_start().starts_with(b"{");
     let content_type = if is_json { "application/json" } else { "application/yaml" };
-    Ok(Body { content_type, bytes: Bytes::from(bytes) })
+    Ok(Body { content_type: content_type.into(), bytes: Bytes::from(bytes) })
 }

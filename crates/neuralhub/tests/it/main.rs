@@ -17,6 +17,7 @@ mod memory;
 mod memory_kills;
 mod metrics;
 mod public_origin;
+mod storage;
 mod storage_kills;
 mod takeover;
 mod traces;

@@ -11,7 +11,7 @@ use nh_blobs::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart, New};
 use nh_store::Once;
 use nh_store::blobs::{Condition, PartDone, PartRecord, UploadRecord};
 use nh_types::blob::{
-    BlobView, CompleteUpload, CreateUpload, NamePart, PartView, Pathname, UploadList, UploadView,
+    BlobView, CompleteUpload, CreateUpload, NamePart, PartView, Pathname, UploadList, UploadView, WantedBlob,
 };
 use nh_types::{ApiError, ErrorCode, UploadId};
 
@@ -315,6 +315,12 @@ fn shown(
         id: upload.id,
         created_at: upload.created_at,
         expires_at: upload.expires_at,
+        wanted: WantedBlob {
+            content_type: upload.wanted.content_type,
+            access: upload.wanted.access,
+            overwrite: upload.wanted.condition == Condition::Any,
+            expires_at: upload.wanted.expires_at,
+        },
         parts: parts.iter().map(part_view).collect(),
         completed: upload.completed.map(|blob| view(app, headers, workspace_id, blob)),
     }
