@@ -19,6 +19,7 @@ use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, Wo
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::coming::Coming;
 use crate::content_type;
 use crate::places::bucket::{self, Bucket, BucketError};
 use crate::places::files::{self, Files};
@@ -150,6 +151,7 @@ pub(crate) struct Inner {
     pub(crate) began_at: Timestamp,
     pub(crate) settings: BlobSettings,
     pub(crate) ids: SharedIds,
+    pub(crate) coming: Coming,
 }
 
 impl Blobs {
@@ -157,7 +159,17 @@ impl Blobs {
         let BlobsSetup { store, directory, bucket, settings, clock, ids } = setup;
         let places = bucket.map_or_else(|| Places::Files(Files::new(directory)), Places::Bucket);
         let began_at = clock.now();
-        Self { inner: Arc::new(Inner { store, places, clock, began_at, settings, ids }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                places,
+                clock,
+                began_at,
+                settings,
+                ids,
+                coming: Coming::default(),
+            }),
+        }
     }
 
     /// The most bytes that the objects of each workspace may have together.
@@ -190,10 +202,13 @@ impl Blobs {
     {
         self.inner.check_size(new.size.unwrap_or_default())?;
         // What was put with this idempotency key before is answered as it was then.
-        if once.is_none()
-            && let Some(refused) = self.inner.refused_early(&author.workspace_id, &new).await?
-        {
-            return Ok(Once::First(refused));
+        if once.is_none() {
+            let New { pathname, condition, size, .. } = &new;
+            let size = size.unwrap_or_default();
+            let refused = self.inner.refused_early(&author.workspace_id, pathname, *condition, size);
+            if let Some(refused) = refused.await? {
+                return Ok(Once::First(refused));
+            }
         }
         let mut body = pin!(body);
         let mut first = BytesMut::new();
@@ -211,10 +226,16 @@ impl Blobs {
             }
         }
         let begin = first.freeze();
-        let (written, pieces) = self.inner.fill(begin.clone(), body).await?;
-        let put = self.inner.to_put(author, new, &begin, written, NewBytes::Pieces(pieces));
+        let replaced = self.find(&author.workspace_id, &new.pathname).await?.map_or(0, |there| there.size);
+        let room = self.inner.room(&author.workspace_id, replaced).await?;
+        let (written, pieces) = self.inner.fill(room, begin.clone(), body).await?;
+        let put = self.inner.to_put(author, new, &begin, written, NewBytes::Pieces(pieces.clone()));
         let once = once.map(|once| once(&put.blob.sha256));
-        Ok(self.inner.store.write_once(once, put).await.map_err(late)?)
+        let done = self.inner.store.write_once(once, put).await;
+        if !matches!(done, Ok(Once::First(PutDone::Stored(_)))) {
+            self.inner.discard(&pieces).await;
+        }
+        Ok(done.map_err(late)?)
     }
 
     /// Puts an object under another name too, or instead. None: there is none such.
@@ -379,6 +400,15 @@ pub(crate) fn late(error: StoreError) -> BlobError {
     }
 }
 
+/// Of what does not fit beside what the workspace has.
+pub fn over_quota(used: u64, quota: u64) -> ApiError {
+    let message = format!(
+        "it does not fit: the workspace's objects and unfinished uploads take {used} of the {quota} bytes that \
+         they may; delete some, or ask the operator for more ([blobs] quota_bytes)"
+    );
+    ApiError::new(ErrorCode::QuotaExceeded, message)
+}
+
 pub(crate) fn took_too_long() -> ApiError {
     let message = "the upload took too long to be stored; send it again";
     ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(1)
@@ -400,18 +430,21 @@ impl Inner {
     pub(crate) async fn refused_early(
         &self,
         workspace_id: &WorkspaceId,
-        new: &New,
+        pathname: &Pathname,
+        condition: Condition,
+        size: u64,
     ) -> Result<Option<PutDone>, BlobError> {
-        let there = rows::find(&self.store, workspace_id, &new.pathname, self.clock.now()).await?;
-        match new.condition {
+        let there = rows::find(&self.store, workspace_id, pathname, self.clock.now()).await?;
+        match condition {
             Condition::Absent if there.is_some() => return Ok(Some(PutDone::Exists)),
+            Condition::Present if there.is_none() => return Ok(Some(PutDone::Changed)),
             Condition::Is(wanted) if there.as_ref().is_none_or(|there| there.sha256 != wanted) => {
                 return Ok(Some(PutDone::Changed));
             }
             _ => {}
         }
         let replaced = there.map_or(0, |there| there.size);
-        self.over_quota(workspace_id, new.size.unwrap_or_default().saturating_sub(replaced)).await
+        self.over_quota(workspace_id, size.saturating_sub(replaced)).await
     }
 
     /// Whether so many bytes would be too many beside those that are there.

@@ -5,17 +5,19 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use nh_store::blobs::{Piece, Renew, Reserve};
+use nh_store::blobs::{Discard, Emptied, Piece, Renew, Reserve};
 use nh_types::Timestamp;
 
 use crate::blobs::{BlobError, HOLD_MS, Inner, LOWER, PLACE_LETTERS, took_too_long};
-use crate::places::{Writing, Written};
+use crate::coming::Room;
+use crate::places::{Places, Writing, Written};
 
 /// An upload says so often that it is still going on.
 const RENEW_EVERY_MS: i64 = 60_000;
 
 struct Filling<'a> {
     inner: &'a Inner,
+    room: Room,
     writing: Writing,
     pieces: Vec<Piece>,
     size: u64,
@@ -23,19 +25,40 @@ struct Filling<'a> {
 }
 
 impl Inner {
-    /// Fills places with all that comes. It is durable when this answers.
+    /// Fills places with all that comes. It is durable when this answers; of what is
+    /// refused or breaks off nothing is left.
     pub(crate) async fn fill<E: From<BlobError>>(
         &self,
+        room: Room,
         first: Bytes,
-        mut body: Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
+        body: Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
     ) -> Result<(Written, Vec<Piece>), E> {
         let (writing, held_at) = (Writing::new(&self.places), self.clock.now());
-        let mut filling = Filling { inner: self, writing, pieces: Vec::new(), size: 0, held_at };
-        filling.take(first).await?;
-        while let Some(more) = body.next().await {
-            filling.take(more?).await?;
+        let mut filling = Filling { inner: self, room, writing, pieces: Vec::new(), size: 0, held_at };
+        match filling.take_all(first, body).await {
+            Ok(()) => Ok(filling.finish().await?),
+            Err(error) => {
+                filling.give_up().await;
+                Err(error)
+            }
         }
-        Ok(filling.finish().await?)
+    }
+
+    /// Empties places that are no object's, at once. What cannot be done now the sweep
+    /// does.
+    pub(crate) async fn discard(&self, pieces: &[Piece]) {
+        let places = pieces.iter().map(|Piece(place, _)| place.clone()).collect();
+        if let Err(error) = self.empty(places).await {
+            tracing::warn!(%error, "what an upload left could not be removed yet");
+        }
+    }
+
+    async fn empty(&self, places: Vec<String>) -> Result<(), BlobError> {
+        let condemned = self.store.write(Discard(places)).await?;
+        for place in &condemned {
+            self.places.remove(place).await?;
+        }
+        Ok(self.store.write(Emptied(condemned)).await?)
     }
 
     fn until(&self) -> Timestamp {
@@ -60,9 +83,32 @@ impl Inner {
 }
 
 impl Filling<'_> {
+    async fn take_all<E: From<BlobError>>(
+        &mut self,
+        first: Bytes,
+        mut body: Pin<&mut impl Stream<Item = Result<Bytes, E>>>,
+    ) -> Result<(), E> {
+        self.take(first).await?;
+        while let Some(more) = body.next().await {
+            self.take(more?).await?;
+        }
+        Ok(())
+    }
+
+    /// A piece that is on its way to a bucket may come there later than now: of those
+    /// the sweep takes care.
+    async fn give_up(self) {
+        let Self { inner, writing, pieces, .. } = self;
+        drop(writing);
+        if matches!(inner.places, Places::Files(_)) {
+            inner.discard(&pieces).await;
+        }
+    }
+
     async fn take(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
         self.size += bytes.len() as u64;
         self.inner.check_size(self.size)?;
+        self.room.take(bytes.len() as u64)?;
         while !bytes.is_empty() {
             if self.writing.room() == 0 {
                 self.begin_piece().await?;

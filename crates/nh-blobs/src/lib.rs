@@ -9,6 +9,7 @@
 //! This crate must never know routes, agents or runs. Start reading at [`Blobs`].
 
 mod blobs;
+mod coming;
 mod content_type;
 mod filling;
 mod places;
@@ -17,7 +18,7 @@ mod settings;
 mod upkeep;
 mod uploads;
 
-pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened};
+pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened, over_quota};
 pub use content_type::{content_type_of, extension_of};
 pub use places::bucket::{Bucket, BucketError};
 pub use settings::{BlobSettings, SettingsFault};

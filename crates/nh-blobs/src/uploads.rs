@@ -11,7 +11,7 @@ use nh_store::blobs::{
     self as rows, Abort, BeginUpload, BlobRecord, Complete, CompleteDone, PartDone, PartRecord, Piece,
     PutDone, PutPart, UploadRecord, Wanted,
 };
-use nh_store::{Idempotency, Once};
+use nh_store::{Idempotency, Once, StoreError};
 use nh_types::{UploadId, WorkspaceId};
 use sha2::{Digest, Sha256};
 
@@ -58,8 +58,12 @@ impl Blobs {
         once: Option<Idempotency>,
     ) -> Result<Once<Result<Option<UploadRecord>, PutDone>>, BlobError> {
         let inner = &self.inner;
-        if let Some(refused) = inner.refused_early(&author.workspace_id, &new).await? {
-            return Ok(Once::First(Err(refused)));
+        // What was begun with this idempotency key before is answered as it was then.
+        if once.is_none() {
+            let New { pathname, condition, .. } = &new;
+            if let Some(refused) = inner.refused_early(&author.workspace_id, pathname, *condition, 0).await? {
+                return Ok(Once::First(Err(refused)));
+            }
         }
         let at = inner.clock.now();
         let workspace_id = author.workspace_id.clone();
@@ -103,29 +107,35 @@ impl Blobs {
             let part = PartRecord { number, size: 0, sha256: [0; 32], pieces: Vec::new() };
             Ok((part, done))
         };
-        let there = rows::find_upload(&inner.store, workspace_id, upload_id, inner.clock.now()).await;
+        let begun_at = inner.clock.now();
+        let there = rows::find_upload(&inner.store, workspace_id, upload_id, begun_at).await;
         if there.map_err(BlobError::from)?.is_none_or(|upload| upload.completed.is_some()) {
             return nothing(PartDone::NoUpload);
         }
-        if let Some(PutDone::OverQuota { used, quota }) =
-            inner.over_quota(workspace_id, size.unwrap_or_default()).await?
-        {
+        let replaced = rows::part_size(&inner.store, upload_id, number).await.map_err(BlobError::from)?;
+        let more = size.unwrap_or_default().saturating_sub(replaced);
+        if let Some(PutDone::OverQuota { used, quota }) = inner.over_quota(workspace_id, more).await? {
             return nothing(PartDone::OverQuota { used, quota });
         }
-        let (written, pieces) = inner.fill(Bytes::new(), pin!(body)).await?;
+        let room = inner.room(workspace_id, replaced).await?;
+        let (written, pieces) = inner.fill(room, Bytes::new(), pin!(body)).await?;
         let at = inner.clock.now();
         let part = PartRecord { number, size: written.size, sha256: written.sha256, pieces };
         let put = PutPart {
             workspace_id: workspace_id.clone(),
             upload_id: upload_id.clone(),
             part: part.clone(),
+            begun_at,
             at,
             expires_at: at.plus_millis(LIFE_MS),
             max_size: inner.settings.max_size_bytes,
             quota: inner.settings.quota_bytes,
         };
-        let done = inner.store.write(put).await.map_err(late)?;
-        Ok((part, done))
+        let done = inner.store.write(put).await;
+        if !matches!(done, Ok(PartDone::Stored)) {
+            inner.discard(&part.pieces).await;
+        }
+        Ok((part, done.map_err(late)?))
     }
 
     /// An upload that goes on, or was completed within a day, and its parts.
@@ -166,6 +176,7 @@ impl Blobs {
         let Some((upload, there)) = self.upload(workspace_id, upload_id).await? else {
             return Ok(Once::First(Completion::NoUpload));
         };
+        let (at, is_all) = (inner.clock.now(), named.is_none());
         let parts = if upload.completed.is_some() { Vec::new() } else { there };
         let parts =
             match named.filter(|_| upload.completed.is_none()).map(|named| select(parts.clone(), named)) {
@@ -173,6 +184,12 @@ impl Blobs {
                 Some(Ok(parts)) => parts,
                 Some(Err(number)) => return Ok(Once::First(Completion::OtherPart(number))),
             };
+        if once.is_none() && upload.completed.is_none() {
+            let (pathname, condition) = (&upload.pathname, upload.wanted.condition);
+            if let Some(refused) = inner.refused_early(workspace_id, pathname, condition, 0).await? {
+                return Ok(Once::First(Completion::Put(refused)));
+            }
+        }
         let blob = match inner.put_together(&upload, &parts).await {
             // A part was replaced since its row was read.
             Err(BlobError::Files(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,22 +198,24 @@ impl Blobs {
             Err(BlobError::Bucket(BucketError::Missing)) => return Ok(Once::First(Completion::PartsChanged)),
             other => other?,
         };
-        let at = inner.clock.now();
         let complete = Complete {
             workspace_id: workspace_id.clone(),
             upload_id: upload_id.clone(),
             blob,
             parts,
+            is_all,
             bytes_id: inner.ids.text(LOWER, PLACE_LETTERS),
             at,
             expires_at: at.plus_millis(LIFE_MS),
             quota: inner.settings.quota_bytes,
         };
-        Ok(match inner.store.write_once(once, complete).await? {
-            Once::First(done) => Once::First(done.into()),
-            Once::Replay(done) => Once::Replay(done.into()),
-            Once::Mismatch => Once::Mismatch,
-        })
+        match inner.store.write_once(once, complete).await {
+            Ok(Once::First(done)) => Ok(Once::First(done.into())),
+            Ok(Once::Replay(done)) => Ok(Once::Replay(done.into())),
+            Ok(Once::Mismatch) => Ok(Once::Mismatch),
+            Err(StoreError::Missing(_)) => Ok(Once::First(Completion::PartsChanged)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives an upload up, with what came; whether there was one.
@@ -215,7 +234,6 @@ impl From<CompleteDone> for Completion {
         match done {
             CompleteDone::Put(done) => Self::Put(done),
             CompleteDone::NoUpload => Self::NoUpload,
-            CompleteDone::PartsChanged => Self::PartsChanged,
         }
     }
 }

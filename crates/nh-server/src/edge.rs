@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use tokio::time::Instant;
@@ -72,7 +73,10 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let refused = refuse(&edge.app, &request);
     let (request, unread) = Unread::lend(request);
     let response = match refused {
-        Err(error) => Failure::from(error).into_response(),
+        Err(error) => {
+            drop(request);
+            Failure::from(error).into_response()
+        }
         Ok(()) => AssertUnwindSafe(next.run(request).instrument(span.clone()))
             .catch_unwind()
             .await
@@ -158,8 +162,9 @@ fn is_own_host(app: &App, host: &str) -> bool {
 /// nothing else: what a browser runs from one finds no API there.
 fn refuse_beside_objects(app: &App, request: &Request) -> Result<(), ApiError> {
     let Some(origin) = app.hub.blobs.public_origin() else { return Ok(()) };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let is_there = |url: &Url| host.is_some_and(|host| host.eq_ignore_ascii_case(url.authority()));
+    let named = request.headers().get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let hosts = [request.uri().authority().cloned(), named];
+    let is_there = |url: &Url| hosts.iter().flatten().any(|host| is_at(host, url));
     if !is_there(origin) || app.settings.public_url.as_ref().is_some_and(is_there) {
         return Ok(());
     }
@@ -170,6 +175,15 @@ fn refuse_beside_objects(app: &App, request: &Request) -> Result<(), ApiError> {
     let message =
         "this origin serves objects only ([blobs] public_origin); the hub's API is at its own address";
     Err(ApiError::new(ErrorCode::NotFound, message))
+}
+
+/// Without a port, and with a dot at its end, it is the same place.
+fn is_at(host: &Authority, url: &Url) -> bool {
+    let port = host
+        .port_u16()
+        .or_else(|| Url::parse(&format!("{}://x", url.scheme())).ok()?.port_or_known_default());
+    let name = host.host().trim_end_matches('.');
+    port == url.port_or_known_default() && url.host_str().is_some_and(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// Query strings end up in logs and histories.

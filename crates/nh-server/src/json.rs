@@ -85,6 +85,7 @@ pub(crate) async fn list<T: DeserializeOwned>(
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return Err(ApiError::new(ErrorCode::InvalidJson, "the body must be a JSON list").into());
     }
+    let _room = app.body_room.take(parsed_bytes(&bytes))?;
     Ok(parse_any(&bytes)?)
 }
 

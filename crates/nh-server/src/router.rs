@@ -13,9 +13,10 @@ use crate::app::App;
 use crate::document;
 use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
+use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
-    storage, storage::links, storage::uploads, storage::vercel, tools, values, webhooks, workflows,
+    tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -56,12 +57,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(memory_lines::export))
         .routes(routes!(memory::model, memory::change_model))
         .routes(routes!(memory::find, memory::change, memory::delete))
-        .routes(routes!(storage::upload))
-        .routes(routes!(storage::list))
-        .routes(routes!(storage::usage))
-        .routes(routes!(storage::copy))
-        .routes(routes!(storage::rename))
-        .routes(routes!(storage::create_folder))
+        .routes(routes!(upload::upload))
+        .routes(routes!(objects::list))
+        .routes(routes!(objects::usage))
+        .routes(routes!(objects::copy))
+        .routes(routes!(objects::rename))
+        .routes(routes!(objects::create_folder))
         .routes(routes!(uploads::list, uploads::create))
         .routes(routes!(uploads::find, uploads::abort))
         .routes(routes!(uploads::put_part))
@@ -71,7 +72,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vercel::delete))
         .routes(routes!(vercel::multipart))
         .routes(routes!(links::sign))
-        .routes(routes!(storage::read, storage::delete, links::put))
+        .routes(routes!(read::read, objects::delete, links::put))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

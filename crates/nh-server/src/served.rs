@@ -119,7 +119,7 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 /// What a browser shows without doing anything that it says.
 fn is_harmless(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_picture = kind.starts_with("image/") && kind != "image/svg+xml";
+    let is_picture = kind.starts_with("image/") && !kind.ends_with("xml");
     is_picture
         || kind.starts_with("audio/")
         || kind.starts_with("video/")

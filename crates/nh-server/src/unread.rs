@@ -26,19 +26,20 @@ pub(crate) struct Unread(Arc<Mutex<Option<Body>>>);
 /// A body that comes back when it is dropped before its end.
 struct Lent {
     body: Body,
+    /// A client that waits for leave to send it sends nothing unless somebody reads.
+    is_coming: bool,
     back: Arc<Mutex<Option<Body>>>,
 }
 
 impl Unread {
-    /// The request with a body that comes back. A client that waits for leave to send
-    /// it sends nothing without.
+    /// The request with a body that comes back.
     pub(crate) fn lend(request: Request) -> (Request, Self) {
         let unread = Self::default();
-        if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        if request.body().is_end_stream() {
             return (request, unread);
         }
-        let back = unread.0.clone();
-        (request.map(|body| Body::new(Lent { body, back })), unread)
+        let (back, is_coming) = (unread.0.clone(), !request.headers().contains_key(EXPECT));
+        (request.map(|body| Body::new(Lent { body, is_coming, back })), unread)
     }
 
     /// Reads it on in the background.
@@ -72,6 +73,7 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.is_coming = true;
         Pin::new(&mut self.body).poll_frame(context)
     }
 
@@ -86,7 +88,7 @@ impl HttpBody for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        if self.is_coming && !self.body.is_end_stream() {
             let body = std::mem::take(&mut self.body);
             *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
         }

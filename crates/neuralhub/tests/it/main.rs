@@ -8,6 +8,7 @@ mod complaints;
 mod configuration;
 mod crash;
 mod documents;
+mod early_answers;
 mod edges;
 mod endpoint;
 mod http;

@@ -24,7 +24,8 @@ impl StorageList {
     async fn list(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
         let given = call.arguments;
         let folder = folder(call.workspace_id, given["folder"].as_str().unwrap_or_default())?;
-        let after = given["after"].as_str().map(str::to_owned);
+        let own = format!("{}/", call.workspace_id);
+        let after = given["after"].as_str().map(|name| name.strip_prefix(&own).unwrap_or(name).to_owned());
         let limit = given["limit"].as_u64().unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as u32;
         let is_folded = !given["recursive"].as_bool().unwrap_or(false);
         let found =

@@ -1,5 +1,8 @@
 //! `/v1/storage`: objects are uploaded, read in part or whole, listed and deleted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::Method;
@@ -324,6 +327,12 @@ async fn a_form_brings_one_file() {
     assert_eq!(named["pathname"], format!("{}/b.txt", app.workspace_id));
     let evil = "Content-Disposition: form-data; name=\"file\"; filename=\"a%0d%0ab\"";
     assert_eq!(form(&app, "", &[(evil, "x")]).send().await.code(422), "invalid_value");
+    let unsaid = file.replace("image/png", "application/octet-stream").replace("photo.png", "table.csv");
+    let guessed = form(&app, "", &[(&unsaid, "1,2")]).send().await.ok(201);
+    assert_eq!(guessed["contentType"], "text/csv; charset=utf-8");
+    let large = "x".repeat(1_900_000);
+    let blob = form(&app, "pathname=large.txt", &[(file, &large)]).send().await.ok(201);
+    assert!(read(&app, &blob).await.body == large);
     let field = "Content-Disposition: form-data; name=\"pathname\"";
     let refused = form(&app, "pathname=c", &[(field, "c")]).send().await;
     assert_eq!(refused.error(400), ("invalid_request".to_owned(), Some("pathname".to_owned())));
@@ -340,7 +349,85 @@ async fn a_form_brings_one_file() {
     let no_boundary =
         upload(&app, "pathname=f", "x").header("content-type", "multipart/form-data").send().await;
     assert_eq!(no_boundary.error(400), ("invalid_request".to_owned(), Some("Content-Type".to_owned())));
-    assert_eq!(names(&app, "").await, ["b.txt", "photo.png"]);
+    assert_eq!(names(&app, "").await, ["b.txt", "large.txt", "photo.png", "table.csv"]);
+}
+
+#[tokio::test]
+async fn a_form_that_brings_no_file_is_ended() {
+    let app = TestApp::new().await;
+    let head = "--limit\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\nX-Long: ";
+    for begin in ["", head] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = sent.clone();
+        let endless = stream::iter([begin.to_owned()])
+            .chain(stream::repeat_with(move || {
+                counted.fetch_add(100_000, Ordering::Relaxed);
+                "x".repeat(100_000)
+            }))
+            .map(Ok::<_, std::io::Error>);
+        let endless = upload(&app, "pathname=a", axum::body::Body::from_stream(endless))
+            .header("content-type", "multipart/form-data; boundary=limit");
+        assert_eq!(endless.send().await.code(400), "invalid_request");
+        assert!(sent.load(Ordering::Relaxed) < 1_000_000, "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_a_part_of_an_object_takes_the_place_of_none() {
+    let app = TestApp::new().await;
+    upload(&app, "pathname=a", "0123456789").send().await.ok(201);
+    let begun = app.post("/v1/storage/uploads", json!({"pathname": "b"})).send().await.ok(201);
+    let doors = [
+        (Method::POST, "/v1/storage/upload?pathname=a&overwrite=true".to_owned()),
+        (Method::PUT, format!("/v1/storage/{}/a", app.workspace_id)),
+        (Method::PUT, "/v1/storage/vercel?pathname=a".to_owned()),
+        (Method::PUT, format!("/v1/storage/uploads/{}/parts/1", begun["id"].as_str().expect("an id"))),
+    ];
+    for (method, path) in doors {
+        let call = |name, value| app.call(method.clone(), &path).body("6789").header(name, value).send();
+        let part = call("content-range", "bytes 6-9/10").await;
+        assert_eq!(
+            (part.status.as_u16(), &part.json()["error"]["param"]),
+            (400, &json!("Content-Range")),
+            "{path}"
+        );
+        assert_eq!(call("content-encoding", "gzip").await.status, 415, "{path}");
+    }
+    let still = app.get(&format!("/v1/storage/{}/a", app.workspace_id)).send().await;
+    assert_eq!(still.body, "0123456789");
+}
+
+#[tokio::test]
+async fn what_is_refused_or_comes_again_leaves_no_file() {
+    let app = TestApp::new().await;
+    if app.bucket.is_some() {
+        return;
+    }
+    let large = || vec![7; 1_900_000];
+    let chunked =
+        || axum::body::Body::from_stream(stream::iter([Ok::<_, std::io::Error>(Bytes::from(large()))]));
+    for number in 0..5 {
+        let once = || {
+            upload(&app, &format!("pathname={number}"), chunked())
+                .header("idempotency-key", &number.to_string())
+        };
+        let first = once().send().await.ok(201);
+        assert_eq!(once().send().await.ok(201), first);
+    }
+    let taken = upload(&app, "pathname=0", chunked()).header("idempotency-key", "taken").send().await;
+    assert!(matches!(taken.status.as_u16(), 409 | 413), "{taken:?}");
+    assert_eq!(upload(&app, "pathname=more", chunked()).send().await.code(413), "quota_exceeded");
+    let begun = app.post("/v1/storage/uploads", json!({"pathname": "b"})).send().await.ok(201);
+    let path = format!("/v1/storage/uploads/{}/parts/1", begun["id"].as_str().expect("an id"));
+    let part = app.call(Method::PUT, &path).body(chunked()).send().await;
+    assert_eq!(part.code(413), "quota_exceeded");
+    let signed = app.post("/v1/storage/sign", json!({"pathname": "c", "method": "PUT"})).send().await.ok(201);
+    let url = signed["url"].as_str().expect("a url");
+    let strange =
+        app.anonymous(Method::PUT, &url[url.find("/v1/").expect("a path")..]).body(chunked()).send().await;
+    assert_eq!(strange.code(413), "quota_exceeded");
+    assert!(!strange.json()["error"]["message"].as_str().expect("words").contains("10000000"), "{strange:?}");
+    assert_eq!(files(&app), 5, "before any sweep");
 }
 
 #[tokio::test]
@@ -403,9 +490,13 @@ async fn nothing_that_is_uploaded_gets_into_the_lines_of_an_answer() {
         ("text/html; charset=\"utf-8\"", "attachment"),
         ("application/vnd.api+json", "attachment"),
         ("IMAGE/PNG", "inline"),
-        ("image/svg+xml ; charset=utf-8", "attachment"),
-        ("text/plain;text/html", "inline"),
+        ("image/svg+xml; charset=utf-8", "attachment"),
+        ("image/x+xml", "attachment"),
+        ("text/plain;text/html", ""),
         ("text/plain, text/html", ""),
+        ("text/plain;a=b, text/html", ""),
+        ("image/png;,image/svg+xml", ""),
+        ("image/*", ""),
     ] {
         let reply =
             upload(&app, "pathname=type&overwrite=true", "x").header("content-type", good).send().await;

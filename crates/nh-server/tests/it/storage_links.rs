@@ -123,7 +123,17 @@ async fn an_upload_is_held_to_what_was_signed() {
     let reading = app.anonymous(Method::GET, &path_of(&signed)).send().await;
     assert_eq!(reading.code(401), "invalid_credential", "it is for uploading");
     let again = json!({"pathname": "in/a", "method": "PUT", "overwrite": true, "access": "public"});
-    let blob = put(&app, &sign(&app, again).await, "now").send().await.ok(201);
+    let again = sign(&app, again).await;
+    for (name, value) in [("if-match", "\"other\""), ("if-none-match", "*")] {
+        assert_eq!(put(&app, &again, "no").header(name, value).send().await.code(412), "precondition_failed");
+    }
+    let any = json!({"pathname": "any", "method": "PUT", "content_type": "application/*"});
+    let any = put(&app, &sign(&app, any).await, "x")
+        .header("content-type", "application/octet-stream")
+        .send()
+        .await;
+    assert_eq!(any.ok(201)["contentType"], "application/octet-stream");
+    let blob = put(&app, &again, "now").send().await.ok(201);
     assert_eq!((read(&app, &blob).await.body, &blob["access"]), ("now".into(), &json!("public")));
     let bare = format!("/v1/storage/{}", blob["pathname"].as_str().expect("a name"));
     assert_eq!(app.anonymous(Method::PUT, &bare).body("x").send().await.code(401), "missing_credential");
@@ -163,6 +173,7 @@ async fn mistakes_are_named_and_a_url_is_shown_once() {
         (json!({"pathname": "a", "max_size": 1}), "max_size"),
         (json!({"pathname": "a", "method": "PUT", "download": true}), "download"),
         (json!({"pathname": "a", "method": "PUT", "content_type": "a\nb/c"}), "content_type"),
+        (json!({"pathname": "a", "method": "PUT", "content_type": "*/*"}), "content_type"),
     ] {
         let reply = app.post("/v1/storage/sign", body.clone()).send().await;
         assert!(matches!(reply.status.as_u16(), 400 | 422), "{body}: {reply:?}");
@@ -187,7 +198,11 @@ async fn with_a_key_an_object_is_put_to_its_url_in_place_of_what_is_there() {
         put("three").header("if-match", first["etag"].as_str().expect("etag")).send().await.status,
         412
     );
-    put("three").send().await.ok(201);
+    put("three").header("if-match", "*").send().await.ok(201);
+    let absent = format!("/v1/storage/{}/absent", app.workspace_id);
+    assert_eq!(app.call(Method::PUT, &absent).body("x").header("if-match", "*").send().await.status, 412);
+    assert_eq!(put("x").header("if-match", "\"a\", \"b\"").send().await.status, 400);
+    assert_eq!(put("x").header("if-none-match", "\"a\"").send().await.status, 400);
     assert_eq!(read(&app, &second).await.body, "three");
     let (other, _) = app.other_workspace().await;
     let theirs = app.call(Method::PUT, &format!("/v1/storage/{other}/a.txt")).body("x").send().await;

@@ -1,6 +1,9 @@
 //! `/v1/storage/uploads`: objects that come in parts.
 
 use http::Method;
+use nh_store::StoreError;
+use nh_store::blobs::{BlobRecord, Complete};
+use nh_types::Clock as _;
 use serde_json::{Value, json};
 
 use crate::app::{Call, Reply, TestApp};
@@ -240,6 +243,65 @@ async fn mistakes_are_named() {
         assert_eq!(reply.json()["error"]["param"], param, "{body}");
         assert!(matches!(reply.status.as_u16(), 400 | 422), "{body}");
     }
-    let once = || app.post("/v1/storage/uploads", json!({"pathname": "b"})).header("idempotency-key", "one");
-    assert_eq!(once().send().await.ok(201)["id"], once().send().await.ok(201)["id"]);
+}
+
+#[tokio::test]
+async fn an_upload_with_a_key_of_its_own_begins_once() {
+    let app = TestApp::new().await;
+    let once =
+        || app.post("/v1/storage/uploads", json!({"pathname": "b"})).header("idempotency-key", "one").send();
+    let first = once().await.ok(201);
+    assert_eq!(once().await.ok(201), first);
+    complete(&app, first["id"].as_str().expect("an id"), json!({})).await.ok(201);
+    assert_eq!(once().await.ok(201), first, "though the name is taken now");
+}
+
+#[tokio::test]
+async fn a_part_that_is_sent_again_needs_no_room_of_its_own() {
+    let app = TestApp::new().await;
+    for number in 0..4 {
+        upload(&app, &format!("pathname={number}"), vec![0; 2_000_000]).send().await.ok(201);
+    }
+    let id = begin(&app, json!({"pathname": "a"})).await;
+    for _ in 0..3 {
+        part(&app, &id, 1, vec![1; 1_900_000]).header("content-length", "1900000").send().await.ok(200);
+    }
+    assert_eq!(part(&app, &id, 2, vec![1; 200_000]).send().await.code(413), "quota_exceeded");
+    complete(&app, &id, json!({})).await.ok(201);
+}
+
+#[tokio::test]
+async fn a_part_that_comes_while_all_are_completed_is_not_lost() {
+    let app = TestApp::new().await;
+    let id = begin(&app, json!({"pathname": "a"})).await;
+    part(&app, &id, 1, "one").send().await.ok(200);
+    let upload_id = id.parse().expect("an id");
+    let (record, parts) =
+        app.hub.blobs.upload(&app.workspace_id, &upload_id).await.expect("read").expect("there");
+    part(&app, &id, 2, "two").send().await.ok(200);
+    // What a completion does that has read the first part alone.
+    let late = Complete {
+        workspace_id: app.workspace_id.clone(),
+        upload_id,
+        blob: BlobRecord {
+            pathname: record.pathname,
+            size: 3,
+            sha256: parts[0].sha256,
+            content_type: "text/plain".to_owned(),
+            access: record.wanted.access,
+            cache_seconds: None,
+            uploaded_at: app.clock.now(),
+            expires_at: None,
+            source: record.wanted.source,
+        },
+        parts,
+        is_all: true,
+        bytes_id: "bytes".to_owned(),
+        at: app.clock.now(),
+        expires_at: app.clock.now().plus_millis(1000),
+        quota: None,
+    };
+    assert!(matches!(app.store().write(late).await, Err(StoreError::Missing(_))));
+    let blob = complete(&app, &id, json!({})).await.ok(201);
+    assert_eq!(read(&app, &blob).await.body, "onetwo");
 }

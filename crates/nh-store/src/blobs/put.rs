@@ -40,6 +40,8 @@ pub enum Condition {
     Absent,
     /// Anything, or nothing.
     Any,
+    /// Anything.
+    Present,
     /// Bytes with this hash.
     Is([u8; 32]),
 }
@@ -177,6 +179,7 @@ pub(super) fn refused(
     let alive = there.filter(|there| there.expires_at.is_none_or(|end| end > at));
     match (condition, alive) {
         (Condition::Absent, Some(_)) => return Some(PutDone::Exists),
+        (Condition::Present, None) => return Some(PutDone::Changed),
         (Condition::Is(wanted), there) if there.is_none_or(|there| there.sha256 != wanted) => {
             return Some(PutDone::Changed);
         }

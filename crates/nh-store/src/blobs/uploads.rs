@@ -1,6 +1,8 @@
 //! Uploads in parts. A part's bytes are durable before its row is there; an
 //! upload that becomes an object gives it the places of its parts.
 
+use std::collections::BTreeMap;
+
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{Timestamp, UploadId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,13 @@ pub async fn parts(store: &Store, id: &UploadId) -> Result<Vec<PartRecord>, Stor
     store.all(PARTS, args![id], part).await
 }
 
+/// How many bytes the part of this number has; 0 where there is none.
+pub async fn part_size(store: &Store, id: &UploadId, number: u32) -> Result<u64, StoreError> {
+    let sql = "select size from blob_parts where upload_id = $1 and number = $2";
+    let found = store.find(sql, args![id, number], |row| Columns::of(row).number()).await?;
+    Ok(found.unwrap_or_default())
+}
+
 const PARTS: &str =
     "select number, size, sha256, pieces from blob_parts where upload_id = $1 order by number";
 
@@ -154,6 +163,8 @@ pub struct PutPart {
     pub workspace_id: WorkspaceId,
     pub upload_id: UploadId,
     pub part: PartRecord,
+    /// When its bytes began to come: the upload has to go on then.
+    pub begun_at: Timestamp,
     pub at: Timestamp,
     /// When the upload is given up from now on.
     pub expires_at: Timestamp,
@@ -176,7 +187,7 @@ impl Write for PutPart {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<PartDone, StoreError> {
         let mut held = Held::lock(tx, [&self.workspace_id]).await?;
-        let Some(upload) = going_on(tx, &self.workspace_id, &self.upload_id, self.at).await? else {
+        let Some(upload) = going_on(tx, &self.workspace_id, &self.upload_id, self.begun_at).await? else {
             return Ok(PartDone::NoUpload);
         };
         if upload.completed.is_some() {
@@ -234,6 +245,8 @@ pub struct Complete {
     pub blob: BlobRecord,
     /// Of the object, in order.
     pub parts: Vec<PartRecord>,
+    /// Whether all that came are to be of the object.
+    pub is_all: bool,
     /// Of the bytes, new for each try.
     pub bytes_id: String,
     pub at: Timestamp,
@@ -247,11 +260,11 @@ pub enum CompleteDone {
     /// Now, or before by the same call.
     Put(PutDone),
     NoUpload,
-    /// Another part came since the parts were read.
-    PartsChanged,
 }
 
 impl Write for Complete {
+    /// [`StoreError::Missing`]: another part came since the parts were read. Nothing is
+    /// done then, and an idempotency key is still free.
     type Output = CompleteDone;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<CompleteDone, StoreError> {
@@ -262,17 +275,17 @@ impl Write for Complete {
         if let Some(blob) = upload.completed {
             return Ok(CompleteDone::Put(PutDone::Stored(blob)));
         }
-        let there: Vec<PartRecord> = tx
-            .select(PARTS, args![&self.upload_id])
-            .await?
-            .iter()
-            .map(part)
-            .collect::<Result<_, StoreError>>()?;
-        if !self.parts.iter().all(|part| there.contains(part)) {
-            return Ok(CompleteDone::PartsChanged);
+        let mut there = BTreeMap::new();
+        for row in &tx.select(PARTS, args![&self.upload_id]).await? {
+            let part = part(row)?;
+            there.insert(part.number, part);
+        }
+        let is_there = |part: &PartRecord| there.get(&part.number) == Some(part);
+        if !self.parts.iter().all(is_there) || (self.is_all && self.parts.len() != there.len()) {
+            return Err(StoreError::Missing("the parts that were read".to_owned()));
         }
         let totals = held.of(&self.workspace_id);
-        totals.uploading = totals.uploading.saturating_sub(there.iter().map(|part| part.size).sum());
+        totals.uploading = totals.uploading.saturating_sub(there.values().map(|part| part.size).sum());
         let names = [(&self.workspace_id, &self.blob.pathname)];
         let present = present(tx, names.into_iter()).await?.into_values().next();
         let condition = upload.wanted.condition;
@@ -290,11 +303,10 @@ impl Write for Complete {
         let pieces = Arg::Text(Some(to_json(&pieces)?));
         bytes.push(vec![Arg::from(&self.bytes_id), Arg::Int(Some(1)), Arg::Bytes(None), pieces]);
         insert(tx, blobs, bytes).await?;
-        let left_out: Vec<Piece> = there
-            .into_iter()
-            .filter(|part| self.parts.iter().all(|taken| taken.number != part.number))
-            .flat_map(|part| part.pieces)
-            .collect();
+        for part in &self.parts {
+            there.remove(&part.number);
+        }
+        let left_out: Vec<Piece> = there.into_values().flat_map(|part| part.pieces).collect();
         waste::condemn(tx, &left_out).await?;
         tx.execute("delete from blob_parts where upload_id = $1", args![&self.upload_id]).await?;
         tx.execute(
@@ -392,13 +404,17 @@ async fn remove(
 
 /// Removes the part of this number, or all; how many bytes they had.
 async fn forget(tx: &mut Tx, id: &UploadId, number: Option<u32>) -> Result<u64, StoreError> {
-    let rows = tx
-        .returning(
-            "delete from blob_parts where upload_id = $1 and ($2 < 0 or number = $2) \
-             returning number, size, sha256, pieces",
-            args![id, number.map_or(-1, i64::from)],
-        )
-        .await?;
+    let rows = match number {
+        Some(number) => {
+            let sql = "delete from blob_parts where upload_id = $1 and number = $2 \
+                       returning number, size, sha256, pieces";
+            tx.returning(sql, args![id, number]).await?
+        }
+        None => {
+            let sql = "delete from blob_parts where upload_id = $1 returning number, size, sha256, pieces";
+            tx.returning(sql, args![id]).await?
+        }
+    };
     let mut size = 0;
     let mut pieces = Vec::new();
     for row in &rows {

@@ -56,6 +56,26 @@ impl Write for Renew {
     }
 }
 
+/// Condemns places that their owner gives up before they are an object's.
+#[derive(Clone, Debug)]
+pub struct Discard(pub Vec<String>);
+
+impl Write for Discard {
+    /// Those that are to be emptied: not what is an object's after all.
+    type Output = Vec<String>;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Vec<String>, StoreError> {
+        let mut condemned = Vec::with_capacity(self.0.len());
+        for place in &self.0 {
+            let sql = "update blob_waste set until = $2 where place = $1";
+            if tx.execute(sql, args![place, CONDEMNED]).await? == 1 {
+                condemned.push(place.clone());
+            }
+        }
+        Ok(condemned)
+    }
+}
+
 /// Condemns what nobody holds off since before `at`; places that are to be emptied,
 /// those included that were condemned before.
 #[derive(Clone, Copy, Debug)]

@@ -1,16 +1,24 @@
 //! An upload as a browser's form sends it: `multipart/form-data` (RFC 7578) with
 //! one file, which is read as it comes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, ready, stream};
 use http::{HeaderMap, header};
 use multer::{Field, Multipart};
 use nh_types::{ApiError, ErrorCode};
 
-use super::chunks;
+use super::asked::chunks;
 use crate::app::App;
 use crate::failure::{Answer, Failure};
+
+/// Of a form beside its file: boundaries, and the heads of its parts.
+const MAX_UNREAD_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The file of a form.
 pub(super) struct FormFile<S> {
@@ -32,7 +40,8 @@ pub(super) async fn file_in(
             "a form's Content-Type must name its boundary, which clients do when it is left to them";
         ApiError::new(ErrorCode::InvalidRequest, message).param("Content-Type")
     })?;
-    let body = chunks(app, body).map(|chunk| chunk.map_err(|failure| Broken(Box::new(failure))));
+    let unread = Arc::new(AtomicUsize::new(0));
+    let body = bounded(chunks(app, headers, body)?, unread.clone());
     let mut form = Multipart::new(body, boundary);
     let file =
         form.next_field().await.map_err(failed)?.ok_or_else(|| {
@@ -42,10 +51,11 @@ pub(super) async fn file_in(
     let last_of = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let name = file.file_name().map(last_of).filter(|name| !name.is_empty());
     let content_type = file.content_type().map(ToString::to_string);
-    let chunks = stream::try_unfold((form, Some(file)), |(mut form, file)| async move {
+    let chunks = stream::try_unfold((form, Some(file), unread), |(mut form, file, unread)| async move {
         let Some(mut file) = file else { return Ok(None) };
         if let Some(bytes) = file.chunk().await.map_err(failed)? {
-            return Ok(Some((bytes, (form, Some(file)))));
+            unread.store(0, Ordering::Relaxed);
+            return Ok(Some((bytes, (form, Some(file), unread))));
         }
         drop(file);
         match form.next_field().await.map_err(failed)? {
@@ -57,6 +67,46 @@ pub(super) async fn file_in(
         }
     });
     Ok(FormFile { name, content_type, chunks })
+}
+
+/// Ends a form that brings much without a byte of its file: its reader would keep it
+/// all, and look through it again with each piece. It is given small pieces, and one
+/// at a time.
+fn bounded(
+    chunks: impl Stream<Item = Answer<Bytes>> + Send,
+    unread: Arc<AtomicUsize>,
+) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
+    let pieces = chunks.map_ok(|chunk| stream::iter(pieces(chunk).map(Ok))).try_flatten();
+    let mut is_turn = false;
+    let mut pieces = Box::pin(pieces);
+    stream::poll_fn(move |context| {
+        // The reader takes all that is ready before it looks at any of it.
+        is_turn = !is_turn;
+        if !is_turn {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = ready!(pieces.poll_next_unpin(context));
+        Poll::Ready(piece.map(|piece| {
+            let piece = piece.map_err(|failure| Broken(Box::new(failure)))?;
+            let unread = unread.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
+            match unread > MAX_UNREAD_BYTES {
+                true => Err(Broken(Box::new(no_file()))),
+                false => Ok(piece),
+            }
+        }))
+    })
+}
+
+fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> + Send {
+    std::iter::from_fn(move || (!chunk.is_empty()).then(|| chunk.split_to(chunk.len().min(PIECE_BYTES))))
+}
+
+fn no_file() -> Failure {
+    let message = format!(
+        "{MAX_UNREAD_BYTES} bytes of the form came without a byte of a file; send one file, and little beside it"
+    );
+    Failure::new(ErrorCode::InvalidRequest, message)
 }
 
 fn check(field: &Field<'_>) -> Answer<()> {

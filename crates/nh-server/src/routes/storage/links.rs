@@ -12,15 +12,15 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, IF_NONE_MATCH,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use nh_blobs::{New, content_type_of};
 use nh_store::Once;
 use nh_store::blobs::{Condition, NoteLink};
 use nh_types::blob::{Access, Pathname, SignBlob, SignedBlob, SignedMethod};
 use nh_types::{ApiError, ErrorCode, Scope, WorkspaceId};
 
-use super::uploads::{condition, legal_type, object_named};
-use super::{author, body_size, chunks, located, missing, object_url, said_type, stored, view};
+use super::asked::{body_size, chunks, condition, legal_type, object_named, said_type};
+use super::{author, located, missing, object_url, stored, view};
 use crate::app::App;
 use crate::auth::{Auth, CredentialHash, MaybeAuth, Principal, StorageRead, StorageWrite};
 use crate::failure::{Answer, Failure};
@@ -37,7 +37,10 @@ const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 const CROSS_ORIGIN: [(HeaderName, HeaderValue); 5] = [
     (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, PUT")),
-    (ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, range, if-none-match, if-range")),
+    (
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("content-type, range, if-match, if-none-match, if-range"),
+    ),
     (
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("etag, content-range, content-length, content-disposition, x-request-id"),
@@ -106,11 +109,7 @@ fn upload(principal: &Principal, wanted: &SignBlob) -> Answer<Upload> {
     }
     Ok(Upload {
         max_size: wanted.max_size,
-        content_type: wanted
-            .content_type
-            .as_deref()
-            .map(|given| legal_type("content_type", given))
-            .transpose()?,
+        content_type: wanted.content_type.as_deref().map(type_or_kind).transpose()?,
         access: wanted.access.unwrap_or_default(),
         overwrite: wanted.overwrite,
     })
@@ -167,27 +166,17 @@ pub(crate) async fn put(
     let auth = auth.required()?;
     let place = place.filter(|(workspace_id, _)| *workspace_id == auth.workspace_id);
     let (_, pathname) = place.ok_or_else(|| missing(&workspace, &given))?;
-    let is_new = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == b"*");
     let new = New {
         pathname: object_named(&auth, pathname.as_str())?,
-        content_type: said_type(&headers).map(|given| legal_type("Content-Type", &given)).transpose()?,
+        content_type: said_type(&headers)?,
         access: query.parsed("access")?.unwrap_or_default(),
         cache_seconds: None,
         expires_at: query.time("expires_at")?,
-        condition: condition(&headers, !is_new),
+        condition: condition(&headers, true)?,
         size: body_size(&headers),
     };
     query.finish()?;
-    put_new(&app, &auth, &headers, new, chunks(&app, body)).await.map_err(|failure| {
-        match failure.error.code {
-            ErrorCode::BlobExists => {
-                let message =
-                    format!("there is an object `{pathname}` already, which If-None-Match: * rules out");
-                ApiError::new(ErrorCode::PreconditionFailed, message).param("If-None-Match").into()
-            }
-            _ => failure,
-        }
-    })
+    put_new(&app, &auth, &headers, new, chunks(&app, &headers, body)?).await
 }
 
 async fn put_signed(
@@ -210,11 +199,15 @@ async fn put_signed(
         access: allowed.access,
         cache_seconds: None,
         expires_at: None,
-        condition: if allowed.overwrite { Condition::Any } else { Condition::Absent },
+        condition: if allowed.overwrite { condition(headers, true)? } else { Condition::Absent },
         size: body_size(headers),
     };
-    let body = at_most(chunks(app, body), allowed.max_size.unwrap_or(u64::MAX));
-    put_new(app, &principal, headers, new, body).await
+    let body = at_most(chunks(app, headers, body)?, allowed.max_size.unwrap_or(u64::MAX));
+    put_new(app, &principal, headers, new, body).await.map_err(|failure| match failure.error.code {
+        // How full the workspace is, is nothing for strangers.
+        ErrorCode::QuotaExceeded => Failure::new(ErrorCode::QuotaExceeded, "the object does not fit there"),
+        _ => failure,
+    })
 }
 
 async fn put_new(
@@ -226,7 +219,15 @@ async fn put_new(
 ) -> Answer<Response> {
     let pathname = new.pathname.clone();
     let never = None::<fn(&[u8; 32]) -> nh_store::Idempotency>;
-    let blob = stored(&pathname, app.hub.blobs.put(author(principal), new, body, never).await?)?;
+    let done = app.hub.blobs.put(author(principal), new, body, never).await?;
+    let blob = stored(&pathname, done).map_err(|failure| match failure.error.code {
+        ErrorCode::BlobExists if headers.contains_key(IF_NONE_MATCH) => {
+            let message =
+                format!("there is an object `{pathname}` already, which If-None-Match: * rules out");
+            ApiError::new(ErrorCode::PreconditionFailed, message).param("If-None-Match").into()
+        }
+        _ => failure,
+    })?;
     Ok((StatusCode::CREATED, Json(view(app, headers, &principal.workspace_id, blob))).into_response())
 }
 
@@ -239,11 +240,17 @@ pub(super) async fn opened(
     method: SignedMethod,
 ) -> Answer<(SignedLink, Arc<Principal>)> {
     let link = SignedLink::open(sig, app.hub.sealer(), workspace_id, pathname, app.clock.now())?;
-    let maker = app.credentials.again(app, &link.by).await.ok();
-    let maker = maker.filter(|maker| maker.workspace_id == *workspace_id).ok_or_else(|| {
+    let ended = || {
         let message = "the key that the signed URL was made with is no longer good; have a new one made";
         Failure::new(ErrorCode::InvalidCredential, message)
+    };
+    let maker = app.credentials.again(app, &link.by).await.map_err(|failure| match failure.error.code {
+        ErrorCode::InvalidCredential => ended(),
+        _ => failure,
     })?;
+    if maker.workspace_id != *workspace_id {
+        return Err(ended());
+    }
     app.rate_limits.check(&maker)?;
     maker.require(if method == SignedMethod::Put { Scope::StorageWrite } else { Scope::StorageRead })?;
     if link.method != method {
@@ -263,17 +270,27 @@ fn other_method(method: SignedMethod) -> Failure {
 /// The type that the object gets; one that the link does not allow is refused.
 fn allowed_type(headers: &HeaderMap, allowed: Option<&str>) -> Answer<Option<String>> {
     let said = media_type(headers);
-    let given = said_type(headers).map(|given| legal_type("Content-Type", &given)).transpose()?;
+    let given = said_type(headers)?;
     let Some(allowed) = allowed else { return Ok(given) };
-    let fits = match allowed.strip_suffix('*') {
-        Some(beginning) => said.starts_with(&beginning.to_ascii_lowercase()),
-        None => said == allowed.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
-    };
-    if fits {
-        return Ok(given.or_else(|| Some(allowed.to_owned())));
+    match allowed.strip_suffix('*') {
+        Some(kind) if said.starts_with(&kind.to_ascii_lowercase()) => return Ok(given),
+        None if said == essence_of(allowed) => return Ok(Some(given.unwrap_or_else(|| allowed.to_owned()))),
+        _ => {}
     }
     let message = format!("the signed URL takes `{allowed}`; the request's Content-Type is `{said}`");
     Err(ApiError::new(ErrorCode::UnsupportedMediaType, message).param("Content-Type").into())
+}
+
+/// `text/html` of `text/html; charset=utf-8`.
+fn essence_of(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// A type, or all of a kind: `image/*`.
+fn type_or_kind(given: &str) -> Answer<String> {
+    let one = given.strip_suffix("/*").map(|kind| format!("{kind}/any"));
+    legal_type("content_type", one.as_deref().unwrap_or(given))?;
+    Ok(given.to_owned())
 }
 
 /// Breaks off what has more bytes.
@@ -299,7 +316,6 @@ pub(super) fn for_any_origin(answer: Answer<Response>) -> Response {
 }
 
 /// What a browser asks before a page of another origin uses a link.
-pub(crate) async fn preflight(method: Method) -> Response {
-    debug_assert_eq!(method, Method::OPTIONS);
+pub(crate) async fn preflight() -> Response {
     for_any_origin(Ok(StatusCode::NO_CONTENT.into_response()))
 }

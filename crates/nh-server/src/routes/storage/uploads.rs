@@ -6,16 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use nh_blobs::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart, New};
 use nh_store::Once;
 use nh_store::blobs::{Condition, PartDone, PartRecord, UploadRecord};
 use nh_types::blob::{
-    BlobView, CompleteUpload, CreateUpload, NamePart, PartView, Pathname, UploadList, UploadView, WantedBlob,
+    BlobView, CompleteUpload, CreateUpload, NamePart, PartView, UploadList, UploadView, WantedBlob,
 };
 use nh_types::{ApiError, ErrorCode, UploadId};
 
-use super::{author, body_size, chunks, named, not_put, over_quota, prefix, stored, view, wrong};
+use super::asked::{body_size, chunks, condition, legal_type, object_named, prefix};
+use super::{author, not_put, stored, view};
 use crate::app::App;
 use crate::auth::{Auth, Principal, StorageRead, StorageWrite};
 use crate::failure::{Answer, Failure};
@@ -23,8 +24,6 @@ use crate::idempotency::mismatch;
 use crate::json::Creating;
 use crate::paging::{Query, invalid, seal_cursor};
 use crate::served;
-
-const MAX_TYPE_BYTES: usize = 255;
 
 /// Begin an upload in parts. The parts may come in any order and several at once,
 /// up to 10,000 of any size; one that is sent again takes the place of the first.
@@ -49,7 +48,7 @@ pub(crate) async fn create(
         access,
         cache_seconds: None,
         expires_at,
-        condition: condition(&headers, overwrite),
+        condition: condition(&headers, overwrite)?,
         size: None,
     };
     let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
@@ -155,8 +154,9 @@ pub(super) async fn take_part(
     let id: UploadId = given.parse().map_err(|_| missing(given))?;
     let number = part_number(number)?;
     let blobs = &app.hub.blobs;
-    let (part, done) =
-        blobs.put_part(&auth.workspace_id, &id, number, body_size(headers), chunks(app, body)).await?;
+    let (part, done) = blobs
+        .put_part(&auth.workspace_id, &id, number, body_size(headers), chunks(app, headers, body)?)
+        .await?;
     match done {
         PartDone::Stored => Ok(part),
         PartDone::NoUpload => Err(missing(given)),
@@ -166,7 +166,7 @@ pub(super) async fn take_part(
             );
             Err(Failure::new(ErrorCode::PayloadTooLarge, message))
         }
-        PartDone::OverQuota { used, quota } => Err(over_quota(&format!("part {number}"), used, quota)),
+        PartDone::OverQuota { used, quota } => Err(nh_blobs::over_quota(used, quota).into()),
     }
 }
 
@@ -254,52 +254,6 @@ fn named_part(part: &NamePart) -> Answer<NamedPart> {
     let number = part_number(&part.part_number.to_string())?;
     // One that is no ETag of ours names no part that is there.
     Ok(NamedPart { number, sha256: served::hash_in(&part.etag).unwrap_or_default() })
-}
-
-/// The name of an object, not of a folder.
-pub(super) fn object_named(principal: &Principal, given: &str) -> Answer<Pathname> {
-    let pathname = named(&principal.workspace_id, "pathname", given)?;
-    if pathname.is_folder() {
-        let message = format!("`{pathname}` is the name of a folder; an object's has no slash at its end");
-        return Err(wrong("pathname", message));
-    }
-    Ok(pathname)
-}
-
-/// A content type that a header can hold.
-pub(super) fn legal_type(param: &str, given: &str) -> Answer<String> {
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    let is_token = |text: &str| {
-        !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&byte))
-    };
-    let is_type = essence.split_once('/').is_some_and(|(kind, of_it)| is_token(kind) && is_token(of_it));
-    let is_printable = given.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    if is_type && is_printable && given.len() <= MAX_TYPE_BYTES {
-        return Ok(given.to_owned());
-    }
-    let shown: String = given.chars().take(80).flat_map(char::escape_debug).collect();
-    let message = format!(
-        "`{param}` is `{shown}`; it must be a type such as `text/csv`, of at most {MAX_TYPE_BYTES} characters"
-    );
-    Err(invalid(param, message).into())
-}
-
-pub(super) fn condition(headers: &HeaderMap, overwrite: bool) -> Condition {
-    match headers.get(header::IF_MATCH) {
-        Some(etag) => is(etag),
-        None if overwrite => Condition::Any,
-        None => Condition::Absent,
-    }
-}
-
-/// What is no ETag of ours is that of nothing.
-pub(super) fn is(etag: &HeaderValue) -> Condition {
-    Condition::Is(hash(etag))
-}
-
-pub(super) fn hash(etag: &HeaderValue) -> [u8; 32] {
-    etag.to_str().ok().and_then(served::hash_in).unwrap_or_default()
 }
 
 fn shown(

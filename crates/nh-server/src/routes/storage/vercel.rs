@@ -18,11 +18,10 @@ use nh_types::{ErrorCode, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::uploads::{begin, finish, hash, is, legal_type, object_named, take_part};
-use super::{
-    author, body_size, chunks, copy_once, folder, listed, named, nothing_named, put_folder, stored, view,
-    wrong,
-};
+use super::asked::{body_size, chunks, folder, hash, legal_type, named, object_named};
+use super::objects::{copy_once, listed, put_folder};
+use super::uploads::{begin, finish, take_part};
+use super::{author, nothing_named, stored, view, wrong};
 use crate::app::App;
 use crate::auth::{Auth, StorageRead, StorageWrite};
 use crate::failure::{Answer, Failure};
@@ -135,7 +134,7 @@ pub(crate) async fn put(
     let new = New { size: body_size(&headers), ..wanted(&app, &auth, &headers, &given)? };
     let pathname = new.pathname.clone();
     let never = None::<fn(&[u8; 32]) -> nh_store::Idempotency>;
-    let done = app.hub.blobs.put(author(&auth), new, chunks(&app, body), never).await?;
+    let done = app.hub.blobs.put(author(&auth), new, chunks(&app, &headers, body)?, never).await?;
     let blob = stored(&pathname, done).map_err(explained)?;
     Ok(Json(put_blob(&app, &headers, &auth.workspace_id, blob)))
 }
@@ -210,7 +209,7 @@ pub(crate) async fn delete(
             Err(failure) => return Err(failure),
         }
     }
-    let only_if = headers.get("x-if-match").map(hash);
+    let only_if = headers.get("x-if-match").map(hash).transpose()?;
     match app.hub.blobs.delete(&auth.workspace_id, pathnames, only_if).await? {
         Some(_) => Ok(Json(())),
         None => {
@@ -356,7 +355,7 @@ fn access(headers: &HeaderMap) -> Answer<Access> {
 
 fn condition(headers: &HeaderMap) -> Answer<Condition> {
     Ok(match headers.get("x-if-match") {
-        Some(etag) => is(etag),
+        Some(etag) => Condition::Is(hash(etag)?),
         None if flag(headers, "x-allow-overwrite")? => Condition::Any,
         None => Condition::Absent,
     })
