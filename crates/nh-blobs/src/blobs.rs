@@ -336,12 +336,14 @@ impl Blobs {
             Some(after) => Begin::After(after),
         };
         let mut found = Listing::default();
+        // Where folders are large, few rows are read before the next is looked for.
+        let mut at_once = PAGE_ROWS;
         loop {
             let room = limit as usize - found.blobs.len() - found.folders.len();
-            let rows = if is_folded { PAGE_ROWS.min(room as u32 + 1) } else { room as u32 + 1 };
+            let rows = if is_folded { at_once.min(room as u32 + 1) } else { room as u32 + 1 };
             let read = rows::list(store, workspace_id, prefix, &begin, rows, clock.now()).await?;
             let is_last = read.len() < rows as usize;
-            let mut skipping: Option<String> = None;
+            let (mut skipping, mut told): (Option<String>, u32) = (None, 0);
             for blob in read {
                 let name = blob.pathname.as_str().to_owned();
                 if skipping.as_ref().is_some_and(|folder| name.starts_with(folder.as_str())) {
@@ -351,6 +353,7 @@ impl Blobs {
                     found.next = found.last();
                     return Ok(found);
                 }
+                told += 1;
                 let folder = is_folded.then(|| folder_below(prefix, &name)).flatten();
                 skipping = folder.clone();
                 begin = Begin::After(name);
@@ -362,6 +365,7 @@ impl Blobs {
             if is_last {
                 return Ok(found);
             }
+            at_once = (2 * told).clamp(2, PAGE_ROWS);
             if let Some(folder) = skipping {
                 begin = Begin::At(after_folder(&folder));
             }

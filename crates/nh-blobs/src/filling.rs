@@ -140,8 +140,8 @@ impl Filling<'_> {
     async fn begin_piece(&mut self) -> Result<(), BlobError> {
         let place = self.inner.ids.text(LOWER, PLACE_LETTERS);
         self.inner.store.write(Reserve { place: place.clone(), until: self.inner.until() }).await?;
-        self.writing.go_to(&place);
-        self.pieces.push(Piece(place, 0));
+        self.pieces.push(Piece(place.clone(), 0));
+        self.writing.go_to(&place).await?;
         Ok(())
     }
 }

@@ -85,11 +85,12 @@ impl Writing {
     }
 
     /// What comes next goes to this place, which is held off the waste.
-    pub(crate) fn go_to(&mut self, place: &str) {
+    pub(crate) async fn go_to(&mut self, place: &str) -> Result<(), BlobError> {
         match self {
             Self::File(files, file) => *file = Some(files::Writing::begin(files, place)),
-            Self::Bucket(writing) => writing.go_to(place),
+            Self::Bucket(writing) => writing.go_to(place).await?,
         }
+        Ok(())
     }
 
     /// At most [`Writing::room`] bytes. Waits while what takes them is behind.

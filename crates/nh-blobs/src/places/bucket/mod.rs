@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use nh_types::Ids;
+use nh_types::{ApiError, ErrorCode, Ids};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions, RetryConfig,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use crate::blobs::{LOWER, PLACE_LETTERS};
@@ -29,6 +30,10 @@ use connector::OverOutbound;
 pub use error::BucketError;
 pub(crate) use reading::read;
 pub(crate) use writing::Writing;
+
+/// In memory at once, of all uploads: half a gigabyte.
+const MAX_PIECES: usize = 64;
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What cannot be had by then is an error.
 const MAX_RETRIES: usize = 3;
@@ -52,6 +57,8 @@ pub(crate) struct Access {
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     prefix: String,
+    /// For pieces that are in memory, of all uploads.
+    room: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Bucket {
@@ -89,7 +96,15 @@ impl Bucket {
             builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/'));
         }
         let store = builder.build().map_err(|error| BucketError::of(&error))?;
-        Ok(Self { store: Arc::new(store), prefix: access.prefix })
+        Ok(Self { store: Arc::new(store), prefix: access.prefix, room: Arc::new(Semaphore::new(MAX_PIECES)) })
+    }
+
+    async fn room(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let room = tokio::time::timeout(ROOM_TIMEOUT, self.room.clone().acquire_owned()).await;
+        room.ok().and_then(Result::ok).ok_or_else(|| {
+            let message = "too many uploads to the bucket are under way; send it again in a while";
+            ApiError::new(ErrorCode::Overloaded, message).retry_after(5)
+        })
     }
 
     fn key(&self, place: &str) -> Path {

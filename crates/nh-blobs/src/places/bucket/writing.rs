@@ -1,5 +1,7 @@
 use bytes::{Bytes, BytesMut};
+use nh_types::ApiError;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::{Bucket, BucketError};
@@ -14,6 +16,8 @@ pub(crate) struct Writing {
     place: String,
     filling: BytesMut,
     room: usize,
+    /// Of the piece that is being filled.
+    permit: Option<OwnedSemaphorePermit>,
     size: u64,
     /// The last piece, which answers with the hash up to its end. It ends when
     /// this is dropped.
@@ -23,17 +27,20 @@ pub(crate) struct Writing {
 impl Writing {
     pub(crate) fn new(bucket: Bucket) -> Self {
         let (place, filling) = (String::new(), BytesMut::new());
-        Self { bucket, place, filling, room: 0, size: 0, sending: JoinSet::new() }
+        Self { bucket, place, filling, room: 0, permit: None, size: 0, sending: JoinSet::new() }
     }
 
     pub(crate) fn room(&self) -> usize {
         self.room
     }
 
-    pub(crate) fn go_to(&mut self, place: &str) {
+    /// Waits a while where many uploads are under way.
+    pub(crate) async fn go_to(&mut self, place: &str) -> Result<(), ApiError> {
+        self.permit = Some(self.bucket.room().await?);
         place.clone_into(&mut self.place);
         self.filling = BytesMut::with_capacity(PIECE_BYTES);
         self.room = PIECE_BYTES;
+        Ok(())
     }
 
     /// Waits while the bucket is behind.
@@ -47,9 +54,10 @@ impl Writing {
     async fn send(&mut self) -> Result<(), BucketError> {
         let digest = self.sent().await?;
         let (bucket, place) = (self.bucket.clone(), std::mem::take(&mut self.place));
-        let bytes = std::mem::take(&mut self.filling).freeze();
+        let (bytes, permit) = (std::mem::take(&mut self.filling).freeze(), self.permit.take());
         self.sending.spawn(async move {
             let (digest, ()) = tokio::try_join!(hash(digest, bytes.clone()), bucket.put(&place, bytes))?;
+            drop(permit);
             Ok(digest)
         });
         Ok(())
