@@ -1,7 +1,7 @@
 //! Object storage over HTTP, beside what the same disk and the same SQLite do
 //! without a hub. Method and results: benches/storage/README.md.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use nh_bench::hub::Hub;
 use nh_bench::load::{Connection, Load, Loaded, Paths, always, quantile_ms, request_head};
 use nh_bench::report::{Figures, machine};
-use nh_bench::storage::bare::{self, Rows};
+use nh_bench::storage::bare::{self, Log, Rows};
 use nh_bench::storage::listing;
 use nh_bench::storage::transfer::{self, End, Object};
 use serde_json::Value;
@@ -42,6 +42,10 @@ struct Options {
     /// Of the large object.
     #[arg(long, default_value_t = 1 << 30)]
     bytes: u64,
+    /// Before each use of the disk by the large object: some disks are fast for a while
+    /// and slow after that.
+    #[arg(long, default_value_t = 5)]
+    pause_seconds: u64,
     /// That are listed.
     #[arg(long, default_value_t = 1_000_000)]
     objects: u64,
@@ -83,77 +87,124 @@ fn settle() -> anyhow::Result<()> {
 
 async fn large(options: &Options) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(&options.directory)?;
-    let at = |name: &str| directory.path().join(name);
-    let source = at("source");
+    let source = directory.path().join("source");
     transfer::make(&source, options.bytes)?;
     let hub = Hub::start(&options.binary, directory.path(), "")?;
-    let workspace = hub.workspace().await?;
-    let headers = hub.headers();
-    let megabytes = options.bytes as f64 / 1e6;
+    let large =
+        Large { options, directory: directory.path(), source, workspace: hub.workspace().await?, hub };
     let mut figures = Figures::default();
     for round in 0..options.rounds {
-        let mut rate = |of: &str, seconds: f64| {
-            figures.add(&format!("{of}: MB/s"), megabytes / seconds);
-            megabytes / seconds
+        // A disk may be faster for what comes first.
+        let (copied, sent) = if round % 2 == 0 {
+            let copied = large.copy(&mut figures).await?;
+            (copied, large.send(round, &mut figures).await?)
+        } else {
+            let sent = large.send(round, &mut figures).await?;
+            (large.copy(&mut figures).await?, sent)
         };
-        settle()?;
-        let durable = rate("plain copy, durable", transfer::copy(&source, &at("copy"), End::Durable)?);
-        std::fs::remove_file(at("copy"))?;
-        settle()?;
-        let written = rate("plain copy, written", transfer::copy(&source, &at("copy"), End::Written)?);
-        std::fs::remove_file(at("copy"))?;
-        settle()?;
-
-        let name = format!("{workspace}/large-{round}.bin");
-        let path = format!("/v1/storage/upload?pathname={name}");
-        let object = |path| Object { address: hub.server.address, headers: &headers, path };
-        let of_upload = Watched::begin(&hub)?;
-        let uploaded = rate("upload", object(&path).upload(&source)?);
-        let of_upload = of_upload.end(&hub)?;
-        settle()?;
-        let path = format!("/v1/storage/{name}");
-        let of_download = Watched::begin(&hub)?;
-        let kept = rate("download, durable", object(&path).download(&at("got"), End::Durable)?);
-        let of_download = of_download.end(&hub)?;
-        ensure!(round > 0 || transfer::are_equal(&source, &at("got"))?, "what came back is something else");
-        std::fs::remove_file(at("got"))?;
-        settle()?;
-        let got = rate("download, written", object(&path).download(&at("got"), End::Written)?);
-        std::fs::remove_file(at("got"))?;
-        rate("download, forgotten", object(&path).download_to_nowhere()?);
-        let (status, _) = hub.call(Method::DELETE, &path, &Value::Null).await?;
-        ensure!(status == StatusCode::NO_CONTENT, "deleting was answered {status}");
-
-        figures.add("upload / copy, durable", uploaded / durable);
-        figures.add("download / copy, durable", kept / durable);
-        figures.add("download / copy, written", got / written);
-        for (of, watched) in [("upload", of_upload), ("download", of_download)] {
-            figures.add(&format!("{of}: CPU s of the hub"), watched.cpu_seconds);
-            figures.add(&format!("{of}: more resident than before, MB"), watched.more_mb);
-        }
+        figures.add("upload / copy, durable", sent.up / copied.durable);
+        figures.add("download / copy, durable", sent.down_durable / copied.durable);
+        figures.add("download / copy, written", sent.down_written / copied.written);
     }
     figures.print();
     Ok(())
 }
 
-/// What a hub takes for something.
+struct Large<'o> {
+    options: &'o Options,
+    directory: &'o Path,
+    source: PathBuf,
+    workspace: String,
+    hub: Hub,
+}
+
+/// MB/s of plain copies.
+struct Copied {
+    durable: f64,
+    written: f64,
+}
+
+/// MB/s through the hub.
+struct Sent {
+    up: f64,
+    down_durable: f64,
+    down_written: f64,
+}
+
+impl Large<'_> {
+    async fn copy(&self, figures: &mut Figures) -> anyhow::Result<Copied> {
+        let mut copy = async |end, of| {
+            self.settle().await?;
+            let to = self.directory.join("copy");
+            let rate = self.rate(figures, of, transfer::copy(&self.source, &to, end)?);
+            std::fs::remove_file(to)?;
+            anyhow::Ok(rate)
+        };
+        Ok(Copied {
+            durable: copy(End::Durable, "plain copy, durable").await?,
+            written: copy(End::Written, "plain copy, written").await?,
+        })
+    }
+
+    async fn send(&self, round: usize, figures: &mut Figures) -> anyhow::Result<Sent> {
+        let name = format!("{}/large-{round}.bin", self.workspace);
+        let headers = self.hub.headers();
+        let (up, down) = (format!("/v1/storage/upload?pathname={name}"), format!("/v1/storage/{name}"));
+        let object = |path| Object { address: self.hub.server.address, headers: &headers, path };
+        self.settle().await?;
+        let watched = Watched::begin(&self.hub)?;
+        let up = self.rate(figures, "upload", object(&up).upload(&self.source)?);
+        watched.end(&self.hub, "upload", figures)?;
+
+        let got = self.directory.join("got");
+        self.settle().await?;
+        let watched = Watched::begin(&self.hub)?;
+        let down_durable =
+            self.rate(figures, "download, durable", object(&down).download(&got, End::Durable)?);
+        watched.end(&self.hub, "download", figures)?;
+        ensure!(round > 0 || transfer::are_equal(&self.source, &got)?, "what came back is something else");
+        std::fs::remove_file(&got)?;
+        self.settle().await?;
+        let down_written =
+            self.rate(figures, "download, written", object(&down).download(&got, End::Written)?);
+        std::fs::remove_file(&got)?;
+        self.rate(figures, "download, forgotten", object(&down).download_to_nowhere()?);
+        let (status, _) = self.hub.call(Method::DELETE, &down, &Value::Null).await?;
+        ensure!(status == StatusCode::NO_CONTENT, "deleting was answered {status}");
+        Ok(Sent { up, down_durable, down_written })
+    }
+
+    async fn settle(&self) -> anyhow::Result<()> {
+        settle()?;
+        tokio::time::sleep(Duration::from_secs(self.options.pause_seconds)).await;
+        Ok(())
+    }
+
+    fn rate(&self, figures: &mut Figures, of: &str, seconds: f64) -> f64 {
+        let rate = self.options.bytes as f64 / 1e6 / seconds;
+        figures.add(&format!("{of}: MB/s"), rate);
+        rate
+    }
+}
+
+/// What a hub had taken before something.
 struct Watched {
     cpu_seconds: f64,
-    /// At its most, beside what was resident when it began.
-    more_mb: f64,
+    resident_mb: f64,
 }
 
 impl Watched {
     fn begin(hub: &Hub) -> anyhow::Result<Self> {
         hub.server.forget_peak()?;
-        Ok(Self { cpu_seconds: hub.server.cpu_seconds()?, more_mb: hub.server.resident_mb()? })
+        Ok(Self { cpu_seconds: hub.server.cpu_seconds()?, resident_mb: hub.server.resident_mb()? })
     }
 
-    fn end(self, hub: &Hub) -> anyhow::Result<Self> {
-        Ok(Self {
-            cpu_seconds: hub.server.cpu_seconds()? - self.cpu_seconds,
-            more_mb: hub.server.peak_resident_mb()? - self.more_mb,
-        })
+    fn end(self, hub: &Hub, of: &str, figures: &mut Figures) -> anyhow::Result<()> {
+        let spent = hub.server.cpu_seconds()? - self.cpu_seconds;
+        figures.add(&format!("{of}: CPU s of the hub"), spent);
+        let more = hub.server.peak_resident_mb()? - self.resident_mb;
+        figures.add(&format!("{of}: more resident than before, MB"), more);
+        Ok(())
     }
 }
 
@@ -172,26 +223,33 @@ async fn small(options: &Options) -> anyhow::Result<()> {
 async fn of_size(options: &Options, size: &str, data: &Bytes, figures: &mut Figures) -> anyhow::Result<()> {
     let Options { in_flight, seconds, .. } = *options;
     let directory = tempfile::tempdir_in(&options.directory)?;
-    let rows = Rows::new(directory.path()).await?;
-    settle()?;
     let is_in_rows = data.len() <= 64 * KIB;
-    let (bare, bare_count) = if is_in_rows {
-        let bare = rows.puts(data, in_flight, seconds).await?;
-        figures.add(&format!("{size}: bare writer of rows, p99 ms"), bare.latency_ms(0.99));
-        (bare.per_second(), bare.requests)
+    let mut rows = None;
+    let mut bare = Vec::new();
+    if is_in_rows {
+        for (log, name) in [(Log::WrittenBack, "writing its log back"), (Log::Left, "leaving its log")] {
+            let new = Rows::new(directory.path(), log).await?;
+            settle()?;
+            let puts = new.puts(data, in_flight, seconds).await?;
+            figures.add(&format!("{size}: bare writer, {name}: p99 ms"), puts.latency_ms(0.99));
+            bare.push((name, puts.per_second()));
+            rows = Some((new, puts.requests));
+        }
     } else {
-        (bare::files_per_second(directory.path(), data, in_flight, seconds)?, 0)
-    };
+        settle()?;
+        bare.push(("files", bare::files_per_second(directory.path(), data, in_flight, seconds)?));
+    }
     let hub = Hub::start(&options.binary, directory.path(), "")?;
     put(&hub, "warm", data, in_flight).run(0.5).await?;
     settle()?;
     let before = hub.server.cpu_seconds()?;
     let puts = put(&hub, "run", data, in_flight).run(seconds).await?;
     let cpu_ms = (hub.server.cpu_seconds()? - before) * 1000.0 / puts.requests as f64;
-    let what = if is_in_rows { "rows" } else { "files" };
-    figures.add(&format!("{size}: bare writer of {what}, puts/s"), bare);
     tell(figures, &format!("{size}: hub, puts"), &puts, cpu_ms);
-    figures.add(&format!("{size}: puts, hub / bare"), puts.per_second() / bare);
+    for (name, rate) in bare {
+        figures.add(&format!("{size}: bare writer, {name}: puts/s"), rate);
+        figures.add(&format!("{size}: puts, hub / bare writer, {name}"), puts.per_second() / rate);
+    }
 
     let workspace = hub.workspace().await?;
     let count = puts.requests;
@@ -209,8 +267,8 @@ async fn of_size(options: &Options, size: &str, data: &Bytes, figures: &mut Figu
     let reads = load.run(seconds).await?;
     let cpu_ms = (hub.server.cpu_seconds()? - before) * 1000.0 / reads.requests as f64;
     tell(figures, &format!("{size}: hub, reads"), &reads, cpu_ms);
-    if is_in_rows {
-        let bare = rows.reads_per_second(bare_count, seconds / 2.0)?;
+    if let Some((rows, count)) = rows {
+        let bare = rows.reads_per_second(count, seconds / 2.0)?;
         figures.add(&format!("{size}: bare reader of rows, reads/s"), bare);
     }
     Ok(())

@@ -24,6 +24,16 @@ const INSERT_BYTES: &str = "insert into blob_bytes (id, refs, data, pieces) valu
 const SELECT: &str = "select b.size, b.sha256, b.content_type, d.data from blobs b \
      join blob_bytes d on d.id = b.bytes_id where b.workspace_id = ?1 and b.pathname = ?2";
 
+/// What becomes of SQLite's write-ahead log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// It is written back into the file as SQLite does by itself: every 1,000 pages
+    /// (about as often as the hub does), in the commit that made it so long.
+    WrittenBack,
+    /// It grows. No writer could do so for long; none is faster.
+    Left,
+}
+
 /// Who is answered when the object of this name is durable.
 struct Submitted {
     pathname: String,
@@ -35,13 +45,14 @@ pub struct Rows {
     _directory: tempfile::TempDir,
     file: PathBuf,
     workspace_id: String,
+    log: Log,
 }
 
 impl Rows {
-    pub async fn new(directory: &Path) -> anyhow::Result<Self> {
+    pub async fn new(directory: &Path, log: Log) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir_in(directory)?;
         let (file, workspace_id) = new_store(directory.path()).await?;
-        Ok(Self { _directory: directory, file, workspace_id: workspace_id.as_str().to_owned() })
+        Ok(Self { _directory: directory, file, workspace_id: workspace_id.as_str().to_owned(), log })
     }
 
     /// One connection on a thread writes what `in_flight` submitters have queued, in
@@ -49,7 +60,14 @@ impl Rows {
     pub async fn puts(&self, data: &Bytes, in_flight: usize, seconds: f64) -> anyhow::Result<Loaded> {
         let (queue, queued) = mpsc::unbounded_channel::<Submitted>();
         let (file, workspace_id, data) = (self.file.clone(), self.workspace_id.clone(), data.clone());
-        let writer = std::thread::spawn(move || write_groups(&file, &workspace_id, &data, queued));
+        let log = self.log;
+        let writer = std::thread::spawn(move || {
+            let connection = connect(&file)?;
+            if log == Log::Left {
+                connection.execute_batch("pragma wal_autocheckpoint = 0")?;
+            }
+            write_groups(connection, &workspace_id, &data, queued)
+        });
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(seconds);
         let begun = Arc::new(AtomicU64::new(0));
@@ -117,12 +135,11 @@ async fn submit(
 }
 
 fn write_groups(
-    file: &Path,
+    mut connection: Connection,
     workspace_id: &str,
     data: &[u8],
     mut queued: mpsc::UnboundedReceiver<Submitted>,
 ) -> anyhow::Result<()> {
-    let mut connection: Connection = connect(file)?;
     while let Some(first) = queued.blocking_recv() {
         let mut group = vec![first];
         while let Ok(next) = queued.try_recv() {

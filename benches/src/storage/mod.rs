@@ -29,8 +29,7 @@ async fn new_store(directory: &Path) -> anyhow::Result<(std::path::PathBuf, Work
     Ok((file, id))
 }
 
-/// With the hub's durability and settings. SQLite writes its log back by itself, about
-/// as often as the hub does.
+/// With the hub's durability and settings.
 fn connect(file: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = Connection::open(file)?;
     connection.execute_batch(
