@@ -317,7 +317,7 @@ async fn list(options: &Options) -> anyhow::Result<()> {
         ("1,000 of all, the first page", always(all), 200),
         ("1,000 of a folder", at("&prefix="), 200),
         ("1,000 of a folder, folded", at("&mode=folded&prefix="), 200),
-        ("1,000 folders of 1,000 each", always(&format!("{all}&mode=folded")), 50),
+        ("1,000 folders of 1,000 each", always(&format!("{all}&mode=folded")), 20),
     ];
     let mut figures = Figures::default();
     for _ in 0..options.rounds {
