@@ -67,9 +67,23 @@ impl Server {
 
     /// Resident megabytes (10^6 bytes).
     pub fn resident_mb(&self) -> anyhow::Result<f64> {
+        self.memory_mb("VmRSS:")
+    }
+
+    /// The most that were resident since [`Server::forget_peak`].
+    pub fn peak_resident_mb(&self) -> anyhow::Result<f64> {
+        self.memory_mb("VmHWM:")
+    }
+
+    /// proc(5), /proc/pid/clear_refs: 5 takes the peak back to what is resident now.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+
+    fn memory_mb(&self, of: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-        let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+        let line = status.lines().find(|line| line.starts_with(of)).with_context(|| of.to_owned())?;
+        let kib: f64 = line.split_whitespace().nth(1).with_context(|| of.to_owned())?.parse()?;
         Ok(kib * 1024.0 / 1e6)
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::baseline::with_checksum;
 use crate::child::Server;
-use crate::load::Load;
+use crate::load::{self, Load};
 
 /// A key of the right form; the hub that it opens lives as long as the
 /// measurement.
@@ -76,6 +76,18 @@ impl Hub {
         vec![("authorization".to_owned(), format!("Bearer {}", self.key))]
     }
 
+    fn json_headers(&self) -> Vec<(String, String)> {
+        let mut headers = self.headers();
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        headers
+    }
+
+    /// The workspace of its key.
+    pub async fn workspace(&self) -> anyhow::Result<String> {
+        let (_, me) = self.call(Method::GET, "/v1/auth/me", &Value::Null).await?;
+        Ok(me["workspace"]["id"].as_str().with_context(|| format!("no workspace in {me}"))?.to_owned())
+    }
+
     /// Makes the workflow `chain`: so many steps that do next to nothing, one
     /// after the other.
     pub async fn make_chain(&self, steps: usize) -> anyhow::Result<()> {
@@ -96,8 +108,9 @@ impl Hub {
         let is_async = body["async"] == true;
         Load {
             address: self.server.address,
-            path: "/v1/run".to_owned(),
-            headers: self.headers(),
+            method: Method::POST,
+            path: load::always("/v1/run"),
+            headers: self.json_headers(),
             body: Bytes::from(body.to_string()),
             in_flight,
             expect: if is_async { StatusCode::ACCEPTED } else { StatusCode::OK },

@@ -9,3 +9,4 @@ pub mod hub;
 pub mod load;
 pub mod memory;
 pub mod report;
+pub mod storage;

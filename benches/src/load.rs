@@ -2,21 +2,32 @@
 //! sending its next request when the last one is answered; or at its time, if
 //! the load has a pace, and a latency is then counted from that time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+/// The path of the request of this number; they are counted from 0.
+pub type Paths = Arc<dyn Fn(u64) -> String + Send + Sync>;
+
+/// The same path each time.
+pub fn always(path: &str) -> Paths {
+    let path = path.to_owned();
+    Arc::new(move |_| path.clone())
+}
+
 #[derive(Clone)]
 pub struct Load {
-    pub address: std::net::SocketAddr,
-    pub path: String,
+    pub address: SocketAddr,
+    pub method: Method,
+    pub path: Paths,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
     pub in_flight: usize,
@@ -54,6 +65,7 @@ impl Load {
     /// the expected one ends it with an error.
     pub async fn run(&self, seconds: f64) -> anyhow::Result<Loaded> {
         let requests = Arc::new(AtomicU64::new(0));
+        let begun = Arc::new(AtomicU64::new(0));
         let started = Instant::now();
         let until = started + Duration::from_secs_f64(seconds);
         let mut workers = tokio::task::JoinSet::new();
@@ -64,6 +76,7 @@ impl Load {
             workers.spawn(self.clone().work(
                 self.per_second.is_some().then_some(due),
                 until,
+                begun.clone(),
                 requests.clone(),
             ));
         }
@@ -84,43 +97,68 @@ impl Load {
         self,
         mut due: Option<mpsc::UnboundedReceiver<Instant>>,
         until: Instant,
+        begun: Arc<AtomicU64>,
         requests: Arc<AtomicU64>,
     ) -> anyhow::Result<Vec<Duration>> {
-        let mut stream = TcpStream::connect(self.address).await.context("connecting to the server")?;
-        stream.set_nodelay(true)?;
-        let request = self.request();
-        let mut answer = Vec::with_capacity(64 * 1024);
+        let mut connection = Connection::open(self.address).await?;
         let mut latencies = Vec::new();
         while Instant::now() < until {
-            let begun = match &mut due {
+            let from = match &mut due {
                 None => Instant::now(),
                 Some(due) => match due.recv().await {
                     Some(due) => due,
                     None => break,
                 },
             };
-            stream.write_all(&request).await?;
-            answer.clear();
-            let (status, body) = read_answer(&mut stream, &mut answer).await?;
-            latencies.push(begun.elapsed());
+            let path = (self.path)(begun.fetch_add(1, Ordering::Relaxed));
+            let (status, body) = connection.ask(&self.request(&path)).await?;
+            latencies.push(from.elapsed());
             if status != self.expect {
-                bail!("{} answered {status}: {}", self.path, String::from_utf8_lossy(&answer[body..]));
+                bail!("{path} answered {status}: {}", String::from_utf8_lossy(body));
             }
             requests.fetch_add(1, Ordering::Relaxed);
         }
         Ok(latencies)
     }
 
-    fn request(&self) -> Vec<u8> {
-        let headers: String =
-            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n",
-            self.path,
-            self.address,
-            self.body.len()
-        );
+    fn request(&self, path: &str) -> Vec<u8> {
+        let length = self.body.len() as u64;
+        let head = request_head(&self.method, path, self.address, &self.headers, length);
         [head.as_bytes(), &self.body].concat()
+    }
+}
+
+/// What comes before a body of so many bytes.
+pub fn request_head(
+    method: &Method,
+    path: &str,
+    address: SocketAddr,
+    headers: &[(String, String)],
+    length: u64,
+) -> String {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}content-length: {length}\r\n\r\n")
+}
+
+/// One that is kept alive.
+pub struct Connection {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.context("connecting to the server")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, answer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// Sends a request; the answer's status and body.
+    pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<(StatusCode, &[u8])> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        let (status, body) = read_answer(&mut self.stream, &mut self.answer).await?;
+        Ok((status, &self.answer[body..]))
     }
 }
 

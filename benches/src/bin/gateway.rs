@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Parser;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use nh_bench::baseline::with_checksum;
 use nh_bench::child::Server;
-use nh_bench::load::Load;
+use nh_bench::load::{Load, always};
 use nh_bench::report::{machine, median};
 
 const KEY: &str = "nh_0123456789abcdefghijklmnopqrstuvwx";
@@ -53,8 +53,12 @@ async fn main() -> anyhow::Result<()> {
 
     let load = |address| Load {
         address,
-        path: "/v1/chat/completions".to_owned(),
-        headers: vec![("authorization".to_owned(), format!("Bearer {key}"))],
+        method: Method::POST,
+        path: always("/v1/chat/completions"),
+        headers: vec![
+            ("authorization".to_owned(), format!("Bearer {key}")),
+            ("content-type".to_owned(), "application/json".to_owned()),
+        ],
         body: Bytes::from_static(QUESTION),
         in_flight: options.connections,
         expect: StatusCode::OK,

@@ -44,7 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Libraries that only some crates may name.
 const OWNED: &[(&str, &[&str])] = &[
-    ("rusqlite", &["nh-store"]),
+    ("rusqlite", &["nh-store", "nh-bench"]),
     ("sqlx", &["nh-store", "nh-bench"]),
     ("axum", &["nh-server", "nh-testkit"]),
     ("hyper-rustls", &["nh-http"]),
