@@ -39,21 +39,19 @@ pub(crate) fn load(local: &Local, bind: &Bind) -> Result<Config, Failure> {
 /// The configured providers, with those that the environment alone makes.
 pub(crate) fn providers(config: &Config) -> Result<Vec<ResolvedProvider>, Failure> {
     let resolved = ResolvedProvider::resolve(&config.providers, |name| std::env::var(name).ok());
-    let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
-    resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
+    resolved.map_err(|faults| Faults(faults.into_iter().map(Fault::from).collect()).into())
 }
 
 /// The bucket that objects are in, unless that is files.
 pub(crate) fn bucket(config: &Config) -> Result<Option<Bucket>, Failure> {
-    let fault = |fault: nh_blobs::SettingsFault| Fault { at: fault.at, message: fault.message };
     let resolved = Bucket::resolve(&config.blobs, |name| std::env::var(name).ok());
-    resolved.map_err(|faults| Faults(faults.into_iter().map(fault).collect()).into())
+    resolved.map_err(|faults| Faults(faults.into_iter().map(Fault::from).collect()).into())
 }
 
 /// Where spans go, if anywhere.
 pub(crate) fn collector(config: &Config) -> Result<Option<Collector>, Failure> {
     let collector = Collector::resolve(&config.telemetry, |name| std::env::var(name).ok());
-    collector.map_err(|fault| Faults(vec![Fault { at: fault.at, message: fault.message }]).into())
+    collector.map_err(|fault| Faults(vec![fault.into()]).into())
 }
 
 /// The sending of spans, if they go anywhere.

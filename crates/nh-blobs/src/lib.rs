@@ -21,6 +21,6 @@ mod uploads;
 pub use blobs::{Author, BlobError, Blobs, BlobsSetup, Copying, Listing, New, Opened, over_quota};
 pub use content_type::{content_type_of, extension_of};
 pub use places::bucket::{Bucket, BucketError};
-pub use settings::{BlobSettings, SettingsFault};
+pub use settings::BlobSettings;
 pub use upkeep::keep;
 pub use uploads::{Completion, MAX_PART_NUMBER, MAX_UPLOADS, NamedPart};

@@ -2,16 +2,15 @@
 
 use std::net::IpAddr;
 
+use nh_types::settings::SettingsFault;
 use secrecy::ExposeSecret;
 use url::Host;
 
 use crate::places::bucket::{Access, Bucket};
-use crate::settings::{BlobSettings, SettingsFault};
+use crate::settings::BlobSettings;
 
-impl SettingsFault {
-    fn new(field: &str, message: impl Into<String>) -> Self {
-        Self { at: format!("blobs.{field}"), message: message.into() }
-    }
+fn wrong(field: &str, message: impl Into<String>) -> SettingsFault {
+    SettingsFault { at: format!("blobs.{field}"), message: message.into() }
 }
 
 impl Bucket {
@@ -26,7 +25,7 @@ impl Bucket {
                 true => {
                     let message = "it is missing, though other fields tell how a bucket is reached; give the \
                                    bucket, such as `s3://bucket/prefix`, or leave those out";
-                    Err(vec![SettingsFault::new("url", message)])
+                    Err(vec![wrong("url", message)])
                 }
                 false => Ok(None),
             };
@@ -51,14 +50,14 @@ impl Bucket {
         }
         let endpoint = settings.endpoint.clone();
         let access = Access { name, prefix, endpoint, region, access_key_id, secret_access_key };
-        let unusable = |error| vec![SettingsFault::new("url", format!("cannot be used: {error}"))];
+        let unusable = |error| vec![wrong("url", format!("cannot be used: {error}"))];
         Self::new(access).map(Some).map_err(unusable)
     }
 }
 
 /// `s3://bucket/prefix`; the prefix is empty, or has a slash at its end.
 fn bucket_and_prefix(url: &str) -> Result<(String, String), SettingsFault> {
-    let fault = |message: String| Err(SettingsFault::new("url", message));
+    let fault = |message: String| Err(wrong("url", message));
     let path = match url.split_once("://") {
         Some(("s3", path)) => path,
         Some((other, _)) => {
@@ -110,7 +109,7 @@ impl BlobSettings {
 
     fn check_endpoint(&self) -> Result<String, SettingsFault> {
         let Some(url) = &self.endpoint else { return Ok(String::new()) };
-        let fault = |message: String| Err(SettingsFault::new("endpoint", message));
+        let fault = |message: String| Err(wrong("endpoint", message));
         if !url.username().is_empty() || url.password().is_some() {
             return fault(
                 "it holds a user name or password; put those into `access_key_id` and `secret_access_key`"
@@ -142,13 +141,13 @@ impl BlobSettings {
         let is_region = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if self.region.is_empty() || !self.region.bytes().all(is_region) {
             let message = format!("`{}` is not a region, such as `eu-central-1`", self.region);
-            return Err(SettingsFault::new("region", message));
+            return Err(wrong("region", message));
         }
         Ok(self.region.clone())
     }
 
     fn checked_key_id(&self) -> Result<String, SettingsFault> {
-        let fault = |message| Err(SettingsFault::new("access_key_id", message));
+        let fault = |message| Err(wrong("access_key_id", message));
         match self.access_key_id.as_deref().map(str::trim) {
             None | Some("") => fault("it is missing; a bucket is used with a key's id and its secret"),
             Some(id) if !id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') => {
@@ -159,7 +158,7 @@ impl BlobSettings {
     }
 
     fn secret(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<String, SettingsFault> {
-        let fault = |field: &str, message: String| Err(SettingsFault::new(field, message));
+        let fault = |field: &str, message: String| Err(wrong(field, message));
         let (field, text) =
             match (&self.secret_access_key, &self.secret_access_key_env, &self.secret_access_key_file) {
                 _ if self.secrets_given() > 1 => {

@@ -1,5 +1,6 @@
+use nh_types::settings::redacted;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
@@ -59,20 +60,4 @@ impl Default for BlobSettings {
             public_origin: None,
         }
     }
-}
-
-fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(_) => serializer.serialize_str("[redacted]"),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// What is wrong with the settings or a variable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {message}")]
-pub struct SettingsFault {
-    /// Such as `blobs.endpoint`.
-    pub at: String,
-    pub message: String,
 }

@@ -1,5 +1,6 @@
+use nh_types::settings::redacted;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// `[store]`: where the hub keeps its rows.
@@ -11,9 +12,4 @@ pub struct StoreSettings {
     #[serde(serialize_with = "redacted")]
     #[schema(value_type = Option<String>)]
     pub url: Option<SecretString>,
-}
-
-/// The URL may hold a password, so it is never printed.
-fn redacted<S: Serializer>(url: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    url.as_ref().map(|_| "[redacted]").serialize(serializer)
 }

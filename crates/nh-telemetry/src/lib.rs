@@ -19,4 +19,4 @@ mod span;
 
 pub use export::Telemetry;
 pub use layer::SpanLayer;
-pub use settings::{Collector, SettingsFault, TelemetrySettings};
+pub use settings::{Collector, TelemetrySettings};

@@ -1,9 +1,10 @@
 //! The `[telemetry]` section, and the variables of OpenTelemetry behind it.
 
 use http::{HeaderName, HeaderValue};
+use nh_types::settings::{SettingsFault, redacted};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
@@ -39,22 +40,6 @@ impl Default for TelemetrySettings {
     fn default() -> Self {
         Self { otlp_endpoint: None, otlp_headers: None, service_name: None, sample_ratio: 1.0 }
     }
-}
-
-fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(_) => serializer.serialize_str("[redacted]"),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// What is wrong with the settings or a variable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {message}")]
-pub struct SettingsFault {
-    /// Such as `telemetry.otlp_endpoint`.
-    pub at: String,
-    pub message: String,
 }
 
 /// Where spans go, and under which name.

@@ -22,6 +22,7 @@ mod patch;
 pub mod run;
 pub mod schedule;
 pub mod scope;
+pub mod settings;
 pub mod span;
 pub mod tool;
 pub mod webhook;

@@ -15,6 +15,7 @@ mod schema;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use nh_types::settings::SettingsFault;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -96,6 +97,12 @@ pub struct Fault {
     pub message: String,
 }
 
+impl From<SettingsFault> for Fault {
+    fn from(SettingsFault { at, message }: SettingsFault) -> Self {
+        Self { at, message }
+    }
+}
+
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(pub Vec<Fault>);
@@ -147,14 +154,12 @@ pub fn load(sources: &Sources) -> Result<Config, Faults> {
 fn provider_faults(config: &Config, environment: &[(String, String)]) -> Vec<Fault> {
     let resolved =
         nh_models::ResolvedProvider::resolve(&config.providers, |name| variable(environment, name));
-    let fault = |fault: nh_models::SettingsFault| Fault { at: fault.path, message: fault.message };
-    resolved.err().into_iter().flatten().map(fault).collect()
+    resolved.err().into_iter().flatten().map(Fault::from).collect()
 }
 
 fn bucket_faults(config: &Config, environment: &[(String, String)]) -> Vec<Fault> {
     let resolved = nh_blobs::Bucket::resolve(&config.blobs, |name| variable(environment, name));
-    let fault = |fault: nh_blobs::SettingsFault| Fault { at: fault.at, message: fault.message };
-    resolved.err().into_iter().flatten().map(fault).collect()
+    resolved.err().into_iter().flatten().map(Fault::from).collect()
 }
 
 fn variable(environment: &[(String, String)], name: &str) -> Option<String> {

@@ -1,7 +1,8 @@
 //! The `[[providers]]` section of the configuration, and what it resolves to.
 
+use nh_types::settings::redacted;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
@@ -59,22 +60,6 @@ pub struct ModelSettings {
     pub context_length: Option<u64>,
     /// Of `chat`, `tools`, `vision`, `embeddings`.
     pub capabilities: Option<Vec<String>>,
-}
-
-fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(_) => serializer.serialize_str("[redacted]"),
-        None => serializer.serialize_none(),
-    }
-}
-
-/// One thing that is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct SettingsFault {
-    /// Such as `providers[0].kind`.
-    pub path: String,
-    pub message: String,
 }
 
 mod resolve;

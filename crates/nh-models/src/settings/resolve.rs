@@ -3,7 +3,9 @@
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{ModelSettings, ProviderKind, ProviderSettings, SettingsFault};
+use nh_types::settings::SettingsFault;
+
+use super::{ModelSettings, ProviderKind, ProviderSettings};
 
 /// A provider that is ready to be called: its key read, its address known.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ impl ResolvedProvider {
         for (index, one) in settings.iter().take(MAX_PROVIDERS).enumerate() {
             check(one, index, &providers, &mut faults);
             let api_key = read_key(one, &environment).and_then(check_key).unwrap_or_else(|mut problem| {
-                problem.path = format!("providers[{index}].{}", problem.path);
+                problem.at = format!("providers[{index}].{}", problem.at);
                 faults.push(problem);
                 None
             });
@@ -99,9 +101,9 @@ impl ResolvedProvider {
             if let Some(key) = environment(kind.key_variable())
                 && !providers.iter().any(is_there)
             {
-                let path = kind.key_variable().to_owned();
+                let at = kind.key_variable().to_owned();
                 if let Err(problem) = check_key(Some(secret(&key))) {
-                    return Err(vec![SettingsFault { path, ..problem }]);
+                    return Err(vec![SettingsFault { at, ..problem }]);
                 }
                 providers.push(ResolvedProvider {
                     name: kind.as_str().to_owned(),
@@ -135,7 +137,7 @@ fn fault(index: Option<usize>, field: &str, message: String) -> SettingsFault {
         Some(index) => format!("providers[{index}].{field}"),
         None => "providers".to_owned(),
     };
-    SettingsFault { path, message }
+    SettingsFault { at: path, message }
 }
 
 fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faults: &mut Vec<SettingsFault>) {
@@ -210,7 +212,7 @@ fn secret(text: &str) -> SecretString {
 fn check_key(key: Option<SecretString>) -> Result<Option<SecretString>, SettingsFault> {
     match &key {
         Some(key) if !key.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => Err(SettingsFault {
-            path: "api_key".to_owned(),
+            at: "api_key".to_owned(),
             message: "the key holds a space or another character that no key has".to_owned(),
         }),
         _ => Ok(key),
@@ -222,7 +224,7 @@ fn read_key(
     one: &ProviderSettings,
     environment: &impl Fn(&str) -> Option<String>,
 ) -> Result<Option<SecretString>, SettingsFault> {
-    let problem = |field: &str, message: String| SettingsFault { path: field.to_owned(), message };
+    let problem = |field: &str, message: String| SettingsFault { at: field.to_owned(), message };
     if let Some(key) = &one.api_key {
         return Ok(Some(secret(key.expose_secret())));
     }
