@@ -17,6 +17,7 @@ use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use url::Url;
 
 use crate::coming::Coming;
@@ -24,6 +25,7 @@ use crate::content_type;
 use crate::places::bucket::{self, Bucket, BucketError};
 use crate::places::files::{self, Files};
 use crate::places::{Places, Written};
+use crate::readers::{Reader, Readers};
 use crate::settings::BlobSettings;
 
 /// Objects of at most so many bytes are in the database.
@@ -91,6 +93,7 @@ pub struct Copying {
 pub struct Opened {
     pub blob: BlobRecord,
     bytes: Reading,
+    reader: Option<Reader>,
 }
 
 enum Reading {
@@ -103,7 +106,7 @@ impl Opened {
     /// Its bytes from the first to before the last of `range`, which is within its
     /// size. When this answers it is known that the first of them are there.
     pub async fn read(self, range: Range<u64>) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
-        Ok(match self.bytes {
+        let bytes = match self.bytes {
             Reading::Here(bytes) => {
                 let bytes = bytes.slice(range.start as usize..range.end as usize);
                 stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed()
@@ -112,7 +115,9 @@ impl Opened {
             Reading::Bucket(bucket, pieces) => {
                 bucket::read(bucket, &pieces, range).await?.map_err(io::Error::other).boxed()
             }
-        })
+        };
+        let Some(reader) = self.reader else { return Ok(bytes) };
+        Ok(bytes.inspect(move |_| _ = &reader).boxed())
     }
 }
 
@@ -152,6 +157,9 @@ pub(crate) struct Inner {
     pub(crate) settings: BlobSettings,
     pub(crate) ids: SharedIds,
     pub(crate) coming: Coming,
+    pub(crate) readers: Readers,
+    /// Something may be to be swept.
+    pub(crate) freed: Notify,
 }
 
 impl Blobs {
@@ -168,6 +176,8 @@ impl Blobs {
                 settings,
                 ids,
                 coming: Coming::default(),
+                readers: Readers::default(),
+                freed: Notify::new(),
             }),
         }
     }
@@ -235,6 +245,7 @@ impl Blobs {
         if !matches!(done, Ok(Once::First(PutDone::Stored(_)))) {
             self.inner.discard(&pieces).await;
         }
+        self.inner.freed.notify_one();
         Ok(done.map_err(late)?)
     }
 
@@ -258,7 +269,9 @@ impl Blobs {
             at: self.inner.clock.now(),
             quota: self.inner.settings.quota_bytes,
         };
-        Ok(self.inner.store.write_once(once, copy).await?)
+        let copied = self.inner.store.write_once(once, copy).await?;
+        self.inner.freed.notify_one();
+        Ok(copied)
     }
 
     pub async fn find(
@@ -274,28 +287,38 @@ impl Blobs {
         workspace_id: &WorkspaceId,
         pathname: &Pathname,
     ) -> Result<Option<Opened>, BlobError> {
-        let Inner { store, places, clock, .. } = &*self.inner;
+        let Inner { store, places, clock, readers, .. } = &*self.inner;
         let mut is_again = false;
+        let mut reader: Option<(Vec<Piece>, Reader)> = None;
         loop {
             let Some((blob, content)) = rows::open(store, workspace_id, pathname, clock.now()).await? else {
                 return Ok(None);
             };
+            let here = |bytes| Opened { blob: blob.clone(), bytes: Reading::Here(bytes), reader: None };
             let pieces = match content {
-                Content::Here(bytes) => return Ok(Some(Opened { blob, bytes: Reading::Here(bytes.into()) })),
+                Content::Here(bytes) => return Ok(Some(here(bytes.into()))),
                 Content::Pieces(pieces) => pieces,
             };
-            let Some(Piece(place, _)) = pieces.first() else {
-                return Ok(Some(Opened { blob, bytes: Reading::Here(Bytes::new()) }));
-            };
+            let Some(Piece(place, _)) = pieces.first() else { return Ok(Some(here(Bytes::new()))) };
+            let is_open_at_once = pieces.len() == 1 && matches!(places, Places::Files(_));
+            let entered = reader.take().filter(|(entered, _)| *entered == pieces);
+            if !is_open_at_once && entered.is_none() {
+                // It counts only if the object is still there, read again.
+                reader = Some((pieces.clone(), readers.enter(&pieces)));
+                continue;
+            }
+            let reader = entered.map(|(_, reader)| reader);
             let files = match places {
                 Places::Files(files) => files,
                 Places::Bucket(bucket) => {
-                    return Ok(Some(Opened { blob, bytes: Reading::Bucket(bucket.clone(), pieces) }));
+                    let bytes = Reading::Bucket(bucket.clone(), pieces);
+                    return Ok(Some(Opened { blob, bytes, reader }));
                 }
             };
             match files.open(place).await {
                 Ok(file) => {
-                    return Ok(Some(Opened { blob, bytes: Reading::Files(files.clone(), pieces, file) }));
+                    let bytes = Reading::Files(files.clone(), pieces, file);
+                    return Ok(Some(Opened { blob, bytes, reader }));
                 }
                 // It was replaced or deleted since its row was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_again => is_again = true,
@@ -314,7 +337,9 @@ impl Blobs {
     ) -> Result<Option<u64>, BlobError> {
         let delete =
             Delete { workspace_id: workspace_id.clone(), pathnames, only_if, at: self.inner.clock.now() };
-        Ok(self.inner.store.write(delete).await?)
+        let deleted = self.inner.store.write(delete).await?;
+        self.inner.freed.notify_one();
+        Ok(deleted)
     }
 
     /// What begins with `prefix` and comes after `after`, by name. Where it is

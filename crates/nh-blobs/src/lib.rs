@@ -13,6 +13,7 @@ mod coming;
 mod content_type;
 mod filling;
 mod places;
+mod readers;
 mod resolve;
 mod settings;
 mod upkeep;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nh_store::blobs::{Condemn, Emptied, GiveUp, RemoveExpired};
+use nh_store::blobs::{Condemn, Defer, Emptied, GiveUp, RemoveExpired};
 use nh_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,12 @@ use crate::blobs::{BlobError, Blobs, HOLD_MS};
 
 const PAUSE: Duration = Duration::from_secs(30);
 const AT_ONCE: u32 = 500;
+/// Each may have thousands of parts.
+const UPLOADS_AT_ONCE: u32 = 10;
+/// Between what may have left something and the sweep, so that one is for many.
+const GATHER: Duration = Duration::from_secs(1);
+/// Places that are read are looked at again so much later.
+const READ_AGAIN_MS: i64 = 60_000;
 /// A bucket takes a while for each.
 const REMOVALS_AT_ONCE: usize = 16;
 /// A put may be late by what a write waits for at most, and clocks differ.
@@ -31,7 +37,10 @@ pub async fn keep(blobs: Blobs, stopping: CancellationToken) {
             told("remove expired objects", blobs.remove_expired().await);
             told("give up old uploads", blobs.give_up_uploads().await);
             told("remove what nobody has", blobs.sweep(inner.clock.now().plus_millis(-GRACE_MS)).await);
-            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = inner.freed.notified() => tokio::time::sleep(GATHER).await,
+            }
         }
     };
     tokio::select! {
@@ -62,8 +71,8 @@ impl Blobs {
         loop {
             // One that is being completed has its time.
             let at = inner.clock.now().plus_millis(-HOLD_MS);
-            let given_up = inner.store.write(GiveUp { at, limit: AT_ONCE }).await?;
-            if given_up < u64::from(AT_ONCE) {
+            let given_up = inner.store.write(GiveUp { at, limit: UPLOADS_AT_ONCE }).await?;
+            if given_up < u64::from(UPLOADS_AT_ONCE) {
                 return Ok(());
             }
         }
@@ -76,6 +85,12 @@ impl Blobs {
             let places = inner.store.write(Condemn { at, limit: AT_ONCE }).await?;
             if places.is_empty() {
                 return Ok(());
+            }
+            let (read, places): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|place| inner.readers.has(place));
+            if !read.is_empty() {
+                let until = at.plus_millis(READ_AGAIN_MS);
+                inner.store.write(Defer { places: read, until }).await?;
             }
             let (mut emptied, mut failed) = (Vec::with_capacity(places.len()), None);
             for some in places.chunks(REMOVALS_AT_ONCE) {

@@ -80,6 +80,7 @@ impl Blobs {
             },
             created_at: at,
             expires_at: at.plus_millis(LIFE_MS),
+            size: 0,
             completed: None,
         };
         let begun =
@@ -145,10 +146,10 @@ impl Blobs {
         upload_id: &UploadId,
     ) -> Result<Option<(UploadRecord, Vec<PartRecord>)>, BlobError> {
         let Inner { store, clock, .. } = &*self.inner;
-        let Some(upload) = rows::find_upload(store, workspace_id, upload_id, clock.now()).await? else {
-            return Ok(None);
-        };
-        Ok(Some((upload, rows::parts(store, upload_id).await?)))
+        // In this order: parts of one that goes on afterwards were all of its parts.
+        let parts = rows::parts(store, upload_id).await?;
+        let upload = rows::find_upload(store, workspace_id, upload_id, clock.now()).await?;
+        Ok(upload.map(|upload| (upload, parts)))
     }
 
     /// Those that go on, by pathname and id; one more than `limit` where there are more.
@@ -209,7 +210,9 @@ impl Blobs {
             expires_at: at.plus_millis(LIFE_MS),
             quota: inner.settings.quota_bytes,
         };
-        match inner.store.write_once(once, complete).await {
+        let done = inner.store.write_once(once, complete).await;
+        inner.freed.notify_one();
+        match done {
             Ok(Once::First(done)) => Ok(Once::First(done.into())),
             Ok(Once::Replay(done)) => Ok(Once::Replay(done.into())),
             Ok(Once::Mismatch) => Ok(Once::Mismatch),
@@ -225,7 +228,9 @@ impl Blobs {
         upload_id: &UploadId,
     ) -> Result<bool, BlobError> {
         let abort = Abort { workspace_id: workspace_id.clone(), upload_id: upload_id.clone() };
-        Ok(self.inner.store.write(abort).await?)
+        let was_there = self.inner.store.write(abort).await?;
+        self.inner.freed.notify_one();
+        Ok(was_there)
     }
 }
 

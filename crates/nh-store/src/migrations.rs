@@ -24,6 +24,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (15, "memories", include_str!("../migrations/0015_memories.sql")),
     (16, "blobs", include_str!("../migrations/0016_blobs.sql")),
     (17, "blob uploads", include_str!("../migrations/0017_blob_uploads.sql")),
+    (18, "upload sizes", include_str!("../migrations/0018_upload_sizes.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

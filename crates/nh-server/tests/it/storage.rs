@@ -45,9 +45,14 @@ pub(crate) fn files(app: &TestApp) -> usize {
 
 /// Until what a hub does in the background has left no file.
 pub(crate) async fn swept(app: &TestApp) {
+    swept_to(app, 0).await;
+}
+
+/// Waits until no more than so many files are left.
+pub(crate) async fn swept_to(app: &TestApp, left: usize) {
     let keeping = nh_blobs::keep(app.hub.blobs.clone(), app.stopping.clone());
     let gone = async {
-        while files(app) > 0 {
+        while files(app) > left {
             tokio::task::yield_now().await;
         }
     };

@@ -1,5 +1,6 @@
 //! `/v1/storage/uploads`: objects that come in parts.
 
+use futures_util::StreamExt;
 use http::Method;
 use nh_store::StoreError;
 use nh_store::blobs::{BlobRecord, Complete};
@@ -7,7 +8,7 @@ use nh_types::Clock as _;
 use serde_json::{Value, json};
 
 use crate::app::{Call, Reply, TestApp};
-use crate::storage::{files, names, read, swept, upload};
+use crate::storage::{files, names, path_of, read, swept, swept_to, upload};
 
 async fn begin(app: &TestApp, body: Value) -> String {
     let upload = app.post("/v1/storage/uploads", body).send().await.ok(201);
@@ -154,6 +155,32 @@ async fn what_is_given_up_leaves_nothing() {
     assert_eq!(app.get(&format!("/v1/storage/uploads/{id}")).send().await.code(404), "not_found");
     swept(&app).await;
     assert_eq!(used(&app).await, (json!(0), json!(0)));
+}
+
+#[tokio::test]
+async fn who_reads_what_is_deleted_comes_to_its_end() {
+    let app = TestApp::new().await;
+    let id = begin(&app, json!({"pathname": "a"})).await;
+    let (first, second) = (bytes(100_000), bytes(70_000));
+    part(&app, &id, 1, first.clone()).send().await.ok(200);
+    part(&app, &id, 2, second.clone()).send().await.ok(200);
+    let blob = complete(&app, &id, json!({})).await.ok(201);
+    let other = upload(&app, "pathname=b", bytes(100_000)).send().await.ok(201);
+    let pathname = "a".parse().expect("a name");
+    let open = app.hub.blobs.open(&app.workspace_id, &pathname).await.expect("opened").expect("there");
+    let mut reading = open.read(0..170_000).await.expect("read");
+    let mut read = reading.next().await.expect("bytes").expect("the first").to_vec();
+    for blob in [&blob, &other] {
+        app.delete(&path_of(blob)).send().await.ok(204);
+    }
+    swept_to(&app, 2).await;
+    while let Some(more) = reading.next().await {
+        read.extend_from_slice(&more.expect("bytes of what was deleted"));
+    }
+    assert_eq!(read, [first, second].concat());
+    drop(reading);
+    app.clock.advance_ms(60 * 60_000 + 1);
+    swept(&app).await;
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub use uploads::{
     Abort, BeginUpload, Complete, CompleteDone, GiveUp, PartDone, PartRecord, PutPart, UploadRecord, Wanted,
     find_upload, list_uploads, part_size, parts,
 };
-pub use waste::{Condemn, Discard, Emptied, Renew, Reserve};
+pub use waste::{Condemn, Defer, Discard, Emptied, Renew, Reserve};
 
 /// Where some bytes are outside the database, and how many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

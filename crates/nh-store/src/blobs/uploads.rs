@@ -36,6 +36,9 @@ pub struct UploadRecord {
     pub created_at: Timestamp,
     /// When it is given up, unless something more comes.
     pub expires_at: Timestamp,
+    /// Bytes of the parts that came, together.
+    #[serde(default)]
+    pub size: u64,
     /// The object that it became.
     pub completed: Option<BlobRecord>,
 }
@@ -49,7 +52,7 @@ pub struct PartRecord {
     pub pieces: Vec<Piece>,
 }
 
-const UPLOAD: &str = "select id, pathname, wanted, created_at, expires_at, completed from blob_uploads \
+const UPLOAD: &str = "select id, pathname, wanted, created_at, expires_at, size, completed from blob_uploads \
                       where workspace_id = $1 and id = $2 and expires_at > $3";
 
 fn upload(row: &Row) -> Result<UploadRecord, StoreError> {
@@ -60,6 +63,7 @@ fn upload(row: &Row) -> Result<UploadRecord, StoreError> {
         wanted: columns.json()?,
         created_at: columns.time()?,
         expires_at: columns.time()?,
+        size: columns.number()?,
         completed: columns.optional_json()?,
     })
 }
@@ -96,7 +100,7 @@ pub async fn list_uploads(
     let (pathname, id) = after.map_or((prefix, ""), |(pathname, id)| (pathname.as_str(), id.as_str()));
     store
         .all(
-            "select id, pathname, wanted, created_at, expires_at, completed from blob_uploads \
+            "select id, pathname, wanted, created_at, expires_at, size, completed from blob_uploads \
              where workspace_id = $1 and pathname >= $2 and pathname < $3 and (pathname > $2 or id > $4) \
              and expires_at > $5 and completed is null order by pathname, id limit $6",
             args![workspace_id, pathname.max(prefix), super::end_of(prefix), id, at, limit],
@@ -112,10 +116,11 @@ pub async fn parts(store: &Store, id: &UploadId) -> Result<Vec<PartRecord>, Stor
 
 /// How many bytes the part of this number has; 0 where there is none.
 pub async fn part_size(store: &Store, id: &UploadId, number: u32) -> Result<u64, StoreError> {
-    let sql = "select size from blob_parts where upload_id = $1 and number = $2";
-    let found = store.find(sql, args![id, number], |row| Columns::of(row).number()).await?;
+    let found = store.find(PART_SIZE, args![id, number], |row| Columns::of(row).number()).await?;
     Ok(found.unwrap_or_default())
 }
+
+const PART_SIZE: &str = "select size from blob_parts where upload_id = $1 and number = $2";
 
 const PARTS: &str =
     "select number, size, sha256, pieces from blob_parts where upload_id = $1 order by number";
@@ -194,22 +199,10 @@ impl Write for PutPart {
             return Ok(PartDone::NoUpload);
         }
         let PartRecord { number, size, sha256, pieces } = &self.part;
-        let others = tx
-            .select(
-                "select cast(coalesce(sum(case when number = $2 then 0 else size end), 0) as bigint), \
-                 cast(coalesce(sum(case when number = $2 then size else 0 end), 0) as bigint) \
-                 from blob_parts where upload_id = $1",
-                args![&self.upload_id, *number],
-            )
-            .await?;
-        let (others, replaced) = match others.first() {
-            Some(row) => {
-                let mut columns = Columns::of(row);
-                (columns.number::<u64>()?, columns.number::<u64>()?)
-            }
-            None => (0, 0),
-        };
-        if others.saturating_add(*size) > self.max_size {
+        let there = tx.select(PART_SIZE, args![&self.upload_id, *number]).await?;
+        let replaced = there.first().map_or(Ok(0), |row| Columns::of(row).number::<u64>())?;
+        let together = upload.size.saturating_sub(replaced).saturating_add(*size);
+        if together > self.max_size {
             return Ok(PartDone::TooLarge);
         }
         let totals = held.of(&self.workspace_id);
@@ -227,8 +220,8 @@ impl Write for PutPart {
         )
         .await?;
         tx.execute(
-            "update blob_uploads set expires_at = $2 where id = $1",
-            args![&self.upload_id, self.expires_at],
+            "update blob_uploads set expires_at = $2, size = $3 where id = $1",
+            args![&self.upload_id, self.expires_at, together],
         )
         .await?;
         totals.uploading = totals.uploading.saturating_sub(replaced) + size;

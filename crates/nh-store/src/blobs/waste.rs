@@ -8,8 +8,8 @@ use crate::{StoreError, Tx, Write};
 
 /// Of a place that is nobody's for good: it may be empty already.
 const CONDEMNED: i64 = -1;
-/// Who reads an object of several pieces while it is replaced or deleted has so
-/// long to come to its end.
+/// Who reads an object of several pieces on another node while it is replaced or
+/// deleted has so long to come to its end. A node knows its own readers.
 const READ_ON_MS: i64 = 50 * 60_000;
 
 /// Says that somebody fills a place until then, before they begin.
@@ -99,6 +99,25 @@ impl Write for Condemn {
     }
 }
 
+/// Leaves places that were condemned as they are until then.
+#[derive(Clone, Debug)]
+pub struct Defer {
+    pub places: Vec<String>,
+    pub until: Timestamp,
+}
+
+impl Write for Defer {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        for place in &self.places {
+            let sql = "update blob_waste set until = $2 where place = $1 and until = $3";
+            tx.execute(sql, args![place, self.until, CONDEMNED]).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Forgets places that were condemned and emptied.
 #[derive(Clone, Debug)]
 pub struct Emptied(pub Vec<String>);
@@ -119,8 +138,8 @@ impl Write for Emptied {
 /// open can be read to its end in any case.
 pub(super) async fn let_go(tx: &mut Tx, pieces: &[Piece], at: Timestamp) -> Result<(), StoreError> {
     match pieces.len() {
-        0 | 1 => condemn(tx, pieces).await,
-        _ => put(tx, pieces, at.plus_millis(READ_ON_MS).as_millis()).await,
+        2.. if tx.is_shared() => put(tx, pieces, at.plus_millis(READ_ON_MS).as_millis()).await,
+        _ => condemn(tx, pieces).await,
     }
 }
 
