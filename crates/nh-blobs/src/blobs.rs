@@ -36,9 +36,6 @@ pub(crate) const HOLD_MS: i64 = 15 * 60_000;
 pub(crate) const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 pub(crate) const PLACE_LETTERS: usize = 26;
 
-/// Objects read at once while a folder is looked for.
-const PAGE_ROWS: u32 = 1000;
-
 /// Why something could not be done with objects.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
@@ -361,14 +358,16 @@ impl Blobs {
             Some(after) => Begin::After(after),
         };
         let mut found = Listing::default();
-        // Where folders are large, few rows are read before the next is looked for.
-        let mut at_once = PAGE_ROWS;
+        let mut is_wide = false;
         loop {
             let room = limit as usize - found.blobs.len() - found.folders.len();
-            let rows = if is_folded { at_once.min(room as u32 + 1) } else { room as u32 + 1 };
-            let read = rows::list(store, workspace_id, prefix, &begin, rows, clock.now()).await?;
+            let (rows, at) = (room as u32 + 1, clock.now());
+            let read = match is_wide {
+                true => rows::list_folded(store, workspace_id, prefix, &begin, rows, at).await?,
+                false => rows::list(store, workspace_id, prefix, &begin, rows, at).await?,
+            };
             let is_last = read.len() < rows as usize;
-            let (mut skipping, mut told): (Option<String>, u32) = (None, 0);
+            let mut skipping: Option<String> = None;
             for blob in read {
                 let name = blob.pathname.as_str().to_owned();
                 if skipping.as_ref().is_some_and(|folder| name.starts_with(folder.as_str())) {
@@ -378,7 +377,6 @@ impl Blobs {
                     found.next = found.last();
                     return Ok(found);
                 }
-                told += 1;
                 let folder = is_folded.then(|| folder_below(prefix, &name)).flatten();
                 skipping = folder.clone();
                 begin = Begin::After(name);
@@ -390,8 +388,9 @@ impl Blobs {
             if is_last {
                 return Ok(found);
             }
-            at_once = (2 * told).clamp(2, PAGE_ROWS);
             if let Some(folder) = skipping {
+                // It goes on past the page: folders are large here.
+                is_wide = true;
                 begin = Begin::At(after_folder(&folder));
             }
         }

@@ -67,6 +67,14 @@ impl EngineKind {
         }
     }
 
+    /// The function that finds one text in another: at which character, 0 for nowhere.
+    pub(crate) const fn position(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
+        }
+    }
+
     /// The texts of a JSON list, the statement's first argument, as rows with one
     /// column, `text`.
     pub(crate) const fn texts(self) -> &'static str {

@@ -150,6 +150,32 @@ async fn lists_are_by_name_in_pages_and_folded() {
 }
 
 #[tokio::test]
+async fn large_folders_are_each_told_once() {
+    let app = TestApp::new().await;
+    let files =
+        (0..9).flat_map(|at| ["ä/b/1%2F", "ä/b0/", "ä/ß/", "ä/ß/ü/"].map(|folder| format!("{folder}{at}")));
+    let others = ["a/1", "ä/b", "ä/b!", "ä/b0", "ä/c", "ä/ß0", "ä/ßß", "å/1"].map(str::to_owned);
+    for name in files.chain(others) {
+        upload(&app, &format!("pathname={name}")[..], "x").send().await.ok(201);
+    }
+    let wanted = ["ä/b", "ä/b!", "ä/b/", "ä/b0", "ä/b0/", "ä/c", "ä/ß/", "ä/ß0", "ä/ßß"];
+    for limit in [1, 2, 3, 4, 7, 9, 20] {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let query = format!("mode=folded&prefix=ä/&limit={limit}{cursor}");
+            let page = names(&app, &query).await;
+            assert!(page.len() <= limit);
+            all.extend(page);
+            let listed = app.get(&format!("/v1/storage/list?{query}")).send().await.ok(200);
+            let Some(next) = listed["cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        all.sort();
+        assert_eq!(all, wanted, "in pages of {limit}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_gone_with_its_bytes() {
     let app = TestApp::new().await;
     let blob = upload(&app, "pathname=large", vec![1; 300_000]).send().await.ok(201);

@@ -14,6 +14,7 @@ mod waste;
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
 
 use crate::columns::Columns;
 use crate::sql::{Row, args};
@@ -172,6 +173,51 @@ pub async fn list(
         )
         .await
 }
+
+/// The same without all but the first of each folder below the prefix: goes from one
+/// to the next along the index, however many are between. For others it is slower.
+pub async fn list_folded(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    prefix: &str,
+    from: &Begin,
+    limit: u32,
+    at: Timestamp,
+) -> Result<Vec<BlobRecord>, StoreError> {
+    let first = match from {
+        Begin::Start => prefix.to_owned(),
+        Begin::After(pathname) => format!("{pathname}{LEAST}"),
+        Begin::At(pathname) => pathname.clone(),
+    };
+    // `0` is the character after `/`.
+    let sql = format!(
+        "with recursive steps (name, number) as (\
+         select (select pathname from blobs where workspace_id = $1 and pathname >= $2 and pathname < $3 \
+         and (expires_at is null or expires_at > $4) order by pathname limit 1), 1 \
+         union all \
+         select (select pathname from blobs where workspace_id = $1 and pathname >= \
+         case when {position}(substr(steps.name, cast($5 as int)), '/') = 0 then steps.name || $6 \
+         else substr(steps.name, 1, cast($5 as int) + {position}(substr(steps.name, cast($5 as int)), '/') - 2) || '0' end \
+         and pathname < $3 and (expires_at is null or expires_at > $4) order by pathname limit 1), \
+         steps.number + 1 from steps where steps.name is not null and steps.number < $7) \
+         select {columns} from steps cross join blobs b where b.workspace_id = $1 and b.pathname = steps.name \
+         order by steps.number",
+        position = store.engine().position(),
+        columns = blob_columns!(),
+    );
+    let below = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX).saturating_add(1);
+    let first = first.max(prefix.to_owned());
+    store
+        .all(
+            AssertSqlSafe(sql),
+            args![workspace_id, &first, &end_of(prefix), at, below, LEAST, limit],
+            record,
+        )
+        .await
+}
+
+/// No pathname has this character, and all that they have come after it.
+const LEAST: &str = "\u{1}";
 
 /// Where a list begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
