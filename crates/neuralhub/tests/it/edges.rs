@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-telemetry", &["nh-types", "nh-http"]),
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
     ("nh-minilm", &[]),
+    ("nh-guest", &[]),
     ("nh-memory", &["nh-types", "nh-store", "nh-http", "nh-minilm"]),
     ("nh-blobs", &["nh-types", "nh-store", "nh-http"]),
     ("nh-engine", &["nh-types", "nh-store"]),

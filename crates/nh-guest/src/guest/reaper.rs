@@ -1,0 +1,90 @@
+//! Every process that ends is waited for here: those that somebody runs, and those
+//! that lost their parent, which are PID 1's.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid};
+
+use super::locked;
+
+#[derive(Clone)]
+pub(super) struct Reaper(Arc<Shared>);
+
+struct Shared {
+    /// The end to write the exit code of each process to.
+    running: Mutex<HashMap<i32, OwnedFd>>,
+    begun: Condvar,
+}
+
+/// A process that runs, the leader of its group.
+pub(super) struct Started {
+    pub(super) child: Child,
+    pub(super) group: Pid,
+    /// Brings the exit code as four bytes.
+    pub(super) exit: OwnedFd,
+}
+
+impl Reaper {
+    pub(super) fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared { running: Mutex::default(), begun: Condvar::new() });
+        let reaping = shared.clone();
+        thread::Builder::new().spawn(move || reaping.reap())?;
+        Ok(Self(shared))
+    }
+
+    /// Starts what `command` makes. No other process is started meanwhile, so that it
+    /// alone has the descriptors that `command` leaves open for it.
+    pub(super) fn spawn<T>(
+        &self,
+        command: impl FnOnce() -> io::Result<(Command, T)>,
+    ) -> io::Result<(Started, T)> {
+        let mut running = locked(&self.0.running);
+        let (exit, ended) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (mut command, made) = command()?;
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn()?;
+        let id = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let group = Pid::from_raw(id).ok_or_else(|| io::Error::other("a process without a number"))?;
+        running.insert(id, ended);
+        self.0.begun.notify_all();
+        Ok((Started { child, group, exit }, made))
+    }
+
+    pub(super) fn kill_all(&self) {
+        for id in locked(&self.0.running).keys() {
+            if let Some(group) = Pid::from_raw(*id) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn reap(&self) {
+        loop {
+            // It is looked at first and waited for under the lock: before it is known who
+            // runs it, a process must not be taken away.
+            let ended = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            let mut running = locked(&self.running);
+            if ended.is_err() {
+                if running.is_empty() {
+                    drop(self.begun.wait(running).unwrap_or_else(PoisonError::into_inner));
+                }
+                continue;
+            }
+            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+                let signalled = || status.terminating_signal().map(|signal| 128 + signal);
+                let code = status.exit_status().or_else(signalled).unwrap_or(-1);
+                if let Some(ended) = running.remove(&pid.as_raw_nonzero().get()) {
+                    let _ = rustix::io::write(&ended, &code.to_ne_bytes());
+                }
+            }
+        }
+    }
+}
