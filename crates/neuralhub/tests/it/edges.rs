@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nh-models", &["nh-types", "nh-store", "nh-http"]),
     ("nh-minilm", &[]),
     ("nh-guest", &[]),
+    ("nh-compute", &["nh-guest"]),
     ("nh-memory", &["nh-types", "nh-store", "nh-http", "nh-minilm"]),
     ("nh-blobs", &["nh-types", "nh-store", "nh-http"]),
     ("nh-engine", &["nh-types", "nh-store"]),

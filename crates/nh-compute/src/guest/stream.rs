@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nh_guest::protocol::{Answer, Artifact, CHUNK, Frame};
+
+use super::GuestError;
+use super::channel::Shared;
+use super::queue::Queue;
+
+/// Something that was begun in a sandbox. Dropped before its answer it is given up:
+/// what runs for it is killed.
+pub struct Stream {
+    sender: Sender,
+    has_ended: bool,
+}
+
+/// Sends to what was begun, beside whoever waits for what comes of it.
+#[derive(Clone)]
+pub struct Sender {
+    number: u32,
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+}
+
+/// What comes of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Of standard output.
+    Out(Bytes),
+    /// Of standard error.
+    Error(Bytes),
+    Artifact(Artifact),
+    /// Of a file or a port.
+    Data(Bytes),
+    /// No more `Data` comes.
+    End,
+    /// The last.
+    Answer(Answer),
+}
+
+impl Stream {
+    pub(super) fn new(number: u32, queue: Arc<Queue>, shared: Arc<Shared>) -> Self {
+        Self { sender: Sender { number, queue, shared }, has_ended: false }
+    }
+
+    /// Waits for what comes next. A failure that the guest tells is an error.
+    pub async fn next(&mut self) -> Result<Event, GuestError> {
+        if self.has_ended {
+            return Err(GuestError::Gone);
+        }
+        let frame = self.sender.queue.next().await;
+        self.has_ended = matches!(frame, Err(_) | Ok(Frame::Answer(_)));
+        Ok(match frame? {
+            Frame::Out(bytes) => Event::Out(bytes.into()),
+            Frame::Error(bytes) => Event::Error(bytes.into()),
+            Frame::Artifact(json) => {
+                let read = serde_json::from_slice(&json);
+                Event::Artifact(read.map_err(|_| GuestError::Broken("an artifact that is none"))?)
+            }
+            Frame::Data(bytes) => {
+                let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                self.sender.queue.granted(size);
+                // Where the channel ended, the next says why.
+                let _ = self.sender.shared.send(self.sender.number, &Frame::Credit(size));
+                Event::Data(bytes.into())
+            }
+            Frame::Answer(Answer::Failed(failure)) => return Err(GuestError::Failed(failure)),
+            Frame::Answer(answer) => Event::Answer(answer),
+            Frame::End | Frame::Credit(_) | Frame::Request(_) | Frame::Cancel => Event::End,
+        })
+    }
+
+    /// Waits for the answer; what comes before it is passed over.
+    pub async fn answer(mut self) -> Result<Answer, GuestError> {
+        loop {
+            if let Event::Answer(answer) = self.next().await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+}
+
+impl Sender {
+    /// Sends bytes as fast as they are taken; false: no more are wanted.
+    pub async fn send(&self, bytes: &[u8]) -> Result<bool, GuestError> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let wanted = left.len().min(CHUNK) as u32;
+            let Some(granted) = self.queue.credit(wanted).await? else { return Ok(false) };
+            let (now, rest) = left.split_at(granted as usize);
+            self.shared.send(self.number, &Frame::Data(now.to_vec()))?;
+            left = rest;
+        }
+        Ok(true)
+    }
+
+    /// No more bytes come.
+    pub fn end(&self) -> Result<(), GuestError> {
+        self.shared.send(self.number, &Frame::End)
+    }
+
+    /// Has it killed; its answer still comes.
+    pub fn cancel(&self) -> Result<(), GuestError> {
+        self.shared.send(self.number, &Frame::Cancel)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.sender.shared.forget(self.sender.number);
+            // Where the channel ended there is nothing left to kill.
+            let _ = self.sender.cancel();
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Guests, as the hub speaks with them.
+#![allow(clippy::expect_used, clippy::panic)] // a test may fail so
+
+mod hostile;
+mod real;
