@@ -4,6 +4,8 @@
 //! out: two pipes to the program that is its first process. Whatever comes on them is
 //! taken as coming from an enemy; at worst its own sandbox is lost.
 //!
-//! This crate must never know routes, agents or runs. Start reading at [`guest::Guest`].
+//! This crate must never know routes, agents or runs. Start reading at [`drivers`] and
+//! [`guest::Guest`].
 
+pub mod drivers;
 pub mod guest;

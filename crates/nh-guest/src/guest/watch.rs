@@ -69,9 +69,11 @@ impl Watch {
             && processes.iter().rev().filter(|pid| lives(**pid)).nth(max_processes).is_some()
         {
             for _ in 0..PASSES {
+                // Before, as they end at once, and each time, as others begin meanwhile.
+                told(Killed::Processes);
                 kill_all();
             }
-            return told(Killed::Processes);
+            return;
         }
         let sizes = processes.into_iter().map(|pid| (resident(pid), pid));
         let sizes: Vec<(u64, i32)> = sizes.collect();

@@ -80,7 +80,9 @@ impl Host {
         let input = child.stdin.take();
         let home = TempDir::new().expect("a folder");
         let mut host = Self { child, home, input, streams, next: 0 };
-        let path = std::env::var("PATH").expect("a path");
+        // Where scripts/setup puts a Node, if the machine has none.
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients/.venv/bin");
+        let path = format!("{}:{own}", std::env::var("PATH").expect("a path"));
         let prepare = Prepare {
             user: None,
             home: host.home.path().to_str().expect("a path").to_owned(),

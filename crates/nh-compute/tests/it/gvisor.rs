@@ -1,0 +1,205 @@
+//! Sandboxes of gVisor, where `runsc` is installed.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nh_compute::drivers::{Gvisor, GvisorSetup, HOME, Limits, Running, Spec, StartError};
+use nh_compute::guest::{Event, GuestError, Stream};
+use nh_guest::protocol::{Answer, Ended, Execute, Killed, Request};
+use tempfile::TempDir;
+use tokio_util::task::TaskTracker;
+
+struct Host {
+    driver: Gvisor,
+    directory: TempDir,
+    root: PathBuf,
+}
+
+fn setup(directory: &Path) -> GvisorSetup {
+    let directory = directory.join("compute");
+    GvisorSetup { program: "runsc".into(), directory, tasks: TaskTracker::new() }
+}
+
+/// With a system of one program, Debian's busybox-static.
+async fn host() -> Host {
+    let directory = TempDir::new().expect("a folder");
+    let root = directory.path().join("root");
+    std::fs::create_dir_all(root.join("bin")).expect("a folder");
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian's package busybox-static");
+    for name in
+        ["sh", "cat", "ls", "sleep", "dd", "id", "env", "touch", "wc", "tail", "kill", "nc", "ps", "mknod"]
+    {
+        symlink("busybox", root.join("bin").join(name)).expect("a link");
+    }
+    let driver = Gvisor::open(setup(directory.path())).await.expect("Debian's package runsc");
+    Host { driver, directory, root }
+}
+
+impl Host {
+    fn spec(&self, id: &str) -> Spec {
+        Spec {
+            id: id.to_owned(),
+            root: self.root.clone(),
+            env: BTreeMap::from([
+                ("PATH".to_owned(), "/bin".to_owned()),
+                ("HOME".to_owned(), HOME.to_owned()),
+            ]),
+            limits: Limits { memory_bytes: 128 << 20, cpus: 1.0, processes: 32, disk_bytes: 4 << 20 },
+        }
+    }
+
+    async fn start(&self, id: &str) -> Running {
+        self.driver.start(&self.spec(id)).await.expect("a sandbox")
+    }
+
+    fn left(&self) -> Vec<String> {
+        let sandboxes = std::fs::read_dir(self.directory.path().join("compute/sandboxes")).expect("a folder");
+        sandboxes.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    }
+
+    /// Processes of the host that have this host's directory in their arguments.
+    fn processes(&self) -> usize {
+        let wanted = self.directory.path().to_str().expect("text").as_bytes().to_vec();
+        let entries = std::fs::read_dir("/proc").expect("proc").flatten();
+        let arguments = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        arguments.filter(|arguments| arguments.windows(wanted.len()).any(|part| part == wanted)).count()
+    }
+}
+
+fn begin(sandbox: &Running, script: &str) -> Stream {
+    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+    let execute = Execute { command, has_stdin: false, timeout_ms: 60_000, max_output: 1 << 20 };
+    sandbox.guest.open(Request::Execute(execute)).expect("open")
+}
+
+async fn hear(mut stream: Stream) -> Result<(String, Ended), GuestError> {
+    let mut told = Vec::new();
+    loop {
+        match stream.next().await? {
+            Event::Out(bytes) | Event::Error(bytes) => told.extend_from_slice(&bytes),
+            Event::Answer(Answer::Ended(ended)) => {
+                return Ok((String::from_utf8(told).expect("text"), ended));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn run(sandbox: &Running, script: &str) -> (String, i32) {
+    let (told, ended) = hear(begin(sandbox, script)).await.expect("it ends");
+    (told, ended.exit_code)
+}
+
+/// What killed a command, or its whole sandbox.
+async fn ended_by(sandbox: &mut Running, script: &str) -> Option<Killed> {
+    match hear(begin(sandbox, script)).await {
+        Ok((_, ended)) => ended.killed,
+        Err(GuestError::Gone) => sandbox.ended().await.killed,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_runs_commands_as_nobody_and_leaves_nothing() {
+    let host = host().await;
+    let sandbox = host.start("one").await;
+    assert_eq!(run(&sandbox, "id -u; pwd").await, (format!("1000\n{HOME}\n"), 0));
+    let (told, _) = run(&sandbox, "env").await;
+    let mut variables: Vec<&str> = told.lines().collect();
+    variables.sort_unstable();
+    assert_eq!(variables, ["HOME=/home/user", "PATH=/bin", "PWD=/home/user", "SHLVL=1"]);
+    assert_eq!(run(&sandbox, "echo kept > file; cat file").await, ("kept\n".to_owned(), 0));
+    let (told, code) = run(&sandbox, "touch /bin/x").await;
+    assert!(code == 1 && (told.contains("Read-only") || told.contains("denied")), "{told}");
+    let other = host.start("two").await;
+    assert_eq!(run(&other, "ls -A").await, (String::new(), 0), "each has its own files");
+    assert!(host.processes() > 0);
+    sandbox.stop().await.expect("stopped");
+    assert_eq!(host.left(), ["two"]);
+    assert_eq!(run(&other, "echo on").await, ("on\n".to_owned(), 0));
+    other.stop().await.expect("stopped");
+    assert_eq!((host.left(), host.processes()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn nothing_of_the_host_can_be_reached() {
+    let host = host().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let sandbox = host.start("one").await;
+    // Its own processes alone, and no way to the guest.
+    let (told, _) =
+        run(&sandbox, "for p in /proc/[0-9]*; do cat $p/cmdline | dd bs=16 count=1 2>/dev/null; echo; done")
+            .await;
+    assert!(told.starts_with("/.neuralhub/gues"), "{told}");
+    assert!(told.lines().count() <= 5, "{told}");
+    for script in [
+        "kill -9 1",
+        "echo x > /proc/1/fd/1",
+        "cat /proc/1/mem",
+        "mknod disk b 8 0; cat disk",
+        "mknod memory c 1 1; cat memory",
+        &format!("echo x | nc -w 2 127.0.0.1 {port}"),
+        "nc -w 2 1.1.1.1 53 </dev/null",
+        "ls /proc/1/root/.neuralhub/../work",
+        "echo x > /.neuralhub/guest",
+    ] {
+        let (told, code) = run(&sandbox, script).await;
+        assert_ne!(code, 0, "{script}: {told}");
+    }
+    assert_eq!(run(&sandbox, "cat /proc/1/environ").await.0, "HOME=/\0", "the guest's own, which is nothing");
+    let (told, _) = run(&sandbox, "ls -A / /home /root /etc 2>/dev/null; cat /proc/mounts").await;
+    assert!(!told.contains(host.directory.path().to_str().expect("text")), "{told}");
+    assert_eq!(run(&sandbox, "echo on").await, ("on\n".to_owned(), 0));
+    sandbox.stop().await.expect("stopped");
+}
+
+#[tokio::test]
+async fn what_takes_too_much_is_ended_by_name() {
+    let host = host().await;
+    let mut sandbox = host.start("disk").await;
+    let (told, code) = run(&sandbox, "dd if=/dev/zero of=big bs=1000000 count=100; ls -A; wc -c < big").await;
+    assert!(told.contains("No space left on device"), "{code}: {told}");
+    assert_eq!(run(&sandbox, "echo on").await, ("on\n".to_owned(), 0));
+    // As many processes as there may be, and more.
+    let many =
+        "for i in 1 2 3 4 5 6; do for j in 1 2 3 4 5 6; do sleep 600 & done; done; sleep 600".to_owned();
+    assert_eq!(ended_by(&mut sandbox, &many).await, Some(Killed::Processes));
+    assert_eq!(run(&sandbox, "echo on").await, ("on\n".to_owned(), 0));
+    // What grows faster than the guest looks ends its sandbox, and no other, as does what
+    // multiplies faster.
+    let hog = "x=$(dd if=/dev/zero bs=1000000 count=400 | tail -c 400000000)";
+    assert_eq!(ended_by(&mut sandbox, hog).await, Some(Killed::Memory));
+    sandbox.stop().await.expect("stopped");
+    let (mut bomb, calm) = (host.start("bomb").await, host.start("calm").await);
+    assert_eq!(ended_by(&mut bomb, "b() { b | b & }; b; sleep 600").await, Some(Killed::Processes));
+    assert_eq!(run(&calm, "echo on").await, ("on\n".to_owned(), 0));
+    calm.stop().await.expect("stopped");
+    bomb.stop().await.expect("stopped");
+    assert_eq!((host.left(), host.processes()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn what_a_killed_hub_leaves_is_removed() {
+    let host = host().await;
+    let sandbox = host.start("left").await;
+    // As if nobody had ended it: its processes go on, as far as anybody knows.
+    std::mem::forget(sandbox);
+    assert!(host.processes() > 0);
+    Gvisor::open(setup(host.directory.path())).await.expect("opened again");
+    assert_eq!((host.left(), host.processes()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let directory = TempDir::new().expect("a folder");
+    let setup = GvisorSetup { program: "no-such-runsc".into(), ..setup(directory.path()) };
+    let error = Gvisor::open(setup).await.expect_err("there is none");
+    assert!(matches!(&error, StartError::NoProgram { .. }), "{error}");
+    let told = error.to_string();
+    assert!(told.starts_with("the program `no-such-runsc` cannot be started"), "{told}");
+    assert!(told.ends_with("install Debian's package runsc, or gVisor"), "{told}");
+    let failing = GvisorSetup { program: "/bin/false".into(), ..self::setup(directory.path()) };
+    assert!(matches!(Gvisor::open(failing).await, Err(StartError::Ended(_))));
+}
