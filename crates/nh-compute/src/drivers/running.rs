@@ -54,14 +54,14 @@ impl Running {
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        if let Some(group) = &group {
-            enter(&mut command, group.entrances()?);
-        }
-        let mut child = command.spawn().map_err(|error| StartError::NoProgram {
-            program: command.as_std().get_program().to_string_lossy().into_owned(),
-            package,
-            error,
-        })?;
+        let mut child = match spawn(&mut command, group.as_ref()) {
+            Ok(child) => child,
+            Err(error) => {
+                clear(group.as_ref(), directory).await?;
+                let program = command.as_std().get_program().to_string_lossy().into_owned();
+                return Err(StartError::NoProgram { program, package, error });
+            }
+        };
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a process without pipes").into());
         };
@@ -122,6 +122,13 @@ pub(super) async fn clear(group: Option<&Cgroup>, directory: &Path) -> io::Resul
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+fn spawn(command: &mut Command, group: Option<&Cgroup>) -> io::Result<Child> {
+    if let Some(group) = group {
+        enter(command, group.entrances()?);
+    }
+    command.spawn()
 }
 
 fn prepare(spec: &Spec) -> Prepare {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::inbox::Inbox;
 use super::output::Output;
 use super::reaper::Started;
-use super::running::{Process, Running, without_waiting};
+use super::running::{Process, Running, let_run, without_waiting};
 use super::{Guest, failed, invalid};
 use crate::protocol::{Answer, Execute, Failure, Prepare};
 
@@ -53,6 +53,7 @@ pub(super) fn execute(
     };
     let mut ended = running.wait(&mut process, Vec::new(), &mut ()).map_err(failed)?;
     ended.state_reset = false;
+    let_run(process);
     Ok(Answer::Ended(ended))
 }
 

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{Shutdown as Side, shutdown};
@@ -12,9 +13,13 @@ use super::inbox::Inbox;
 use super::{failed, invalid};
 use crate::protocol::{Answer, CHUNK, Failure, Frame, WINDOW};
 
+/// For a server that listens and accepts nobody.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Passes on what a server inside and the hub say to each other, until both are through.
 pub(super) fn connect(port: u16, channel: &Channel, stream: u32, inbox: &Inbox) -> Result<Answer, Failure> {
-    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| match error.kind() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let server = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => invalid(format!("nothing listens on port {port} in the sandbox")),
         _ => failed(error),
     })?;

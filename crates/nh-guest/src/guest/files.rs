@@ -59,7 +59,9 @@ pub(super) fn write(
         return Err(invalid(format!("`{path}` is a folder")));
     }
     let under = format!(".{stream}.upload");
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Of a guest that was ended in the middle of one.
+    let _ = unlinkat(&folder, &under, AtFlags::empty());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(&folder, &under, flags, Mode::from_raw_mode(0o644)).map_err(|error| at(path, error))?;
     let mut written = || {
         own(prepared, &file)?;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::command::{not_started, prepared_command, process};
 use super::inbox::Inbox;
 use super::output::Output;
-use super::running::{Listener, Process, Running, without_waiting};
+use super::running::{Listener, Process, Running, exit_code, without_waiting};
 use super::{Guest, failed, invalid, locked};
 use crate::protocol::{Answer, Artifact, Failure, Language, MAX_PAYLOAD, Prepare, Run};
 
@@ -48,9 +48,14 @@ pub(super) fn run(
     }
     let kept = guest.interpreters.get(&language).ok_or_else(|| invalid("an unknown language"))?;
     let mut kept = locked(kept);
-    let mut interpreter = match kept.take() {
-        Some(interpreter) => interpreter,
-        None => start(guest, prepared, language)?,
+    let had_one = kept.is_some();
+    let still_runs = |interpreter: &mut Interpreter| exit_code(&mut interpreter.process.exit).is_none();
+    let (mut interpreter, was_lost) = match kept.take_if(still_runs) {
+        Some(interpreter) => (interpreter, false),
+        None => {
+            *kept = None;
+            (start(guest, prepared, language)?, had_one)
+        }
     };
     let mut listener = Heard { line: Vec::new(), is_too_long: false };
     let running = Running {
@@ -61,10 +66,11 @@ pub(super) fn run(
     };
     interpreter.process.stdin = Some(interpreter.requests.try_clone().map_err(failed)?);
     let request = [code.as_bytes(), b"\0", stdin.as_bytes(), b"\0"].concat();
-    let ended = running.wait(&mut interpreter.process, request, &mut listener).map_err(failed)?;
+    let mut ended = running.wait(&mut interpreter.process, request, &mut listener).map_err(failed)?;
     if !ended.state_reset {
         *kept = Some(interpreter);
     }
+    ended.state_reset |= was_lost;
     Ok(Answer::Ended(ended))
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -134,6 +135,27 @@ impl Running<'_> {
     }
 }
 
+/// Takes what a process that ended left running goes on to write, so that this does not
+/// end for it.
+pub(super) fn let_run(process: Process) {
+    let Process { mut stdout, mut stderr, .. } = process;
+    if stdout.is_none() && stderr.is_none() {
+        return;
+    }
+    // Without a thread it is told that nobody listens, as a shell would tell it.
+    let _ = thread::Builder::new().spawn(move || {
+        while stdout.is_some() || stderr.is_some() {
+            let pipes = [&stdout, &stderr].into_iter().flatten();
+            let mut waiting: Vec<PollFd<'_>> = pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
+            let polled = poll(&mut waiting, None);
+            let drained = drain(&mut stdout).and_then(|_| drain(&mut stderr));
+            if drained.is_err() || polled.is_err_and(|error| error != rustix::io::Errno::INTR) {
+                return;
+            }
+        }
+    });
+}
+
 /// Bytes for standard input that it did not take yet.
 #[derive(Default)]
 struct Input {
@@ -208,7 +230,8 @@ fn drain(pipe: &mut Option<File>) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn exit_code(exit: &mut File) -> Option<i32> {
+/// None: it still runs.
+pub(super) fn exit_code(exit: &mut File) -> Option<i32> {
     let mut code = [0; 4];
     exit.read_exact(&mut code).ok().map(|()| i32::from_ne_bytes(code))
 }

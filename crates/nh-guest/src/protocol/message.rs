@@ -90,7 +90,7 @@ pub struct Ended {
     pub killed: Option<Killed>,
     /// Some of its output is left out, as it was more than `max_output`.
     pub truncated: bool,
-    /// The interpreter ended, and with it what was kept.
+    /// The interpreter ended, now or since the code before, and with it what was kept.
     pub state_reset: bool,
     pub duration_ms: u64,
 }

@@ -92,6 +92,11 @@ fn what_goes_on_in_the_background_is_not_waited_for() {
     let mut host = Host::start();
     let told = host.execute(&["sh", "-c", "sleep 5 & echo done"]);
     assert_eq!((told.out.as_str(), told.ended().exit_code), ("done\n", 0));
+    // It may go on to write.
+    let writes = "(while [ ! -e go ]; do sleep 0.01; done; echo more; echo more; touch wrote) & echo begun";
+    assert_eq!(host.execute(&["sh", "-c", writes]).out, "begun\n");
+    let told = host.execute(&["sh", "-c", "touch go; while [ ! -e wrote ]; do sleep 0.01; done; echo seen"]);
+    assert_eq!(told.out, "seen\n");
 }
 
 #[test]

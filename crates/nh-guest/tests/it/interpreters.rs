@@ -102,6 +102,17 @@ fn bash_keeps_its_state() {
 }
 
 #[test]
+fn one_that_was_lost_meanwhile_is_replaced() {
+    let mut host = Host::start();
+    let pid = host.run(Python, "import os\nos.getpid()").texts()[0].to_owned();
+    host.execute(&["sh", "-c", &format!("kill -9 {pid}; while kill -0 {pid}; do :; done")]);
+    let told = host.run(Python, "'os' in globals()");
+    assert_eq!((told.ended().exit_code, told.ended().state_reset), (0, true), "{told:?}");
+    assert_eq!(told.texts(), ["False"]);
+    assert!(!host.run(Python, "1").ended().state_reset);
+}
+
+#[test]
 fn each_gets_its_standard_input() {
     let mut host = Host::start();
     for (language, code) in [
