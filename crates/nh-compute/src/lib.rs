@@ -9,3 +9,4 @@
 
 pub mod drivers;
 pub mod guest;
+pub mod templates;

@@ -4,3 +4,4 @@
 mod gvisor;
 mod hostile;
 mod real;
+mod templates;
