@@ -65,25 +65,11 @@ impl Cgroups {
     pub(super) fn create(&self, id: &str, limits: &Limits) -> io::Result<Cgroup> {
         let directories: Vec<PathBuf> =
             self.bases.iter().map(|base| base.join(format!("{}{id}", self.prefix))).collect();
-        for directory in &directories {
-            make(directory)?;
-        }
         let group = Cgroup { directories, is_v2: self.is_v2 };
-        let memory = (limits.memory_bytes + OWN_MEMORY).to_string();
-        let threads = (u64::from(limits.processes) * THREADS + OWN_THREADS).to_string();
-        let quota = (f64::from(limits.cpus) * PERIOD_US as f64) as u64;
-        if self.is_v2 {
-            group.set("memory.max", &memory)?;
-            // Where there is no swap, neither file is there.
-            let _ = group.set("memory.swap.max", "0");
-            group.set("cpu.max", &format!("{quota} {PERIOD_US}"))?;
-        } else {
-            group.set("memory.limit_in_bytes", &memory)?;
-            let _ = group.set("memory.memsw.limit_in_bytes", &memory);
-            group.set("cpu.cfs_period_us", &PERIOD_US.to_string())?;
-            group.set("cpu.cfs_quota_us", &quota.to_string())?;
+        if let Err(error) = group.fill(limits) {
+            group.remove()?;
+            return Err(error);
         }
-        group.set("pids.max", &threads)?;
         Ok(group)
     }
 
@@ -105,6 +91,30 @@ impl Cgroups {
 }
 
 impl Cgroup {
+    fn fill(&self, limits: &Limits) -> io::Result<()> {
+        for directory in &self.directories {
+            make(directory)?;
+        }
+        let memory = (limits.memory_bytes + OWN_MEMORY).to_string();
+        let threads = (u64::from(limits.processes) * THREADS + OWN_THREADS).to_string();
+        let quota = (f64::from(limits.cpus) * PERIOD_US as f64) as u64;
+        if self.is_v2 {
+            self.set("memory.max", &memory)?;
+            // Where there is no swap, neither file is there.
+            let _ = self.set("memory.swap.max", "0");
+            // What isolates is of no use without a part of it.
+            self.set("memory.oom.group", "1")?;
+            self.set("cpu.max", &format!("{quota} {PERIOD_US}"))?;
+        } else {
+            self.set("memory.limit_in_bytes", &memory)?;
+            let _ = self.set("memory.memsw.limit_in_bytes", &memory);
+            self.set("cpu.cfs_period_us", &PERIOD_US.to_string())?;
+            self.set("cpu.cfs_quota_us", &quota.to_string())?;
+        }
+        self.set("pids.max", &threads)?;
+        Ok(())
+    }
+
     fn set(&self, file: &str, value: &str) -> io::Result<()> {
         let controller = file.split('.').next().unwrap_or_default();
         let is_its = |directory: &&PathBuf| {

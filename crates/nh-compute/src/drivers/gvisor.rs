@@ -11,7 +11,7 @@ use tokio::fs;
 use tokio::process::Command;
 use tokio_util::task::TaskTracker;
 
-use super::cgroups::Cgroups;
+use super::cgroups::{Cgroup, Cgroups};
 use super::running::clear;
 use super::{HOME, Limits, Running, Spec, StartError, USER};
 use crate::guest::PROGRAM;
@@ -46,12 +46,14 @@ pub struct Gvisor {
 impl Gvisor {
     /// Removes what another hub left in the directory, and starts a sandbox to see
     /// whether this host can. An error says what is missing.
-    pub async fn open(setup: GvisorSetup) -> Result<Self, StartError> {
+    pub async fn open(mut setup: GvisorSetup) -> Result<Self, StartError> {
         fs::create_dir_all(setup.directory.join("sandboxes")).await?;
         fs::create_dir_all(setup.directory.join("empty")).await?;
+        setup.directory = fs::canonicalize(&setup.directory).await?;
         let groups = Cgroups::open(&name(&setup.directory));
         if let Err(error) = &groups {
-            tracing::warn!(%error, "without control groups sandboxes are held to their limits from inside alone");
+            tracing::warn!(%error, "without control groups sandboxes are held to processes and memory from inside alone, and what they keep \
+                 in files and pipes is not counted");
         }
         let mut driver = Self { groups: groups.ok(), setup, platform: PLATFORMS[0] };
         driver.clear_all().await?;
@@ -81,16 +83,19 @@ impl Gvisor {
 
     pub async fn start(&self, spec: &Spec) -> Result<Running, StartError> {
         let directory = self.setup.directory.join("sandboxes").join(&spec.id);
-        fs::create_dir_all(&directory).await?;
-        let bundle = bundle(spec, &self.guest_directory()).to_string();
-        fs::write(directory.join("config.json"), bundle).await?;
-        let group = match &self.groups {
-            Some(groups) => Some(groups.create(&spec.id, &spec.limits)?),
-            None => None,
+        // An error: one of this id is there.
+        fs::create_dir(&directory).await?;
+        let group = match self.fill(spec, &directory).await {
+            Ok(group) => group,
+            Err(error) => {
+                clear(None, &directory).await?;
+                return Err(error.into());
+            }
         };
         let mut command = Command::new(&self.setup.program);
         command
             .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .arg("--root")
             .arg(directory.join("state"))
             .args(["--platform", self.platform, "--network", "none", "--ignore-cgroups", "run", "--bundle"])
@@ -98,6 +103,13 @@ impl Gvisor {
             // The host's other hubs have names for theirs too.
             .arg(format!("{}-{}", name(&self.setup.directory), spec.id));
         Running::start(command, PACKAGE, spec, &directory, group, &self.setup.tasks).await
+    }
+
+    /// What a sandbox has before it is started: its bundle, and its group where there are any.
+    async fn fill(&self, spec: &Spec, directory: &Path) -> io::Result<Option<Cgroup>> {
+        let bundle = bundle(spec, &self.guest_directory()).to_string();
+        fs::write(directory.join("config.json"), bundle).await?;
+        self.groups.as_ref().map(|groups| groups.create(&spec.id, &spec.limits)).transpose()
     }
 
     /// Of a hub that was killed.

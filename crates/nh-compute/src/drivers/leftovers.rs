@@ -18,12 +18,19 @@ pub(super) fn kill(directory: &Path) -> bool {
 }
 
 fn processes(directory: &Path) -> Vec<Pid> {
-    let wanted = directory.as_os_str().as_bytes();
+    let directory = directory.as_os_str().as_bytes();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
     let is_its = |pid: &Pid| {
         let arguments = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-        *pid != getpid() && arguments.windows(wanted.len()).any(|part| part == wanted)
+        let mut arguments = arguments.split(|byte| *byte == 0);
+        // Alone, or as `--root=…`.
+        let is_below = |argument: &[u8]| {
+            let value = argument.splitn(2, |byte| *byte == b'=').last().unwrap_or_default();
+            value.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        // The name of the program itself tells nothing.
+        *pid != getpid() && arguments.next().is_some() && arguments.any(is_below)
     };
     pids.filter(is_its).collect()
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nh_guest::protocol::{Killed, Prepare};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +35,7 @@ pub struct Running {
     group: Option<Cgroup>,
     directory: PathBuf,
     said: Arc<Mutex<Vec<u8>>>,
+    hearing: Option<JoinHandle<()>>,
 }
 
 /// How a sandbox came to its end before it was stopped.
@@ -58,6 +60,9 @@ impl Running {
             Ok(child) => child,
             Err(error) => {
                 clear(group.as_ref(), directory).await?;
+                if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
+                    return Err(error.into());
+                }
                 let program = command.as_std().get_program().to_string_lossy().into_owned();
                 return Err(StartError::NoProgram { program, package, error });
             }
@@ -66,11 +71,9 @@ impl Running {
             return Err(io::Error::other("a process without pipes").into());
         };
         let said = Arc::new(Mutex::new(Vec::new()));
-        if let Some(stderr) = child.stderr.take() {
-            tasks.spawn(keep(stderr, said.clone()));
-        }
+        let hearing = child.stderr.take().map(|stderr| tasks.spawn(keep(stderr, said.clone())));
         let guest = Guest::connect(output, input, tasks);
-        let running = Self { guest, child, group, directory: directory.to_owned(), said };
+        let running = Self { guest, child, group, directory: directory.to_owned(), said, hearing };
         match timeout(START_LIMIT, running.guest.prepare(prepare(spec))).await {
             Ok(Ok(())) => Ok(running),
             Ok(Err(_)) => Err(StartError::Ended(running.fail().await?)),
@@ -79,9 +82,13 @@ impl Running {
     }
 
     /// What the driver said last; nothing is left of it.
-    async fn fail(self) -> io::Result<String> {
-        let said = self.said.clone();
+    async fn fail(mut self) -> io::Result<String> {
+        let (said, hearing) = (self.said.clone(), self.hearing.take());
         self.stop().await?;
+        if let Some(hearing) = hearing {
+            // All of it, unless something that is left holds it open.
+            let _ = timeout(END_LIMIT, hearing).await;
+        }
         let said = said.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
@@ -108,15 +115,20 @@ impl Running {
 /// Kills what is left of a sandbox, and removes its files and its group.
 pub(super) async fn clear(group: Option<&Cgroup>, directory: &Path) -> io::Result<()> {
     let mut looks = 0;
-    while !(group.is_none_or(Cgroup::kill) && (group.is_some() || leftovers::kill(directory))) {
+    loop {
+        let is_clear = match group {
+            // A thread that is on its way out may still be in it.
+            Some(group) => group.kill() && group.remove().is_ok(),
+            None => leftovers::kill(directory),
+        };
+        if is_clear {
+            break;
+        }
         looks += 1;
         if looks > LOOKS {
             return Err(io::Error::other("processes of a sandbox do not end"));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    if let Some(group) = group {
-        group.remove()?;
     }
     match tokio::fs::remove_dir_all(directory).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

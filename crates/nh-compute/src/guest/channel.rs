@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nh_guest::protocol::{Answer, CHUNK, Frame, Prepare, Request, VERSION, decode, encode};
+use nh_guest::protocol::{
+    Answer, CHUNK, Failure, FailureKind, Frame, Prepare, Request, VERSION, decode, encode,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +113,9 @@ impl Shared {
 
     pub(super) fn send(&self, stream: u32, frame: &Frame) -> Result<(), GuestError> {
         let mut bytes = Vec::new();
-        encode(stream, frame, &mut bytes).map_err(|_| GuestError::Broken("a frame that is too long"))?;
+        encode(stream, frame, &mut bytes).map_err(|error| {
+            GuestError::Failed(Failure { kind: FailureKind::Invalid, message: error.to_string() })
+        })?;
         self.outgoing.send(bytes).map_err(|_| GuestError::Gone)
     }
 
@@ -158,7 +162,7 @@ impl Shared {
         queue.map_or(Ok(()), |queue| queue.put(frame))
     }
 
-    fn end(&self, error: GuestError) {
+    pub(super) fn end(&self, error: GuestError) {
         let mut streams = self.streams();
         streams.ended.get_or_insert(error.clone());
         let open = std::mem::take(&mut streams.open);

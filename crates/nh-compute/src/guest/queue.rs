@@ -1,14 +1,15 @@
 use std::collections::VecDeque;
+use std::mem::discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nh_guest::protocol::{Frame, WINDOW};
+use nh_guest::protocol::{ARTIFACT_COST, Frame, WINDOW};
 use tokio::sync::Notify;
 
 use super::GuestError;
 
-/// Bytes of artifacts that may come beside a bound on output: the guest counts one only
-/// when it is whole.
-const SLACK: u64 = 64 * 1024;
+/// Frames that wait: beyond, output goes to what waits of its kind, so that it comes
+/// whole, if not in its exact order.
+const MANY: usize = 1024;
 
 /// What came of one stream and was not taken yet. Its bytes are bounded, so whoever
 /// takes slowly keeps no other stream waiting.
@@ -26,6 +27,8 @@ struct State {
     output: u64,
     /// Bytes of `Data` that may come before more is granted.
     window: u32,
+    /// Bytes of `Data` that were taken and not granted anew.
+    taken: u32,
     /// Bytes of `Data` that may be sent before more is granted.
     credit: u32,
     has_answered: bool,
@@ -35,11 +38,11 @@ struct State {
 impl Queue {
     /// For a stream whose request allows so many bytes of output.
     pub(super) fn new(max_output: u64) -> Self {
-        let output = max_output.saturating_add(SLACK);
         let state = State {
             frames: VecDeque::new(),
-            output,
+            output: max_output,
             window: WINDOW,
+            taken: 0,
             credit: WINDOW,
             has_answered: false,
             ended: None,
@@ -54,32 +57,47 @@ impl Queue {
     /// An error: the guest may not say this here.
     pub(super) fn put(&self, frame: Frame) -> Result<(), GuestError> {
         let mut state = self.state();
+        let broken = |what| Err(GuestError::Broken(what));
         match &frame {
+            Frame::Out(bytes) | Frame::Error(bytes) | Frame::Artifact(bytes) | Frame::Data(bytes)
+                if bytes.is_empty() =>
+            {
+                return broken("a frame of nothing");
+            }
             Frame::Out(bytes) | Frame::Error(bytes) | Frame::Artifact(bytes) => {
-                let left = state.output.checked_sub(bytes.len() as u64);
-                state.output = left.ok_or(GuestError::Broken("more output than it may tell"))?;
+                let extra = if matches!(frame, Frame::Artifact(_)) { ARTIFACT_COST } else { 0 };
+                match state.output.checked_sub(bytes.len() as u64 + extra) {
+                    Some(left) => state.output = left,
+                    None => return broken("more output than it may tell"),
+                }
             }
-            Frame::Data(bytes) => {
-                let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                let left = state.window.checked_sub(size);
-                state.window = left.ok_or(GuestError::Broken("more bytes than were granted"))?;
-            }
+            Frame::Data(bytes) => match state.window.checked_sub(size_of(bytes)) {
+                Some(left) => state.window = left,
+                None => return broken("more bytes than were granted"),
+            },
             Frame::Credit(bytes) => {
-                let credit = state.credit.checked_add(*bytes).filter(|credit| *credit <= WINDOW);
-                state.credit = credit.ok_or(GuestError::Broken("it took more than was sent"))?;
+                match state.credit.checked_add(*bytes).filter(|credit| *bytes > 0 && *credit <= WINDOW) {
+                    Some(credit) => state.credit = credit,
+                    None => return broken("it took what was not sent"),
+                }
                 self.credited.notify_one();
                 return Ok(());
             }
             Frame::End | Frame::Answer(_) => {}
-            Frame::Request(_) | Frame::Cancel => return Err(GuestError::Broken("a frame of the hub's")),
+            Frame::Request(_) | Frame::Cancel => return broken("a frame of the hub's"),
         }
-        match (state.frames.back_mut(), frame) {
-            (Some(Frame::Out(there)), Frame::Out(more)) | (Some(Frame::Error(there)), Frame::Error(more)) => {
-                there.extend_from_slice(&more);
-            }
-            (Some(Frame::End | Frame::Answer(_)), Frame::End) => {
-                return Err(GuestError::Broken("more after an end"));
-            }
+        let is_last = matches!(state.frames.back(), Some(Frame::End | Frame::Answer(_)));
+        if is_last && !matches!(frame, Frame::Answer(_)) {
+            return broken("more after an end");
+        }
+        let there = match state.frames.len() > MANY {
+            true => state.frames.iter_mut().rev().find(|there| discriminant(*there) == discriminant(&frame)),
+            false => state.frames.back_mut(),
+        };
+        match (there, frame) {
+            (Some(Frame::Out(there)), Frame::Out(more))
+            | (Some(Frame::Error(there)), Frame::Error(more))
+            | (Some(Frame::Data(there)), Frame::Data(more)) => there.extend_from_slice(&more),
             (_, frame) => state.frames.push_back(frame),
         }
         state.has_answered |= matches!(state.frames.back(), Some(Frame::Answer(_)));
@@ -125,6 +143,9 @@ impl Queue {
                 if state.credit > 0 {
                     let granted = wanted.min(state.credit);
                     state.credit -= granted;
+                    if state.credit > 0 {
+                        self.credited.notify_one();
+                    }
                     return Ok(Some(granted));
                 }
             }
@@ -132,9 +153,18 @@ impl Queue {
         }
     }
 
-    /// Bytes of `Data` were taken.
-    pub(super) fn granted(&self, bytes: u32) {
+    /// Bytes of `Data` were taken; how many more are to be granted now: not a few at a
+    /// time, as a guest may take none of what it is told.
+    pub(super) fn taken(&self, bytes: &[u8]) -> Option<u32> {
         let mut state = self.state();
-        state.window = state.window.saturating_add(bytes).min(WINDOW);
+        state.taken = state.taken.saturating_add(size_of(bytes));
+        let granted = Some(state.taken).filter(|taken| *taken >= WINDOW / 4)?;
+        state.taken = 0;
+        state.window = state.window.saturating_add(granted).min(WINDOW);
+        Some(granted)
     }
+}
+
+fn size_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

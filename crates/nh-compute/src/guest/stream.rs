@@ -54,14 +54,18 @@ impl Stream {
             Frame::Out(bytes) => Event::Out(bytes.into()),
             Frame::Error(bytes) => Event::Error(bytes.into()),
             Frame::Artifact(json) => {
-                let read = serde_json::from_slice(&json);
-                Event::Artifact(read.map_err(|_| GuestError::Broken("an artifact that is none"))?)
+                let Ok(artifact) = serde_json::from_slice(&json) else {
+                    let error = GuestError::Broken("an artifact that is none");
+                    self.sender.shared.end(error.clone());
+                    return Err(error);
+                };
+                Event::Artifact(artifact)
             }
             Frame::Data(bytes) => {
-                let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.sender.queue.granted(size);
-                // Where the channel ended, the next says why.
-                let _ = self.sender.shared.send(self.sender.number, &Frame::Credit(size));
+                if let Some(granted) = self.sender.queue.taken(&bytes) {
+                    // Where the channel ended, the next says why.
+                    let _ = self.sender.shared.send(self.sender.number, &Frame::Credit(granted));
+                }
                 Event::Data(bytes.into())
             }
             Frame::Answer(Answer::Failed(failure)) => return Err(GuestError::Failed(failure)),
@@ -113,6 +117,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         if !self.has_ended {
             self.sender.shared.forget(self.sender.number);
+            self.sender.queue.end(GuestError::Gone);
             // Where the channel ended there is nothing left to kill.
             let _ = self.sender.cancel();
         }

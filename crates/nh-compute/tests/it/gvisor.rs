@@ -112,6 +112,9 @@ async fn a_sandbox_runs_commands_as_nobody_and_leaves_nothing() {
     assert_eq!(run(&sandbox, "echo kept > file; cat file").await, ("kept\n".to_owned(), 0));
     let (told, code) = run(&sandbox, "touch /bin/x").await;
     assert!(code == 1 && (told.contains("Read-only") || told.contains("denied")), "{told}");
+    let again = host.driver.start(&host.spec("one")).await;
+    assert!(matches!(again, Err(StartError::Files(_))), "its name is taken");
+    assert_eq!(run(&sandbox, "cat file").await, ("kept\n".to_owned(), 0));
     let other = host.start("two").await;
     assert_eq!(run(&other, "ls -A").await, (String::new(), 0), "each has its own files");
     assert!(host.processes() > 0);

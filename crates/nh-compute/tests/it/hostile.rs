@@ -54,6 +54,11 @@ async fn what_a_guest_may_not_say_ends_its_channel() {
         ("a wish to cancel", bytes(&[(1, Frame::Cancel)])),
         ("more than was granted", bytes(&flood)),
         ("more output than it may", bytes(&output)),
+        ("a frame of nothing", bytes(&[(1, Frame::Out(Vec::new()))])),
+        ("data of nothing", bytes(&[(1, Frame::Data(Vec::new()))])),
+        ("credit of nothing", bytes(&[(1, Frame::Credit(0))])),
+        ("artifacts without end", bytes(&vec![(1, Frame::Artifact(b"{}".to_vec())); 100])),
+        ("data after its end", bytes(&[(1, Frame::End), (1, Frame::Data(vec![1]))])),
         ("credit for what was not sent", bytes(&[(1, Frame::Credit(1))])),
         ("ends without an end", bytes(&[(1, Frame::End), (1, Frame::End)])),
         ("an answer that is none", b"\x02\0\0\0\x01\0\0\0\x01{}".to_vec()),
@@ -70,11 +75,41 @@ async fn what_a_guest_may_not_say_ends_its_channel() {
 }
 
 #[tokio::test]
+async fn output_in_small_pieces_comes_whole() {
+    let (guest, mut theirs) = start();
+    let mut stream = guest.open(Request::Execute(Execute {
+        command: vec!["x".to_owned()],
+        has_stdin: false,
+        timeout_ms: 1,
+        max_output: 200_000,
+    }));
+    let stream = stream.as_mut().expect("open");
+    let pieces = (0..100_000)
+        .map(|at| (1, if at % 2 == 0 { Frame::Out(vec![b'o']) } else { Frame::Error(vec![b'e']) }));
+    let mut said: Vec<(u32, Frame)> = pieces.collect();
+    said.push((1, Frame::Answer(Answer::Done)));
+    theirs.write_all(&bytes(&said)).await.expect("written");
+    let (mut out, mut error, mut events) = (0, 0, 0);
+    loop {
+        events += 1;
+        match stream.next().await.expect("an event") {
+            Event::Out(bytes) => out += bytes.len(),
+            Event::Error(bytes) => error += bytes.len(),
+            Event::Answer(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((out, error), (50_000, 50_000));
+    assert!(events <= 100_001, "{events}");
+}
+
+#[tokio::test]
 async fn an_artifact_that_is_none_ends_the_stream() {
     let (guest, mut theirs) = start();
     let stream = open(&guest);
     theirs.write_all(&bytes(&[(1, Frame::Artifact(b"[]".to_vec()))])).await.expect("written");
     assert!(matches!(end_of(stream).await, GuestError::Broken(_)));
+    guest.closed().await;
 }
 
 #[tokio::test]

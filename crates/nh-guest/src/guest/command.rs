@@ -41,7 +41,7 @@ pub(super) fn execute(
         let mut command = prepared_command(prepared, program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if has_stdin { Stdio::piped() } else { Stdio::null() });
-        Ok((command, ()))
+        Ok((command, Vec::new(), ()))
     });
     let (started, ()) = started.map_err(|error| not_started(program, error))?;
     let mut process = process(started).map_err(failed)?;

@@ -20,6 +20,8 @@ use crate::protocol::{Answer, CHUNK, Entry, Failure, FailureKind, Prepare};
 const MAX_DEPTH: usize = 32;
 /// Names of a folder that are told at most.
 const MAX_ENTRIES: usize = 10_000;
+/// Bytes that they may have together.
+const MAX_NAMES: usize = 256 * 1024;
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -92,15 +94,16 @@ pub(super) fn list(prepared: &Prepare, path: &str) -> Result<Answer, Failure> {
         path => checked(path)?,
     };
     let folder = open(prepared, &folders, false)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut names) = (Vec::new(), 0);
     for entry in Dir::read_from(&folder).map_err(|error| at(path, error))? {
         let entry = entry.map_err(|error| at(path, error))?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
-        if entries.len() == MAX_ENTRIES {
-            return Err(invalid(format!("the folder has more than {MAX_ENTRIES} entries")));
+        names += name.count_bytes();
+        if entries.len() == MAX_ENTRIES || names > MAX_NAMES {
+            return Err(invalid(format!("the folder has too many entries to list; at most {MAX_ENTRIES}")));
         }
         let Ok(stat) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let is_folder = FileType::from_raw_mode(stat.st_mode as RawMode) == FileType::Directory;

@@ -59,6 +59,10 @@ impl Inbox {
         self.event.as_fd()
     }
 
+    pub(super) fn is_cancelled(&self) -> bool {
+        locked(&self.state).is_cancelled
+    }
+
     /// All that is there, without waiting. Credit is taken too: it is the caller's.
     pub(super) fn take(&self) -> Taken {
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
@@ -76,7 +80,7 @@ impl Inbox {
         let mut state = locked(&self.state);
         loop {
             if state.is_cancelled {
-                return Err(cancelled());
+                return Err(given_up());
             }
             if let Some(bytes) = state.data.pop_front() {
                 channel.send(stream, Frame::Credit(bytes.len() as u32));
@@ -97,7 +101,7 @@ impl Inbox {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.is_cancelled {
-                return Err(cancelled());
+                return Err(given_up());
             }
             let size = bytes.len().min(CHUNK).min(state.credit as usize);
             state.credit -= size as u32;
@@ -110,6 +114,7 @@ impl Inbox {
     }
 }
 
-fn cancelled() -> Failure {
+/// What whoever gave it up does not hear.
+pub(super) fn given_up() -> Failure {
     Failure { kind: FailureKind::Other, ..failed(io::Error::other("it was given up")) }
 }

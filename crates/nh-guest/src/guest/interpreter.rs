@@ -4,7 +4,7 @@
 //! in it can say there what it likes: lines are bounded, and others are passed over.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rustix::process::{Signal, kill_process_group};
 use serde::Deserialize;
 
 use super::command::{not_started, prepared_command, process};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, given_up};
 use super::output::Output;
 use super::running::{Listener, Process, Running, exit_code, without_waiting};
 use super::{Guest, failed, invalid, locked};
@@ -24,9 +24,17 @@ use crate::protocol::{Answer, Artifact, Failure, Language, MAX_PAYLOAD, Prepare,
 const REQUESTS: &str = "NEURALHUB_REQUESTS";
 const RESULTS: &str = "NEURALHUB_RESULTS";
 
-pub(super) struct Interpreter {
+struct Interpreter {
     process: Process,
     requests: File,
+}
+
+/// What is kept of a language.
+#[derive(Default)]
+pub(super) struct Kept {
+    interpreter: Option<Interpreter>,
+    /// One was, and whoever comes next has to be told.
+    was_lost: bool,
 }
 
 impl Drop for Interpreter {
@@ -48,14 +56,16 @@ pub(super) fn run(
     }
     let kept = guest.interpreters.get(&language).ok_or_else(|| invalid("an unknown language"))?;
     let mut kept = locked(kept);
-    let had_one = kept.is_some();
-    let still_runs = |interpreter: &mut Interpreter| exit_code(&mut interpreter.process.exit).is_none();
-    let (mut interpreter, was_lost) = match kept.take_if(still_runs) {
-        Some(interpreter) => (interpreter, false),
-        None => {
-            *kept = None;
-            (start(guest, prepared, language)?, had_one)
-        }
+    if inbox.is_cancelled() {
+        // While another ran: what is kept is none of its business.
+        return Err(given_up());
+    }
+    if kept.interpreter.as_mut().is_some_and(|one| exit_code(&mut one.process.exit).is_some()) {
+        *kept = Kept { interpreter: None, was_lost: true };
+    }
+    let mut interpreter = match kept.interpreter.take() {
+        Some(interpreter) => interpreter,
+        None => start(guest, prepared, language)?,
     };
     let mut listener = Heard { line: Vec::new(), is_too_long: false };
     let running = Running {
@@ -66,10 +76,13 @@ pub(super) fn run(
     };
     interpreter.process.stdin = Some(interpreter.requests.try_clone().map_err(failed)?);
     let request = [code.as_bytes(), b"\0", stdin.as_bytes(), b"\0"].concat();
+    // Until it is told, what was kept is as good as lost.
+    let was_lost = std::mem::replace(&mut kept.was_lost, true);
     let mut ended = running.wait(&mut interpreter.process, request, &mut listener).map_err(failed)?;
     if !ended.state_reset {
-        *kept = Some(interpreter);
+        kept.interpreter = Some(interpreter);
     }
+    kept.was_lost = false;
     ended.state_reset |= was_lost;
     Ok(Answer::Ended(ended))
 }
@@ -86,19 +99,12 @@ fn start(guest: &Guest, prepared: &Prepare, language: Language) -> Result<Interp
             command.env(name, end.as_raw_fd().to_string());
         }
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok((command, Ends { requests, results, _theirs: [requested, told] }))
+        Ok((command, vec![requested, told], (requests, results)))
     });
-    let (started, ends) = started.map_err(|error| not_started(program, error))?;
+    let (started, (requests, results)) = started.map_err(|error| not_started(program, error))?;
     let mut process = process(started).map_err(failed)?;
-    process.results = Some(without_waiting(ends.results).map_err(failed)?);
-    Ok(Interpreter { process, requests: without_waiting(ends.requests).map_err(failed)? })
-}
-
-struct Ends {
-    requests: OwnedFd,
-    results: OwnedFd,
-    /// Closed here once the interpreter has them.
-    _theirs: [OwnedFd; 2],
+    process.results = Some(without_waiting(results).map_err(failed)?);
+    Ok(Interpreter { process, requests: without_waiting(requests).map_err(failed)? })
 }
 
 fn command_of(language: Language) -> (&'static str, [&'static str; 2]) {

@@ -20,7 +20,7 @@ use std::thread;
 use crate::protocol::{Answer, Failure, FailureKind, Frame, Language, Prepare, Request, VERSION, decode};
 use channel::Channel;
 use inbox::Inbox;
-use interpreter::Interpreter;
+use interpreter::Kept;
 use reaper::Reaper;
 use watch::Watch;
 
@@ -38,7 +38,7 @@ struct Guest {
     reaper: Reaper,
     watch: Watch,
     /// Each is locked while it runs code.
-    interpreters: BTreeMap<Language, Mutex<Option<Interpreter>>>,
+    interpreters: BTreeMap<Language, Mutex<Kept>>,
 }
 
 /// Serves until `input` ends; then all processes are killed. An error: what came is

@@ -1,5 +1,5 @@
 use super::channel::Channel;
-use crate::protocol::{CHUNK, Frame, MAX_PAYLOAD};
+use crate::protocol::{ARTIFACT_COST, CHUNK, Frame, MAX_PAYLOAD};
 
 /// What a process or an interpreter says on a stream, up to a bound.
 pub(super) struct Output<'c> {
@@ -24,11 +24,12 @@ impl<'c> Output<'c> {
 
     /// One that does not fit is left out whole.
     pub(super) fn artifact(&mut self, json: &[u8]) {
-        if json.len() as u64 > self.left || json.len() > MAX_PAYLOAD {
+        let cost = json.len() as u64 + ARTIFACT_COST;
+        if cost > self.left || json.len() > MAX_PAYLOAD {
             self.truncated = true;
             return;
         }
-        self.left -= json.len() as u64;
+        self.left -= cost;
         self.channel.send(self.stream, Frame::Artifact(json.to_vec()));
     }
 

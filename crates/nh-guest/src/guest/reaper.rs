@@ -39,14 +39,14 @@ impl Reaper {
     }
 
     /// Starts what `command` makes. No other process is started meanwhile, so that it
-    /// alone has the descriptors that `command` leaves open for it.
+    /// alone has the descriptors that `command` leaves open for it, and gives with it.
     pub(super) fn spawn<T>(
         &self,
-        command: impl FnOnce() -> io::Result<(Command, T)>,
+        command: impl FnOnce() -> io::Result<(Command, Vec<OwnedFd>, T)>,
     ) -> io::Result<(Started, T)> {
         let mut running = locked(&self.0.running);
         let (exit, ended) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let (mut command, made) = command()?;
+        let (mut command, _its, made) = command()?;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn()?;
         let id = i32::try_from(child.id()).map_err(io::Error::other)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::inbox::Inbox;
 use super::output::Output;
@@ -20,8 +20,11 @@ use crate::protocol::{Ended, Killed};
 /// Bytes read from a pipe at once: as many as it holds by default.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// What was written before the end takes at most one; a kernel may give it in parts.
-const LAST_READS: usize = 4;
+/// What was written before the end takes one, or as many as its pipe was made larger.
+const LAST_READS: usize = 32;
+
+/// One that was killed and is not gone is killed again.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A process and the pipes to it.
 pub(super) struct Process {
@@ -66,17 +69,16 @@ impl Running<'_> {
     ) -> io::Result<Ended> {
         let began = Instant::now();
         let mut ends_at = Some(began + self.timeout);
-        let (mut killed, mut input) = (None, Input { own: request, ..Input::default() });
+        let (mut killed, mut input): (Option<Killed>, _) = (None, Input { own: request, ..Input::default() });
         let (exit_code, state_reset) = loop {
             self.poll(process, &input, ends_at)?;
-            if ends_at.is_some_and(|end| Instant::now() >= end) {
-                (killed, ends_at) = (Some(Killed::Timeout), None);
-                let _ = kill_process_group(process.group, Signal::KILL);
-            }
             let taken = self.inbox.take();
-            if taken.is_cancelled && ends_at.is_some() {
-                (killed, ends_at) = (Some(Killed::Cancelled), None);
-                let _ = kill_process_group(process.group, Signal::KILL);
+            let is_late = ends_at.is_some_and(|end| Instant::now() >= end);
+            if is_late || (taken.is_cancelled && killed.is_none()) {
+                killed.get_or_insert(if is_late { Killed::Timeout } else { Killed::Cancelled });
+                kill(process.group);
+                // Until it is gone, whatever it does meanwhile.
+                ends_at = Some(Instant::now() + KILL_AGAIN);
             }
             input.waiting.extend(taken.data);
             input.has_ended |= taken.has_ended;
@@ -89,7 +91,9 @@ impl Running<'_> {
                 None => code.map(|code| (code, true)),
             };
             for _ in 0..if code.is_some() { LAST_READS } else { 1 } {
-                self.pass_on(process)?;
+                if !self.pass_on(process)? {
+                    break;
+                }
             }
             if let Some(code) = code {
                 break code;
@@ -124,14 +128,12 @@ impl Running<'_> {
         }
     }
 
-    fn pass_on(&mut self, process: &mut Process) -> io::Result<()> {
-        if let Some(bytes) = drain(&mut process.stdout)? {
-            self.output.out(&bytes);
-        }
-        if let Some(bytes) = drain(&mut process.stderr)? {
-            self.output.error(&bytes);
-        }
-        Ok(())
+    /// Whether there was anything.
+    fn pass_on(&mut self, process: &mut Process) -> io::Result<bool> {
+        let (out, error) = (drain(&mut process.stdout)?, drain(&mut process.stderr)?);
+        self.output.out(out.as_deref().unwrap_or_default());
+        self.output.error(error.as_deref().unwrap_or_default());
+        Ok(out.is_some() || error.is_some())
     }
 }
 
@@ -228,6 +230,12 @@ fn drain(pipe: &mut Option<File>) -> io::Result<Option<Vec<u8>>> {
     }
     bytes.truncate(read);
     Ok(Some(bytes))
+}
+
+/// With its group, which it may have left.
+fn kill(leader: Pid) {
+    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = kill_process(leader, Signal::KILL);
 }
 
 /// None: it still runs.

@@ -72,7 +72,10 @@
         busy = true;
         const [code, given] = texts.splice(0, 2);
         Object.defineProperty(process, "stdin", { configurable: true, value: Readable.from(given ? [Buffer.from(given)] : []) });
-        const exitCode = await run(code);
+        const exitCode = await run(code).catch((error) => {
+            globalThis.__neuralhub_print(error);
+            return 1;
+        });
         // What was written waits while the pipe is full.
         for (const stream of [process.stdout, process.stderr]) {
             await new Promise((written) => stream.write("", written));

@@ -1,6 +1,6 @@
 # Runs code for the hub in one namespace that is kept (see guest/interpreter.rs).
 def _neuralhub():
-    import ast, base64, builtins, io, json, linecache, os, sys, traceback, types
+    import ast, base64, builtins, io, json, linecache, os, sys, threading, traceback, types
 
     requests = os.fdopen(int(os.environ.pop("NEURALHUB_REQUESTS")), "rb", 0)
     results = int(os.environ.pop("NEURALHUB_RESULTS"))
@@ -21,10 +21,13 @@ def _neuralhub():
         "_repr_json_": "application/json",
     }
 
+    telling = threading.Lock()
+
     def tell(value):
         line = json.dumps(value).encode() + b"\n"
-        while line:
-            line = line[os.write(results, line):]
+        with telling:
+            while line:
+                line = line[os.write(results, line):]
 
     def as_text(value):
         if isinstance(value, bytes):
@@ -107,7 +110,7 @@ def _neuralhub():
                 show(value, True)
         show_figures()
 
-    number = 0
+    number, own = 0, os.getpid()
     while True:
         code, given = text(), text()
         number += 1
@@ -131,6 +134,9 @@ def _neuralhub():
                 stream.flush()
             except Exception:
                 pass
+        if os.getpid() != own:
+            # A fork that came to the end of the code is not the interpreter.
+            os._exit(exit_code & 0xFF)
         tell({"exit_code": exit_code & 0xFF})
 
 

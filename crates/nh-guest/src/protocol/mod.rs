@@ -33,5 +33,8 @@ pub const WINDOW: u32 = 256 * 1024;
 /// streams take turns.
 pub const CHUNK: usize = 32 * 1024;
 
+/// What an `Artifact` counts for in `max_output`, beside its bytes.
+pub const ARTIFACT_COST: u64 = 64;
+
 /// Of what is said here; the hub refuses a guest that says another one.
 pub const VERSION: u32 = 1;

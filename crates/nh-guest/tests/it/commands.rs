@@ -70,6 +70,11 @@ fn what_takes_too_long_or_is_given_up_is_killed_with_all_that_it_began() {
         (told.out.as_str(), told.ended().exit_code, told.ended().killed),
         ("begun\n", 137, Some(Killed::Timeout))
     );
+    let leaves = "import os, time\nchild = os.fork()\nif child:\n    os.setpgid(child, child)\n    os.setpgid(0, child)\n\
+                  time.sleep(600 if child else 5)";
+    let slow = Execute { timeout_ms: 1000, ..execute(&["python3", "-c", leaves]) };
+    let told = host.ask(Request::Execute(slow));
+    assert_eq!(told.ended().killed, Some(Killed::Timeout), "though it is in another group: {told:?}");
     let (stream, frames) = host.open(Request::Execute(execute(&["sh", "-c", "echo begun; sleep 600"])));
     assert_eq!(frames.recv().expect("its output"), Frame::Out(b"begun\n".to_vec()));
     host.send(stream, Frame::Cancel);

@@ -46,6 +46,15 @@ fn files_come_back_as_they_went_in() {
 }
 
 #[test]
+fn a_folder_that_is_too_large_is_not_listed() {
+    let mut host = Host::start();
+    let script = "n=$(printf 'x%.0s' $(seq 200)); for i in $(seq 1400); do : > $n$i; done";
+    assert_eq!(host.execute(&["bash", "-c", script]).ended().exit_code, 0);
+    let failure = host.ask(Request::List { path: String::new() }).failure().clone();
+    assert_eq!(failure.message, "the folder has too many entries to list; at most 10000");
+}
+
+#[test]
 fn a_file_that_is_given_up_is_not_there() {
     let mut host = Host::start();
     let (stream, frames) = host.open(Request::WriteFile { path: "half".to_owned() });

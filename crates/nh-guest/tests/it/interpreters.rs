@@ -55,6 +55,15 @@ fn python_says_what_went_wrong() {
 }
 
 #[test]
+fn a_fork_that_comes_to_the_end_is_no_second_interpreter() {
+    let mut host = Host::start();
+    assert_eq!(host.run(Python, "import os\nx = os.fork()\nNone").ended().exit_code, 0);
+    for number in 0..5 {
+        assert_eq!(host.run(Python, &format!("{number} if x else 'the fork'")).texts(), [number.to_string()]);
+    }
+}
+
+#[test]
 fn nodejs_keeps_its_state_and_waits_for_promises() {
     let mut host = Host::start();
     let told = host.run(Nodejs, "const x = 20; function double(n) { return 2 * n }; console.log('hi')");
@@ -96,6 +105,15 @@ fn bash_keeps_its_state() {
     host.run(Bash, "x=20; double() { echo $((2 * $1)); }; mkdir -p inner; cd inner");
     let told = host.run(Bash, "double $x; basename \"$PWD\"; false");
     assert_eq!((told.out.as_str(), told.ended().exit_code), ("40\ninner\n", 1), "{told:?}");
+    // Loops of its own end their own.
+    for (code, wanted) in
+        [("continue", 0), ("break", 0), ("for i in 1; do break; done; (exit 4)", 4), ("if", 2)]
+    {
+        let told = host.run(Bash, code);
+        assert_eq!((told.ended().exit_code, told.ended().state_reset), (wanted, false), "{code}: {told:?}");
+    }
+    let told = host.run(Bash, "sleep 0.01 & [ -n $! ] && wait; echo \"$x\"");
+    assert_eq!(told.out, "20\n");
     let told = host.run(Bash, "exit 6");
     assert_eq!((told.ended().exit_code, told.ended().state_reset), (6, true));
     assert_eq!(host.run(Bash, "echo \"[$x]\"").out, "[]\n");
