@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::GuestError;
 use super::queue::Queue;
-use super::stream::Stream;
+use super::stream::{Patience, Stream};
 
 /// A guest that can be spoken with. Clones share its channel.
 #[derive(Clone)]
@@ -79,6 +79,7 @@ impl Guest {
             Request::Run(run) => run.max_output,
             _ => 0,
         };
+        let patience = Patience::of(&request);
         let queue = Arc::new(Queue::new(max_output));
         let number = {
             let mut streams = self.shared.streams();
@@ -90,7 +91,7 @@ impl Guest {
             streams.open.insert(number, queue.clone());
             number
         };
-        let stream = Stream::new(number, queue, self.shared.clone());
+        let stream = Stream::new(number, patience, queue, self.shared.clone());
         self.shared.send(number, &Frame::Request(request))?;
         Ok(stream)
     }

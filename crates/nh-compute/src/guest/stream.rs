@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use nh_guest::protocol::{Answer, Artifact, CHUNK, Frame};
+use nh_guest::protocol::{Answer, Artifact, CHUNK, Execute, Frame, Request, Run};
+use tokio::time::{Instant, timeout_at};
 
 use super::GuestError;
 use super::channel::Shared;
@@ -11,7 +13,47 @@ use super::queue::Queue;
 /// what runs for it is killed.
 pub struct Stream {
     sender: Sender,
+    patience: Patience,
     has_ended: bool,
+}
+
+/// How long a guest may say nothing. One that takes longer loses its channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// Until it has to have answered, time-outs being the guest's to keep.
+    Until(Instant),
+    /// For each thing that it says.
+    Idle,
+    /// As long as it likes.
+    Endless,
+}
+
+/// After a time-out, for the guest to kill what took too long, and to say so.
+const GRACE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
+
+impl Patience {
+    pub(super) fn of(request: &Request) -> Self {
+        let until = |timeout_ms| {
+            let end = Instant::now().checked_add(Duration::from_millis(timeout_ms))?.checked_add(GRACE)?;
+            Some(Self::Until(end))
+        };
+        match request {
+            Request::Execute(Execute { timeout_ms, .. }) | Request::Run(Run { timeout_ms, .. }) => {
+                until(*timeout_ms).unwrap_or(Self::Endless)
+            }
+            Request::Connect { .. } => Self::Endless,
+            _ => Self::Idle,
+        }
+    }
+
+    fn end(self) -> Option<Instant> {
+        match self {
+            Self::Until(end) => Some(end),
+            Self::Idle => Some(Instant::now() + IDLE),
+            Self::Endless => None,
+        }
+    }
 }
 
 /// Sends to what was begun, beside whoever waits for what comes of it.
@@ -39,8 +81,8 @@ pub enum Event {
 }
 
 impl Stream {
-    pub(super) fn new(number: u32, queue: Arc<Queue>, shared: Arc<Shared>) -> Self {
-        Self { sender: Sender { number, queue, shared }, has_ended: false }
+    pub(super) fn new(number: u32, patience: Patience, queue: Arc<Queue>, shared: Arc<Shared>) -> Self {
+        Self { sender: Sender { number, queue, shared }, patience, has_ended: false }
     }
 
     /// Waits for what comes next. A failure that the guest tells is an error.
@@ -48,7 +90,15 @@ impl Stream {
         if self.has_ended {
             return Err(GuestError::Gone);
         }
-        let frame = self.sender.queue.next().await;
+        let next = self.sender.queue.next();
+        let frame = match self.patience.end() {
+            Some(end) => timeout_at(end, next).await.unwrap_or_else(|_| {
+                let error = GuestError::Broken("it does not answer");
+                self.sender.shared.end(error.clone());
+                Err(error)
+            }),
+            None => next.await,
+        };
         self.has_ended = matches!(frame, Err(_) | Ok(Frame::Answer(_)));
         Ok(match frame? {
             Frame::Out(bytes) => Event::Out(bytes.into()),

@@ -135,3 +135,29 @@ async fn who_reads_slowly_keeps_no_other_waiting() {
     assert_eq!(quick.answer().await, Ok(Answer::Done));
     drop(slow);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_never_answers_is_not_waited_for() {
+    for request in [
+        Request::ReadFile { path: "a".to_owned() },
+        Request::Execute(Execute {
+            command: vec!["x".to_owned()],
+            has_stdin: false,
+            timeout_ms: 5000,
+            max_output: MAX_OUTPUT,
+        }),
+    ] {
+        let (guest, mut theirs) = start();
+        let stream = guest.open(request).expect("open");
+        let began = tokio::time::Instant::now();
+        // Saying something from time to time is no answer.
+        theirs.write_all(&bytes(&[(1, Frame::End)])).await.expect("written");
+        assert_eq!(end_of(stream).await, GuestError::Broken("it does not answer"));
+        assert!((5..=60).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        guest.closed().await;
+    }
+    let (guest, _theirs) = start();
+    let stream = guest.open(Request::Connect { port: 80 }).expect("open");
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(3600), end_of(stream)).await;
+    assert!(waited.is_err(), "a server inside may be silent");
+}
