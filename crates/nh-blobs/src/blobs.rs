@@ -1,18 +1,13 @@
 //! [`Blobs`]: objects are put, found, read, listed and deleted.
 
-use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, BoxStream};
-use futures_util::{Stream, StreamExt, TryStreamExt};
-use nh_store::blobs::{
-    self as rows, Begin, BlobRecord, Condition, Content, Copy, Delete, NewBytes, Piece, Put, PutDone, Totals,
-};
+use futures_util::{Stream, StreamExt};
+use nh_store::blobs::{self as rows, BlobRecord, Condition, Copy, Delete, NewBytes, Put, PutDone, Totals};
 use nh_store::{Idempotency, Once, Store, StoreError};
 use nh_types::blob::{Access, BlobSource, Pathname};
 use nh_types::{ApiError, ErrorCode, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
@@ -22,10 +17,10 @@ use url::Url;
 
 use crate::coming::Coming;
 use crate::content_type;
-use crate::places::bucket::{self, Bucket, BucketError};
-use crate::places::files::{self, Files};
+use crate::places::bucket::{Bucket, BucketError};
+use crate::places::files::Files;
 use crate::places::{Places, Written};
-use crate::readers::{Reader, Readers};
+use crate::readers::Readers;
 use crate::settings::BlobSettings;
 
 /// Objects of at most so many bytes are in the database.
@@ -84,48 +79,6 @@ pub struct Copying {
     pub access: Option<Access>,
     pub content_type: Option<String>,
     pub cache_seconds: Option<u32>,
-}
-
-/// An object that can be read.
-pub struct Opened {
-    pub blob: BlobRecord,
-    bytes: Reading,
-    reader: Option<Reader>,
-}
-
-enum Reading {
-    Here(Bytes),
-    Files(Files, Vec<Piece>, File),
-    Bucket(Bucket, Vec<Piece>),
-}
-
-impl Opened {
-    /// Its bytes from the first to before the last of `range`, which is within its
-    /// size. When this answers it is known that the first of them are there.
-    pub async fn read(self, range: Range<u64>) -> Result<BoxStream<'static, io::Result<Bytes>>, BlobError> {
-        let bytes = match self.bytes {
-            Reading::Here(bytes) => {
-                let bytes = bytes.slice(range.start as usize..range.end as usize);
-                stream::iter((!bytes.is_empty()).then_some(Ok(bytes))).boxed()
-            }
-            Reading::Files(files, pieces, first) => files::read(&files, &pieces, first, range),
-            Reading::Bucket(bucket, pieces) => {
-                bucket::read(bucket, &pieces, range).await?.map_err(io::Error::other).boxed()
-            }
-        };
-        let Some(reader) = self.reader else { return Ok(bytes) };
-        Ok(bytes.inspect(move |_| _ = &reader).boxed())
-    }
-}
-
-/// A page of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    pub blobs: Vec<BlobRecord>,
-    /// Each with a slash at its end.
-    pub folders: Vec<String>,
-    /// The last name that is in it, where there are more.
-    pub next: Option<String>,
 }
 
 /// What [`Blobs`] is made of.
@@ -279,51 +232,6 @@ impl Blobs {
         Ok(rows::find(&self.inner.store, workspace_id, pathname, self.inner.clock.now()).await?)
     }
 
-    pub async fn open(
-        &self,
-        workspace_id: &WorkspaceId,
-        pathname: &Pathname,
-    ) -> Result<Option<Opened>, BlobError> {
-        let Inner { store, places, clock, readers, .. } = &*self.inner;
-        let mut is_again = false;
-        let mut reader: Option<(Vec<Piece>, Reader)> = None;
-        loop {
-            let Some((blob, content)) = rows::open(store, workspace_id, pathname, clock.now()).await? else {
-                return Ok(None);
-            };
-            let here = |bytes| Opened { blob: blob.clone(), bytes: Reading::Here(bytes), reader: None };
-            let pieces = match content {
-                Content::Here(bytes) => return Ok(Some(here(bytes.into()))),
-                Content::Pieces(pieces) => pieces,
-            };
-            let Some(Piece(place, _)) = pieces.first() else { return Ok(Some(here(Bytes::new()))) };
-            let is_open_at_once = pieces.len() == 1 && matches!(places, Places::Files(_));
-            let entered = reader.take().filter(|(entered, _)| *entered == pieces);
-            if !is_open_at_once && entered.is_none() {
-                // It counts only if the object is still there, read again.
-                reader = Some((pieces.clone(), readers.enter(&pieces)));
-                continue;
-            }
-            let reader = entered.map(|(_, reader)| reader);
-            let files = match places {
-                Places::Files(files) => files,
-                Places::Bucket(bucket) => {
-                    let bytes = Reading::Bucket(bucket.clone(), pieces);
-                    return Ok(Some(Opened { blob, bytes, reader }));
-                }
-            };
-            match files.open(place).await {
-                Ok(file) => {
-                    let bytes = Reading::Files(files.clone(), pieces, file);
-                    return Ok(Some(Opened { blob, bytes, reader }));
-                }
-                // It was replaced or deleted since its row was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_again => is_again = true,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Deletes those that are there; how many that were. None, and nothing is deleted:
     /// the bytes of one have another SHA-256 than `only_if`.
     pub async fn delete(
@@ -338,81 +246,6 @@ impl Blobs {
         self.inner.freed.notify_one();
         Ok(deleted)
     }
-
-    /// What begins with `prefix` and comes after `after`, by name. Where it is
-    /// folded, what is in a folder below is told by the folder's name, once.
-    pub async fn list(
-        &self,
-        workspace_id: &WorkspaceId,
-        prefix: &str,
-        after: Option<String>,
-        limit: u32,
-        is_folded: bool,
-    ) -> Result<Listing, BlobError> {
-        let Inner { store, clock, .. } = &*self.inner;
-        let mut begin = match after {
-            None => Begin::Start,
-            Some(after) if is_folded && after.ends_with('/') && after.len() > prefix.len() => {
-                Begin::At(after_folder(&after))
-            }
-            Some(after) => Begin::After(after),
-        };
-        let mut found = Listing::default();
-        let mut is_wide = false;
-        loop {
-            let room = limit as usize - found.blobs.len() - found.folders.len();
-            let (rows, at) = (room as u32 + 1, clock.now());
-            let read = match is_wide {
-                true => rows::list_folded(store, workspace_id, prefix, &begin, rows, at).await?,
-                false => rows::list(store, workspace_id, prefix, &begin, rows, at).await?,
-            };
-            let is_last = read.len() < rows as usize;
-            let mut skipping: Option<String> = None;
-            for blob in read {
-                let name = blob.pathname.as_str().to_owned();
-                if skipping.as_ref().is_some_and(|folder| name.starts_with(folder.as_str())) {
-                    continue;
-                }
-                if found.blobs.len() + found.folders.len() == limit as usize {
-                    found.next = found.last();
-                    return Ok(found);
-                }
-                let folder = is_folded.then(|| folder_below(prefix, &name)).flatten();
-                skipping = folder.clone();
-                begin = Begin::After(name);
-                match folder {
-                    Some(folder) => found.folders.push(folder),
-                    None => found.blobs.push(blob),
-                }
-            }
-            if is_last {
-                return Ok(found);
-            }
-            if let Some(folder) = skipping {
-                // It goes on past the page: folders are large here.
-                is_wide = true;
-                begin = Begin::At(after_folder(&folder));
-            }
-        }
-    }
-}
-
-impl Listing {
-    fn last(&self) -> Option<String> {
-        let blob = self.blobs.last().map(|blob| blob.pathname.as_str());
-        blob.max(self.folders.last().map(String::as_str)).map(str::to_owned)
-    }
-}
-
-/// The folder right below the prefix that the name is in.
-fn folder_below(prefix: &str, name: &str) -> Option<String> {
-    let end = name.get(prefix.len()..)?.find('/')?;
-    Some(name[..prefix.len() + end + 1].to_owned())
-}
-
-/// Comes after all that is in a folder: `0` is the character after `/`.
-fn after_folder(folder: &str) -> String {
-    format!("{}0", folder.trim_end_matches('/'))
 }
 
 pub(crate) fn source(author: Author) -> BlobSource {

@@ -28,6 +28,7 @@ mod serve;
 mod sessions;
 mod storage;
 mod storage_links;
+mod storage_lists;
 mod storage_uploads;
 mod storage_vercel;
 mod threads;
