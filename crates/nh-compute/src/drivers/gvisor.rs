@@ -52,8 +52,11 @@ impl Gvisor {
         setup.directory = fs::canonicalize(&setup.directory).await?;
         let groups = Cgroups::open(&name(&setup.directory));
         if let Err(error) = &groups {
-            tracing::warn!(%error, "without control groups sandboxes are held to processes and memory from inside alone, and what they keep \
-                 in files and pipes is not counted");
+            tracing::warn!(
+                %error,
+                "no control groups: sandboxes are held to processes and memory from inside alone, and what \
+                 they keep in files and pipes is not counted"
+            );
         }
         let mut driver = Self { groups: groups.ok(), setup, platform: PLATFORMS[0] };
         driver.clear_all().await?;
@@ -67,6 +70,7 @@ impl Gvisor {
             match driver.start(&probe).await {
                 Ok(running) => {
                     running.stop().await?;
+                    tracing::info!(platform, "sandboxes are isolated by gVisor");
                     return Ok(driver);
                 }
                 Err(error @ StartError::NoProgram { .. }) => return Err(error),
@@ -74,11 +78,6 @@ impl Gvisor {
             }
         }
         Err(last)
-    }
-
-    /// How system calls are taken.
-    pub fn platform(&self) -> &'static str {
-        self.platform
     }
 
     pub async fn start(&self, spec: &Spec) -> Result<Running, StartError> {

@@ -10,6 +10,8 @@ use nh_guest::protocol::{Answer, Ended, Execute, Killed, Request};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
+use crate::need_root;
+
 struct Host {
     driver: Gvisor,
     directory: TempDir,
@@ -23,6 +25,7 @@ fn setup(directory: &Path) -> GvisorSetup {
 
 /// With a system of one program, Debian's busybox-static.
 async fn host() -> Host {
+    need_root();
     let directory = TempDir::new().expect("a folder");
     let root = directory.path().join("root");
     std::fs::create_dir_all(root.join("bin")).expect("a folder");

@@ -5,3 +5,8 @@ mod gvisor;
 mod hostile;
 mod real;
 mod templates;
+
+/// Of the driver and of building templates, which isolate nothing for anybody else yet.
+fn need_root() {
+    assert!(rustix::process::geteuid().is_root(), "the tests of gVisor and of templates need root");
+}

@@ -10,6 +10,8 @@ use nh_guest::protocol::{Answer, Artifact, Ended, Language, Request, Run};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
+use crate::need_root;
+
 fn templates() -> Templates {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.templates");
     std::fs::create_dir_all(&directory).expect("a folder");
@@ -45,6 +47,7 @@ async fn run(sandbox: &Running, language: Language, code: &str) -> Told {
 }
 
 async fn in_template(name: &str) -> (TempDir, Running) {
+    need_root();
     let root = templates().build(name, |_| {}).await.expect("Debian's package mmdebstrap, and its registry");
     start(root).await
 }
