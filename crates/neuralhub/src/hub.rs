@@ -12,6 +12,7 @@ use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_blobs::{Blobs, BlobsSetup, Bucket};
+use nh_compute::{Compute, ComputeSetup};
 use nh_http::Outbound;
 use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
 use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
@@ -177,6 +178,13 @@ async fn open(
         clock: clock.clone(),
         ids: ids.clone(),
     });
+    let compute = Compute::new(ComputeSetup {
+        store: store.clone(),
+        settings: config.compute.clone(),
+        data_dir: data_dir.to_owned(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    })?;
     let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
     let tools = Tools::builtin(setup, of_hub)?;
     let hub = Hub::start(HubSetup {
@@ -184,6 +192,7 @@ async fn open(
         models: models.clone(),
         memories: memories.clone(),
         blobs: blobs.clone(),
+        compute: compute.clone(),
         tools,
         webhooks: Webhooks { http: guarded, sealer },
         clock: clock.clone(),
@@ -198,6 +207,7 @@ async fn open(
     let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
     tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
     tasks.spawn(nh_blobs::keep(blobs, stopping.clone()));
+    tasks.spawn(nh_compute::keep(compute, stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
         hub: hub.clone(),
@@ -239,6 +249,7 @@ async fn close(parts: &Parts, serving: JoinHandle<io::Result<()>>) -> Result<(),
     parts.deliveries.close();
     let ((), (), served) =
         tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), parts.deliveries.wait(), serving);
+    parts.hub.compute.close().await;
     parts.usage.flush().await;
     parts.store.close().await;
     served.context("the server stopped by itself")?.context("the server could not end well")

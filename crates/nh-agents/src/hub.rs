@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_blobs::Blobs;
+use nh_compute::Compute;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
 use nh_memory::Memories;
 use nh_models::{Ledger, Models};
@@ -84,6 +85,7 @@ pub struct HubSetup<'s> {
     pub models: Models,
     pub memories: Memories,
     pub blobs: Blobs,
+    pub compute: Compute,
     pub tools: Tools,
     pub webhooks: Webhooks,
     pub clock: SharedClock,
@@ -98,6 +100,7 @@ pub struct Hub {
     pub models: Models,
     pub memories: Memories,
     pub blobs: Blobs,
+    pub compute: Compute,
     pub tools: Tools,
     pub(crate) webhooks: Webhooks,
     pub engine: Engine,
@@ -115,8 +118,19 @@ impl Hub {
     }
 
     pub async fn start(setup: HubSetup<'_>) -> Result<Self, EngineError> {
-        let HubSetup { store, models, memories, blobs, tools, webhooks, clock, ids, settings, stopping } =
-            setup;
+        let HubSetup {
+            store,
+            models,
+            memories,
+            blobs,
+            compute,
+            tools,
+            webhooks,
+            clock,
+            ids,
+            settings,
+            stopping,
+        } = setup;
         let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
         let program = Arc::new(RunProgram {
             models: models.clone(),
@@ -134,6 +148,7 @@ impl Hub {
             models,
             memories,
             blobs,
+            compute,
             tools,
             webhooks,
             engine,

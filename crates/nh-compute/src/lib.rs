@@ -4,9 +4,31 @@
 //! out: two pipes to the program that is its first process. Whatever comes on them is
 //! taken as coming from an enemy; at worst its own sandbox is lost.
 //!
-//! This crate must never know routes, agents or runs. Start reading at [`drivers`] and
-//! [`guest::Guest`].
+//! A sandbox has a row (`nh_store::sandboxes`) from before it starts until after nothing
+//! of it is left, and a task that follows it from one to the other.
+//!
+//! This crate must never know routes or agents. Start reading at [`Compute`], then
+//! [`drivers`] and [`guest::Guest`].
 
+mod compute;
+mod connect;
+mod create;
 pub mod drivers;
+mod error;
+mod execute;
+mod files;
 pub mod guest;
+mod live;
+mod of_runs;
+mod pool;
+mod settings;
 pub mod templates;
+mod upkeep;
+
+pub use compute::{Compute, ComputeSetup, DEFAULT_LIFE_SECONDS, Found, MAX_LIFE_SECONDS, templates};
+pub use connect::Connection;
+pub use create::{Author, New};
+pub use error::ComputeError;
+pub use execute::{Executing, Said, What, Work};
+pub use settings::{ComputeSettings, DriverChoice};
+pub use upkeep::keep;

@@ -22,9 +22,10 @@ use url::Url;
 
 use crate::app::App;
 use crate::auth::api_key::ApiKey;
-use crate::failure::{Failed, Failure};
+use crate::failure::{Answer, Failed, Failure};
 use crate::metrics::Meters;
 use crate::routes::storage::vercel;
+use crate::sandbox_origin::{self, Target};
 use crate::span;
 use crate::unread::Unread;
 
@@ -70,14 +71,18 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let is_vercel = vercel::is_below(request.uri().path());
     let path = request.extensions().get::<MatchedPath>().cloned();
     let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
-    let refused = refuse(&edge.app, &request);
+    let sandbox = sandbox_origin::target(&edge.app, &request);
+    let refused = match sandbox {
+        Some(_) => Ok(()),
+        None => refuse(&edge.app, &request),
+    };
     let (request, unread) = Unread::lend(request);
     let response = match refused {
         Err(error) => {
             drop(request);
             Failure::from(error).into_response()
         }
-        Ok(()) => AssertUnwindSafe(next.run(request).instrument(span.clone()))
+        Ok(()) => AssertUnwindSafe(handle(&edge.app, sandbox, request, next).instrument(span.clone()))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Failure::internal("a handler panicked; see the line before").into_response()),
@@ -97,6 +102,15 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
         "answered"
     );
     response
+}
+
+async fn handle(app: &Arc<App>, sandbox: Option<Answer<Target>>, request: Request, next: Next) -> Response {
+    let answer = match sandbox {
+        None => return next.run(request).await,
+        Some(Ok(target)) => sandbox_origin::answer(app, target, request).await,
+        Some(Err(failure)) => Err(failure),
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// The client's own, if it is sane; else a new one.

@@ -15,8 +15,8 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, runs, schedules,
-    tools, values, webhooks, workflows,
+    agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, resources, runs,
+    schedules, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -73,6 +73,16 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vercel::multipart))
         .routes(routes!(links::sign))
         .routes(routes!(read::read, objects::delete, links::put))
+        .routes(routes!(resources::list, resources::create))
+        .routes(routes!(resources::find, resources::change, resources::delete))
+        .routes(routes!(resources::exec::execute))
+        .routes(routes!(resources::files::list_files))
+        .routes(routes!(
+            resources::files::read_file,
+            resources::files::write_file,
+            resources::files::delete_file
+        ))
+        .routes(routes!(resources::templates::list_templates))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
         .routes(routes!(chat::complete))

@@ -2,6 +2,7 @@
 
 use nh_agents::HubError;
 use nh_blobs::BlobError;
+use nh_compute::ComputeError;
 use nh_engine::EngineError;
 use nh_memory::MemoryError;
 use nh_models::ModelError;
@@ -94,6 +95,21 @@ impl From<BlobError> for Failure {
             BlobError::Bucket(_) => {
                 let message =
                     "the bucket that holds the objects cannot be used at present; the hub's log says why";
+                let told =
+                    ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(RETRY_AFTER_SECONDS);
+                Self { error: told, cause: Some(Box::new(error)) }
+            }
+        }
+    }
+}
+
+impl From<ComputeError> for Failure {
+    fn from(error: ComputeError) -> Self {
+        match error {
+            ComputeError::Refused(error) => error.into(),
+            ComputeError::Store(error) => error.into(),
+            ComputeError::Start(_) | ComputeError::Guest(_) => {
+                let message = "the sandbox could not be started or reached; the hub's log says why";
                 let told =
                     ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(RETRY_AFTER_SECONDS);
                 Self { error: told, cause: Some(Box::new(error)) }

@@ -36,6 +36,7 @@ pub mod ledger;
 pub mod memories;
 pub mod nodes;
 pub mod runs;
+pub mod sandboxes;
 pub mod schedules;
 pub mod schemas;
 pub mod seals;

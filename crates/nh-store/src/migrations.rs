@@ -25,6 +25,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (16, "blobs", include_str!("../migrations/0016_blobs.sql")),
     (17, "blob uploads", include_str!("../migrations/0017_blob_uploads.sql")),
     (18, "upload sizes", include_str!("../migrations/0018_upload_sizes.sql")),
+    (19, "sandboxes", include_str!("../migrations/0019_sandboxes.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

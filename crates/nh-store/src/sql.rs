@@ -75,6 +75,7 @@ arg_from! {
     &nh_types::ScheduleId => |value| Self::Text(Some(value.as_str().to_owned()));
     &nh_types::MemoryId => |value| Self::Text(Some(value.as_str().to_owned()));
     &nh_types::UploadId => |value| Self::Text(Some(value.as_str().to_owned()));
+    &nh_types::SandboxId => |value| Self::Text(Some(value.as_str().to_owned()));
     &nh_types::AgentId => |value| Self::Text(Some(value.as_str().to_owned()));
     &nh_types::UserId => |value| Self::Text(Some(value.as_str().to_owned()));
     RunId => |value| Self::Text(Some(value.to_string()));

@@ -76,6 +76,7 @@ codes! {
     AlreadyCreated "already_created" 409 ConflictError false "This Idempotency-Key already created something whose secret is shown only once.";
     IdempotencyMismatch "idempotency_mismatch" 409 ConflictError false "This Idempotency-Key came before with another body.";
     IdempotencyInFlight "idempotency_in_flight" 409 ConflictError true "The first request with this Idempotency-Key is still being answered.";
+    SandboxStopped "sandbox_stopped" 409 ConflictError false "The sandbox has ended; the message says why.";
     PreconditionFailed "precondition_failed" 412 InvalidRequestError false "What is there is not what `If-Match` or `If-None-Match` asks for.";
     PayloadTooLarge "payload_too_large" 413 InvalidRequestError false "The body is over the limit, which the message says.";
     QuotaExceeded "quota_exceeded" 413 InsufficientQuota false "The workspace's objects would take more than its quota; the message has the figures.";
@@ -94,6 +95,7 @@ codes! {
     Overloaded "overloaded" 503 ServerError true "Too much is queued; wait for `Retry-After` seconds.";
     ShuttingDown "shutting_down" 503 ServerError true "The hub is stopping; another node or a restarted one will answer.";
     ComponentUnavailable "component_unavailable" 503 ServerError true "A part that the request needs is missing or down; the message names it.";
+    NoSandboxDriver "no_sandbox_driver" 503 ServerError false "This host can isolate no sandboxes; the message says what is missing and how to get it.";
     EmbedderUnavailable "embedder_unavailable" 503 ServerError true "What embeds texts is not there, so memories can be neither stored nor searched by meaning; the message says what to do.";
     UpstreamTimeout "upstream_timeout" 504 UpstreamError true "A model provider did not answer in time.";
 }

@@ -130,6 +130,19 @@ text_id!(
     |text| is_lower_tail(text, "upl_", 20)
 );
 
+text_id!(
+    /// A sandbox: `sbx-` and 16 of `a-z0-9`. It is a label of a host's name too.
+    SandboxId,
+    "a sandbox id (`sbx-` and 16 of a-z0-9)",
+    |text| is_lower_tail(text, "sbx-", 16)
+);
+
+impl SandboxId {
+    pub fn generate(ids: &dyn Ids) -> Self {
+        Self(format!("sbx-{}", ids.text(LOWER, 16)))
+    }
+}
+
 impl UploadId {
     pub fn generate(ids: &dyn Ids) -> Self {
         Self(format!("upl_{}", ids.text(LOWER, 20)))

@@ -20,6 +20,7 @@ pub mod model;
 pub mod page;
 mod patch;
 pub mod run;
+pub mod sandbox;
 pub mod schedule;
 pub mod scope;
 pub mod settings;
@@ -30,7 +31,9 @@ pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
 pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
-pub use id::{AgentId, KeyId, MemoryId, RunId, ScheduleId, UploadId, UserId, WorkflowId, WorkspaceId};
+pub use id::{
+    AgentId, KeyId, MemoryId, RunId, SandboxId, ScheduleId, UploadId, UserId, WorkflowId, WorkspaceId,
+};
 pub use json::JsonText;
 pub use page::{Page, PageRequest};
 pub use scope::{Scope, ScopeSet};

@@ -44,6 +44,7 @@ pub struct Config {
     pub providers: Vec<nh_models::ProviderSettings>,
     pub memory: nh_memory::MemorySettings,
     pub blobs: nh_blobs::BlobSettings,
+    pub compute: nh_compute::ComputeSettings,
     pub search: nh_agents::search::SearchSettings,
     pub http: nh_http::HttpSettings,
     pub engine: nh_engine::EngineSettings,

@@ -49,7 +49,12 @@ impl Cgroups {
         let is_v2 = root.join("cgroup.controllers").exists();
         let bases = match is_v2 {
             true => vec![root.join(BASE)],
-            false => ["memory", "pids", "cpu"].map(|controller| root.join(controller).join(BASE)).to_vec(),
+            false => {
+                // The last is to count alone, so it may be missing.
+                let has = |controller: &&str| *controller != "cpuacct" || root.join(controller).exists();
+                let controllers = ["memory", "pids", "cpu", "cpuacct"].into_iter().filter(has);
+                controllers.map(|controller| root.join(controller).join(BASE)).collect()
+            }
         };
         for base in &bases {
             make(base)?;
@@ -158,9 +163,24 @@ impl Cgroup {
         (self.count(pids, "max") > 0).then_some(Killed::Processes)
     }
 
+    pub(super) fn cpu_seconds(&self) -> Option<f64> {
+        match self.is_v2 {
+            true => Some(self.count("cpu.stat", "usage_usec") as f64 / 1e6),
+            false => Some(self.read("cpuacct.usage")?.trim().parse::<u64>().ok()? as f64 / 1e9),
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let file = if self.is_v2 { "memory.current" } else { "memory.usage_in_bytes" };
+        self.read(file)?.trim().parse().ok()
+    }
+
+    fn read(&self, file: &str) -> Option<String> {
+        self.directories.iter().find_map(|directory| fs::read_to_string(directory.join(file)).ok())
+    }
+
     fn count(&self, file: &str, name: &str) -> u64 {
-        let read = |directory: &PathBuf| fs::read_to_string(directory.join(file)).ok();
-        let text = self.directories.iter().find_map(read).unwrap_or_default();
+        let text = self.read(file).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
     }

@@ -1,9 +1,11 @@
 //! gVisor: a kernel in user space, by `runsc` (https://gvisor.dev/docs/).
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -41,6 +43,8 @@ pub struct Gvisor {
     setup: GvisorSetup,
     platform: &'static str,
     groups: Option<Cgroups>,
+    /// On the directory, so that nobody else clears it.
+    _lock: Arc<File>,
 }
 
 impl Gvisor {
@@ -50,6 +54,7 @@ impl Gvisor {
         fs::create_dir_all(setup.directory.join("sandboxes")).await?;
         fs::create_dir_all(setup.directory.join("empty")).await?;
         setup.directory = fs::canonicalize(&setup.directory).await?;
+        let lock = lock(&setup.directory)?;
         let groups = Cgroups::open(&name(&setup.directory));
         if let Err(error) = &groups {
             tracing::warn!(
@@ -58,7 +63,7 @@ impl Gvisor {
                  they keep in files and pipes is not counted"
             );
         }
-        let mut driver = Self { groups: groups.ok(), setup, platform: PLATFORMS[0] };
+        let mut driver = Self { groups: groups.ok(), setup, platform: PLATFORMS[0], _lock: Arc::new(lock) };
         driver.clear_all().await?;
         driver.put_guest().await?;
         let limits = Limits { memory_bytes: 256 << 20, cpus: 1.0, processes: 8, disk_bytes: 1 << 20 };
@@ -133,6 +138,13 @@ impl Gvisor {
         fs::set_permissions(&under, PermissionsExt::from_mode(0o555)).await?;
         fs::rename(&under, &path).await
     }
+}
+
+fn lock(directory: &Path) -> io::Result<File> {
+    let file = File::create(directory.join("lock"))?;
+    let taken = format!("another process has its sandboxes in {}", directory.display());
+    file.try_lock().map_err(|_| io::Error::other(taken))?;
+    Ok(file)
 }
 
 /// Of the hub that has this directory, for its control groups and containers.

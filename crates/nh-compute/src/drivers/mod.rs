@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use crate::guest::GuestError;
 
 pub use gvisor::{Gvisor, GvisorSetup};
-pub use running::{Ended, Running};
+pub(crate) use running::prepare;
+pub use running::{Ended, Meter, Running};
 
 /// A sandbox that is to be.
 #[derive(Clone, Debug)]

@@ -32,10 +32,25 @@ const WORDS: usize = 2000;
 pub struct Running {
     pub guest: Guest,
     child: Child,
-    group: Option<Cgroup>,
+    group: Option<Arc<Cgroup>>,
     directory: PathBuf,
     said: Arc<Mutex<Vec<u8>>>,
     hearing: Option<JoinHandle<()>>,
+}
+
+/// Tells what a sandbox takes, where the host counts it.
+#[derive(Clone, Debug)]
+pub struct Meter(Option<Arc<Cgroup>>);
+
+impl Meter {
+    /// Of processors, since it began.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        self.0.as_ref()?.cpu_seconds()
+    }
+
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.0.as_ref()?.memory_bytes()
+    }
 }
 
 /// How a sandbox came to its end before it was stopped.
@@ -73,6 +88,7 @@ impl Running {
         let said = Arc::new(Mutex::new(Vec::new()));
         let hearing = child.stderr.take().map(|stderr| tasks.spawn(keep(stderr, said.clone())));
         let guest = Guest::connect(output, input, tasks);
+        let group = group.map(Arc::new);
         let running = Self { guest, child, group, directory: directory.to_owned(), said, hearing };
         match timeout(START_LIMIT, running.guest.prepare(prepare(spec))).await {
             Ok(Ok(())) => Ok(running),
@@ -93,11 +109,15 @@ impl Running {
         Ok(String::from_utf8_lossy(&said).trim().to_owned())
     }
 
+    pub fn meter(&self) -> Meter {
+        Meter(self.group.clone())
+    }
+
     /// Waits until it ends without being stopped.
     pub async fn ended(&mut self) -> Ended {
         // An error: it was waited for already.
         let _ = self.child.wait().await;
-        Ended { killed: self.group.as_ref().and_then(Cgroup::killed) }
+        Ended { killed: self.group.as_ref().and_then(|group| group.killed()) }
     }
 
     /// Ends it, if it has not ended. No process, file or group of it is left.
@@ -106,7 +126,7 @@ impl Running {
         if timeout(END_LIMIT, self.child.wait()).await.is_err() {
             self.child.start_kill()?;
         }
-        clear(self.group.as_ref(), &self.directory).await?;
+        clear(self.group.as_deref(), &self.directory).await?;
         let _ = self.child.wait().await;
         Ok(())
     }
@@ -143,7 +163,8 @@ fn spawn(command: &mut Command, group: Option<&Cgroup>) -> io::Result<Child> {
     command.spawn()
 }
 
-fn prepare(spec: &Spec) -> Prepare {
+/// What the guest is told first.
+pub(crate) fn prepare(spec: &Spec) -> Prepare {
     Prepare {
         user: Some((USER, USER)),
         home: HOME.to_owned(),

@@ -101,6 +101,10 @@ impl Guest {
         self.shared.closed.cancel();
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.is_cancelled()
+    }
+
     /// Until the channel ended, from whichever side.
     pub async fn closed(&self) {
         self.shared.closed.cancelled().await;

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -47,6 +48,11 @@ impl Templates {
         let built = self.built(name)?;
         let building = built.with_extension("building");
         let at = |error| TemplateError::Files { path: building.clone(), error };
+        // Whoever builds it too waits, and then finds it built.
+        let _lock = lock(built.with_extension("lock")).await.map_err(at)?;
+        if let Some(root) = self.root(name)? {
+            return Ok(root);
+        }
         remove(&building).await.map_err(at)?;
         fs::create_dir_all(&building).await.map_err(at)?;
         let result = bootstrap(name, self.recipe(name)?, &building.join("root"), &mut said).await;
@@ -112,6 +118,19 @@ async fn bootstrap(
         true => Ok(()),
         false => Err(failed(format!("mmdebstrap ended with {status}; it said:\n{}", last.join("\n")))),
     }
+}
+
+/// Held until it is dropped.
+async fn lock(path: PathBuf) -> io::Result<File> {
+    let lock = move || {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    tokio::task::spawn_blocking(lock).await.map_err(io::Error::other)?
 }
 
 async fn remove(directory: &Path) -> io::Result<()> {

@@ -188,11 +188,16 @@ async fn what_takes_too_much_is_ended_by_name() {
 
 #[tokio::test]
 async fn what_a_killed_hub_leaves_is_removed() {
-    let host = host().await;
+    let mut host = host().await;
+    let elsewhere = TempDir::new().expect("a folder");
+    let other = Gvisor::open(setup(elsewhere.path())).await.expect("another");
     let sandbox = host.start("left").await;
     // As if nobody had ended it: its processes go on, as far as anybody knows.
     std::mem::forget(sandbox);
     assert!(host.processes() > 0);
+    let error = Gvisor::open(setup(host.directory.path())).await.expect_err("it is in use");
+    assert!(error.to_string().starts_with("another process has its sandboxes in "), "{error}");
+    drop(std::mem::replace(&mut host.driver, other));
     Gvisor::open(setup(host.directory.path())).await.expect("opened again");
     assert_eq!((host.left(), host.processes()), (Vec::new(), 0));
 }

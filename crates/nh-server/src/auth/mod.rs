@@ -126,6 +126,8 @@ needs!(
     MemoriesRead,
     MemoriesWrite,
     ModelsRead,
+    ResourcesRead,
+    ResourcesWrite,
     RunRead,
     RunWrite,
     StorageRead,

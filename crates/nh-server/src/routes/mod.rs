@@ -12,6 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod memory_lines;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod resources;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod storage;

@@ -15,6 +15,7 @@ use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_blobs::{BlobSettings, Blobs, BlobsSetup, Bucket};
+use nh_compute::{Compute, ComputeSettings, ComputeSetup, DriverChoice};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
@@ -69,12 +70,30 @@ impl TestApp {
         Self::telling(store, settings, providers, webhooks).await
     }
 
+    /// One that has sandboxes as these settings say.
+    pub(crate) async fn with_sandboxes(compute: ComputeSettings) -> Self {
+        let webhooks = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
+        let store = TestStore::of_environment().await;
+        Self::made(store, ServerSettings::default(), Vec::new(), webhooks, compute).await
+    }
+
     /// One whose webhooks go through this client.
     pub(crate) async fn telling(
         store: TestStore,
         settings: ServerSettings,
         providers: Vec<ResolvedProvider>,
         webhooks: Outbound,
+    ) -> Self {
+        let compute = ComputeSettings { driver: DriverChoice::Off, ..ComputeSettings::default() };
+        Self::made(store, settings, providers, webhooks, compute).await
+    }
+
+    async fn made(
+        store: TestStore,
+        settings: ServerSettings,
+        providers: Vec<ResolvedProvider>,
+        webhooks: Outbound,
+        compute: ComputeSettings,
     ) -> Self {
         let clock = FixedClock::default();
         let ids: SharedIds = Arc::new(SeededIds::new(1));
@@ -83,7 +102,16 @@ impl TestApp {
         let files = tempfile::tempdir().expect("a directory");
         let bucket = TestBucket::of_environment();
         let blobs = blobs(store.store(), files.path(), bucket.as_ref(), &clock, &ids);
-        let hub = hub(store.store(), blobs, &clock, &ids, providers, &stopping, webhooks).await;
+        let compute = Compute::new(ComputeSetup {
+            store: store.store().clone(),
+            settings: compute,
+            data_dir: files.path().to_owned(),
+            clock: Arc::new(clock.clone()),
+            ids: ids.clone(),
+        });
+        let compute = compute.expect("recipes");
+        TaskTracker::new().spawn(nh_compute::keep(compute.clone(), stopping.clone()));
+        let hub = hub(store.store(), blobs, compute, &clock, &ids, providers, &stopping, webhooks).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
@@ -188,9 +216,11 @@ fn blobs(
     })
 }
 
+#[allow(clippy::too_many_arguments)] // each is one part
 async fn hub(
     store: &Store,
     blobs: Blobs,
+    compute: Compute,
     clock: &FixedClock,
     ids: &SharedIds,
     providers: Vec<ResolvedProvider>,
@@ -230,6 +260,7 @@ async fn hub(
         models,
         memories,
         blobs,
+        compute,
         tools: tools.expect("tools"),
         webhooks: Webhooks { http: webhooks, sealer },
         clock,

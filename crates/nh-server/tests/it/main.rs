@@ -23,6 +23,8 @@ mod memory_models;
 mod receiver;
 mod reference;
 mod runs;
+mod sandbox_origins;
+mod sandboxes;
 mod schedules;
 mod serve;
 mod sessions;

@@ -3,7 +3,9 @@
 //! another workspace's ids.
 
 use http::Method;
-use nh_types::{Scope, ScopeSet};
+use nh_store::sandboxes::{Begin, SandboxRecord};
+use nh_types::sandbox::{Isolation, SandboxState};
+use nh_types::{Scope, ScopeSet, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
@@ -63,9 +65,37 @@ impl Operation {
             call = call.key(key);
         }
         // What is missing in a body is told before what is missing in the store.
-        let body = if path.ends_with("/signal") { json!({"name": "go"}) } else { json!({}) };
+        let body = match path.rsplit('/').next() {
+            Some("signal") => json!({"name": "go"}),
+            Some("exec") => json!({"command": ["true"]}),
+            _ if path.starts_with("/v1/resources/") => json!({"timeout_seconds": 60}),
+            _ => json!({}),
+        };
         if self.has_body() { call.json(body).send().await } else { call.send().await }
     }
+}
+
+const SANDBOX: &str = "sbx-0000000000000000";
+
+/// The row alone: on this host there may be no driver.
+fn sandbox(workspace_id: &WorkspaceId) -> Begin {
+    let sandbox = SandboxRecord {
+        id: SANDBOX.parse().expect("an id"),
+        workspace_id: workspace_id.clone(),
+        node: "theirs".to_owned(),
+        template: "python".to_owned(),
+        isolation: Isolation::Gvisor,
+        state: SandboxState::Running,
+        stop_reason: None,
+        created_by: "key:1".to_owned(),
+        run_id: None,
+        memory_mb: 512,
+        cpu_millis: 1000,
+        created_at: Timestamp::from_millis(0),
+        expires_at: Timestamp::from_millis(i64::MAX / 2),
+        stopped_at: None,
+    };
+    Begin { sandbox, most: 1, hold_ms: 1_000_000 }
 }
 
 /// A path with something in each place.
@@ -86,6 +116,8 @@ fn filled(path: &str, ids: &Value) -> String {
     } else if path.starts_with("/v1/storage") {
         path = path.replace("{workspace}", ids["workspace"].as_str().expect("workspace"));
         "theirs.txt".to_owned()
+    } else if path.starts_with("/v1/resources") {
+        SANDBOX.to_owned()
     } else if path.starts_with("/v1/webhooks") {
         format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
@@ -93,7 +125,7 @@ fn filled(path: &str, ids: &Value) -> String {
     } else {
         ids["run"].as_str().expect("run").to_owned()
     };
-    for place in ["{id}", "{runId}", "{pathname}"] {
+    for place in ["{id}", "{runId}", "{pathname}", "{path}"] {
         path = path.replace(place, &fill);
     }
     path = path.replace("{name}", "result").replace("{number}", "1");
@@ -124,6 +156,7 @@ async fn theirs(app: &TestApp) -> Value {
     let mut body = body;
     body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
+    app.store().write(sandbox(&workspace)).await.expect("a sandbox");
     let memory = app.post("/v1/memory", json!({"content": "theirs"})).key(&key).send().await.ok(201);
     json!({"key": id, "run": run["runId"], "memory": memory["id"], "upload": upload["id"],
         "workspace": workspace.as_str()})

@@ -125,7 +125,7 @@ pub(super) fn body_size(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The body as it comes. A client that stops sending is not waited for.
-pub(super) fn chunks(
+pub(crate) fn chunks(
     app: &App,
     headers: &HeaderMap,
     body: Body,

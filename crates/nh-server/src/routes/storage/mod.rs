@@ -1,6 +1,6 @@
 //! `/v1/storage`: objects by pathname.
 
-mod asked;
+pub(crate) mod asked;
 mod form;
 pub(crate) mod links;
 pub(crate) mod objects;

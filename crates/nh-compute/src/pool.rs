@@ -1,0 +1,194 @@
+//! Sandboxes that were started before anybody asks for one. Each is one of the copies of
+//! its template that nobody has had, and whoever takes it has it alone.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nh_guest::protocol::{Answer, Language, Request, Run};
+use tokio::sync::Notify;
+
+use crate::compute::Compute;
+use crate::create::{Asked, environment, stop};
+use crate::drivers::{Gvisor, Running, Spec, StartError, prepare};
+use crate::templates::Recipe;
+
+const WARM_TIMEOUT_MS: u64 = 120_000;
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+/// After a start that failed.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// Between looks at those that wait: one may end by itself.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Variables that a program reads once, when it starts: a started interpreter does not
+/// see them.
+const READ_AT_START: [&str; 8] = ["PYTHON", "NODE_", "LD_", "LC_", "LANG", "TZ", "MPL", "HOME"];
+
+#[derive(Default)]
+pub(crate) struct Pool {
+    ready: Mutex<HashMap<String, VecDeque<Running>>>,
+    /// One was taken.
+    taken: Notify,
+}
+
+impl Pool {
+    fn ready(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Running>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self, template: &str) -> u32 {
+        self.ready().get(template).map_or(0, |ready| u32::try_from(ready.len()).unwrap_or(u32::MAX))
+    }
+
+    fn take(&self, template: &str) -> Option<Running> {
+        self.ready().get_mut(template)?.pop_front()
+    }
+
+    /// Those that ended while they waited.
+    fn take_ended(&self) -> Vec<Running> {
+        let mut ended = Vec::new();
+        for ready in self.ready().values_mut() {
+            let (gone, here) = ready.drain(..).partition(|running| running.guest.is_closed());
+            *ready = here;
+            ended.extend::<VecDeque<_>>(gone);
+        }
+        ended
+    }
+
+    fn take_all(&self) -> Vec<Running> {
+        self.ready().drain().flat_map(|(_, ready)| ready).collect()
+    }
+}
+
+impl Compute {
+    /// One that waits, with the variables of who asked; `spec` is what it would be
+    /// started as.
+    pub(crate) async fn take_warm(
+        &self,
+        template: &str,
+        env: &BTreeMap<String, String>,
+        spec: &Spec,
+    ) -> Option<Running> {
+        if env.keys().any(|name| READ_AT_START.iter().any(|start| name.starts_with(start))) {
+            return None;
+        }
+        let pool = &self.inner.pool;
+        while let Some(running) = pool.take(template) {
+            pool.taken.notify_one();
+            let language = self.inner.templates.recipe(template).ok().and_then(|recipe| recipe.language);
+            if env.is_empty() && !running.guest.is_closed() {
+                return Some(running);
+            }
+            match give_env(&running, language, env, spec).await {
+                Ok(()) => return Some(running),
+                Err(error) => {
+                    tracing::warn!(%error, template, "a started sandbox had ended; the next one is taken");
+                    stop(running).await;
+                }
+            }
+        }
+        None
+    }
+
+    /// Keeps as many started as there are to be, until the hub stops.
+    pub(crate) async fn keep_pool(&self) {
+        let inner = &self.inner;
+        if inner.settings.pool_size == 0 {
+            return;
+        }
+        let Ok(gvisor) = self.driver().await else { return };
+        self.fill_pool(&gvisor).await;
+        for running in inner.pool.take_all() {
+            stop(running).await;
+        }
+    }
+
+    async fn fill_pool(&self, gvisor: &Gvisor) {
+        let (pool, stopping) = (&self.inner.pool, &self.inner.stopping);
+        while !stopping.is_cancelled() {
+            for running in pool.take_ended() {
+                stop(running).await;
+            }
+            let pause = match self.fill_once(gvisor).await {
+                Ok(()) => LOOK,
+                Err(error) => {
+                    tracing::warn!(%error, "no sandbox can be started before it is asked for; it is tried again");
+                    TRY_AGAIN
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = pool.taken.notified() => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+    }
+
+    /// One at a time, so that whoever waits for theirs has the processors.
+    async fn fill_once(&self, gvisor: &Gvisor) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let names: Vec<String> = inner.templates.recipes().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            let (Ok(recipe), Ok(Some(root))) = (inner.templates.recipe(&name), inner.templates.root(&name))
+            else {
+                continue;
+            };
+            while inner.pool.count(&name) < inner.settings.pool_size && !inner.stopping.is_cancelled() {
+                let spec = Spec {
+                    id: inner.ids.text(LETTERS, 16),
+                    root: root.clone(),
+                    env: environment(&BTreeMap::new()),
+                    limits: Asked::usual(&inner.settings).limits(&inner.settings),
+                };
+                let running = gvisor.start(&spec).await?;
+                if let Err(error) = warm(&running, recipe).await {
+                    stop(running).await;
+                    return Err(error);
+                }
+                inner.pool.ready().entry(name.clone()).or_default().push_back(running);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts the interpreter that will be asked for, with what takes long to import.
+async fn warm(running: &Running, recipe: &Recipe) -> Result<(), StartError> {
+    match recipe.language {
+        Some(language) => run(running, language, recipe.warm.clone()).await,
+        None => Ok(()),
+    }
+}
+
+async fn run(running: &Running, language: Language, code: String) -> Result<(), StartError> {
+    let run =
+        Run { language, code, stdin: String::new(), timeout_ms: WARM_TIMEOUT_MS, max_output: 64 * 1024 };
+    match running.guest.open(Request::Run(run))?.answer().await? {
+        Answer::Ended(ended) if ended.exit_code == 0 && !ended.state_reset => Ok(()),
+        other => Err(StartError::Ended(format!("its interpreter could not be started: {other:?}"))),
+    }
+}
+
+/// To what is started from now on, and to the interpreter that is.
+async fn give_env(
+    running: &Running,
+    language: Option<Language>,
+    env: &BTreeMap<String, String>,
+    spec: &Spec,
+) -> Result<(), StartError> {
+    running.guest.prepare(prepare(spec)).await?;
+    // A JSON text is a literal of both languages, and the JSON in it another.
+    let json = serde_json::to_string(env).and_then(|json| serde_json::to_string(&json));
+    let json = json.map_err(|error| StartError::Ended(error.to_string()))?;
+    match language {
+        Some(Language::Python) => {
+            let code = format!("__import__('os').environ.update(__import__('json').loads({json}))");
+            run(running, Language::Python, code).await
+        }
+        Some(Language::Nodejs) => {
+            let code = format!("void Object.assign(process.env, JSON.parse({json}))");
+            run(running, Language::Nodejs, code).await
+        }
+        Some(Language::Bash) | None => Ok(()),
+    }
+}
