@@ -36,6 +36,10 @@ pub enum Command {
     Memory(commands::memory::Memory),
     /// Put files and folders into the hub's storage, get, list or remove them
     Storage(commands::storage::Storage),
+    /// Start sandboxes, run code in them, copy files, list or remove them
+    Sandbox(commands::sandbox::Sandbox),
+    /// Build what sandboxes begin with, or list it
+    Templates(commands::templates::Templates),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
     /// List the models of the hub
@@ -119,6 +123,8 @@ impl Cli {
             Command::Webhooks(command) => command.perform().await,
             Command::Memory(command) => command.perform().await,
             Command::Storage(command) => command.perform().await,
+            Command::Sandbox(command) => command.perform().await,
+            Command::Templates(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,

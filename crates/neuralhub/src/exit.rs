@@ -14,7 +14,8 @@ pub const HELP: &str = "Exit codes:
   2  the command line or the configuration is wrong
   3  the run ended, but not in SUCCESS
   4  the hub refused: the key, its scopes, or the request (4xx)
-  5  no hub could be reached";
+  5  no hub could be reached
+`sandbox exec` and `sandbox shell` end as what they ran last.";
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Configuration(#[from] Faults),
+    /// What ran in a sandbox ended so; all is already printed.
+    #[error("")]
+    Ended(u8),
     /// The run was made and ended badly; all is already printed.
     #[error("")]
     RunNotSuccessful,
@@ -46,6 +50,7 @@ impl Failure {
             Self::Other(_) => 1,
             Self::Usage(_) | Self::Configuration(_) => 2,
             Self::RunNotSuccessful => 3,
+            Self::Ended(code) => *code,
             Self::Refused { status, .. } if *status < 500 => 4,
             Self::Refused { .. } => 1,
             Self::Unreachable { .. } => 5,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use nh_agents::memory::{ByProvider, InProcess};
-use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
+use nh_agents::tools::{BuiltinSetup, Tools, code_tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_blobs::{Blobs, BlobsSetup, Bucket};
@@ -185,7 +185,10 @@ async fn open(
         clock: clock.clone(),
         ids: ids.clone(),
     })?;
-    let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
+    let of_hub = memory_tools(&memories, &models)
+        .into_iter()
+        .chain(storage_tools(&blobs))
+        .chain(code_tools(&compute, &blobs));
     let tools = Tools::builtin(setup, of_hub)?;
     let hub = Hub::start(HubSetup {
         store: store.clone(),

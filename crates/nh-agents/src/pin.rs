@@ -137,7 +137,7 @@ pub(crate) fn tool(tools: &Tools, caller: &RunCaller, name: &str) -> Result<Pinn
     for scope in &spec.scopes {
         require(caller, *scope, &format!("use the tool `{name}`"))?;
     }
-    if let Some(reason) = &spec.unavailable {
+    if let Some(reason) = tool.unavailable() {
         let message = format!("the tool `{name}` is not available: {reason}");
         return Err(ApiError::new(ErrorCode::ComponentUnavailable, message).param("target").retry_after(60));
     }

@@ -279,6 +279,7 @@ impl RunProgram {
         let charge = charges.step(run, key.clone(), clock.now());
         let caller = charges.caller(run, format!("{key}:embed"), clock.now());
         let (step, run_id, created_by) = (step.clone(), run.id, run.created_by.clone());
+        let scopes = run.scopes.clone();
         Box::pin(async move {
             let call = crate::tools::ToolCall {
                 arguments: &step.arguments,
@@ -287,6 +288,7 @@ impl RunProgram {
                 step_id: &step.id,
                 created_by: &created_by,
                 caller: &caller,
+                scopes: &scopes,
                 idempotency_key: &key,
                 clock: clock.as_ref(),
             };

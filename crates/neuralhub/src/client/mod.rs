@@ -115,6 +115,12 @@ impl Client {
         Ok((read(response).await?, is_new))
     }
 
+    /// Sends bytes to be kept; nothing is answered.
+    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<(), Failure> {
+        let body = Body { content_type: Cow::Borrowed("application/octet-stream"), bytes };
+        self.send(Method::PUT, path, Some(body), &[]).await.map(drop)
+    }
+
     pub async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(Method::DELETE, path, None, &[]).await.map(drop)
     }

@@ -10,6 +10,7 @@ mod memory_search;
 mod memory_store;
 mod meter;
 mod registry;
+mod run_code;
 mod storage_list;
 mod storage_read;
 mod storage_write;
@@ -19,6 +20,7 @@ mod web_search;
 use std::sync::Arc;
 
 use nh_blobs::Blobs;
+use nh_compute::Compute;
 use nh_memory::Memories;
 use nh_models::Models;
 
@@ -41,5 +43,13 @@ pub fn storage_tools(blobs: &Blobs) -> [Arc<dyn Tool>; 3] {
         Arc::new(storage_list::StorageList::new(blobs.clone())),
         Arc::new(storage_read::StorageRead::new(blobs.clone())),
         Arc::new(storage_write::StorageWrite::new(blobs.clone())),
+    ]
+}
+
+/// The tools that run code.
+pub fn code_tools(compute: &Compute, blobs: &Blobs) -> [Arc<dyn Tool>; 2] {
+    [
+        Arc::new(run_code::RunCode::python(compute.clone(), blobs.clone())),
+        Arc::new(run_code::RunCode::node(compute.clone(), blobs.clone())),
     ]
 }

@@ -114,14 +114,14 @@ impl Tools {
     /// The tools that work and that a run with `scopes` may call.
     pub fn offered_to<'a>(&'a self, scopes: &'a ScopeSet) -> impl Iterator<Item = &'a ToolSpec> {
         self.list()
+            .filter(|tool| tool.unavailable().is_none())
             .map(|tool| tool.spec())
-            .filter(|spec| spec.unavailable.is_none())
             .filter(|spec| spec.scopes.iter().all(|scope| scopes.allows(*scope)))
     }
 
     /// As `GET /v1/tools` shows them.
     pub fn view(&self) -> Vec<ToolView> {
-        self.list().map(|tool| view(tool.spec())).collect()
+        self.list().map(|tool| view(tool.as_ref())).collect()
     }
 
     /// The one required property of a tool, if it is a string: the `input` of
@@ -165,7 +165,7 @@ impl Tools {
     ) -> Result<ToolOutput, ToolError> {
         let tool = &entry.tool;
         let spec = tool.spec();
-        if let Some(reason) = &spec.unavailable {
+        if let Some(reason) = tool.unavailable() {
             return Err(ToolError::new("unavailable_tool", format!("`{name}` is unavailable: {reason}")));
         }
         self.validate(name, call.arguments).map_err(|faults| invalid_arguments(name, &faults))?;
@@ -212,7 +212,8 @@ fn is_tool_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
-fn view(spec: &ToolSpec) -> ToolView {
+fn view(tool: &dyn Tool) -> ToolView {
+    let (spec, unavailable) = (tool.spec(), tool.unavailable());
     ToolView {
         name: spec.name.clone(),
         kind: "builtin".to_owned(),
@@ -222,7 +223,7 @@ fn view(spec: &ToolSpec) -> ToolView {
         scopes: spec.scopes.clone(),
         timeout_ms: spec.timeout_ms,
         repeatable: spec.repeatable,
-        available: spec.unavailable.is_none(),
-        unavailable_reason: spec.unavailable.clone(),
+        available: unavailable.is_none(),
+        unavailable_reason: unavailable,
     }
 }

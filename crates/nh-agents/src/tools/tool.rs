@@ -1,12 +1,17 @@
 use futures_util::future::BoxFuture;
 use nh_models::Caller;
 use nh_types::model::Usage;
-use nh_types::{Clock, RunId, Scope, WorkspaceId};
+use nh_types::{Clock, RunId, Scope, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
 /// Something that an agent, or a run of type `tool`, can call.
 pub trait Tool: Send + Sync + 'static {
     fn spec(&self) -> &ToolSpec;
+
+    /// Why it cannot be called now, and what would make it work.
+    fn unavailable(&self) -> Option<String> {
+        self.spec().unavailable.clone()
+    }
 
     /// The arguments have been validated against the input schema, and the
     /// caller stops waiting after [`ToolSpec::timeout_ms`].
@@ -44,6 +49,8 @@ pub struct ToolCall<'a> {
     pub created_by: &'a str,
     /// On whose account a model is called.
     pub caller: &'a Caller,
+    /// What its run may do.
+    pub scopes: &'a ScopeSet,
     /// The same when a step is done again after a crash.
     pub idempotency_key: &'a str,
     pub clock: &'a dyn Clock,

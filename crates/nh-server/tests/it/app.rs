@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use nh_agents::memory::InProcess;
 use nh_agents::search::SearchSettings;
-use nh_agents::tools::{BuiltinSetup, Tools, memory_tools, storage_tools};
+use nh_agents::tools::{BuiltinSetup, Tools, code_tools, memory_tools, storage_tools};
 use nh_agents::webhooks::Webhooks;
 use nh_agents::{Hub, HubSetup};
 use nh_blobs::{BlobSettings, Blobs, BlobsSetup, Bucket};
@@ -250,7 +250,10 @@ async fn hub(
     let guarded = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
     let search = SearchSettings::default();
     let setup = BuiltinSetup { guarded, operator, search: &search, environment: &|_| None };
-    let of_hub = memory_tools(&memories, &models).into_iter().chain(storage_tools(&blobs));
+    let of_hub = memory_tools(&memories, &models)
+        .into_iter()
+        .chain(storage_tools(&blobs))
+        .chain(code_tools(&compute, &blobs));
     let tools = Tools::builtin(setup, of_hub);
     let clock = Arc::new(clock.clone());
     let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");

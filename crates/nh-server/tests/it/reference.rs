@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
+use crate::sandboxes;
 
 /// All fields of `printed` are in `answer`, with values of the same kind. The
 /// answer may hold more.
@@ -170,7 +171,14 @@ async fn upload_a_file_and_list_files() {
 }
 
 #[tokio::test]
-async fn what_the_reference_names_for_later_is_a_plain_404() {
-    let app = TestApp::new().await;
-    assert_eq!(app.get("/v1/resources").send().await.code(404), "not_found");
+async fn launch_a_resource_list_and_terminate_it() {
+    let app = sandboxes::app_of("python-data", |_| {}).await;
+    let request = json!({"template": "python-data", "env": {"MY_VAR": "value"}});
+    let launched = app.post("/v1/resources", request).send().await.ok(201);
+    assert_holds(&launched, &json!({"id": "sbx-1", "url": "https://..."}));
+    let listed = app.get("/v1/resources").send().await.ok(200);
+    assert_holds(&listed, &json!([{"id": "sbx-1", "template": "python-data", "url": "https://..."}]));
+    let id = launched["id"].as_str().expect("an id");
+    assert!(app.delete(&format!("/v1/resources/{id}")).send().await.ok(204).is_null());
+    sandboxes::close(&app).await;
 }

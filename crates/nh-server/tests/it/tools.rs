@@ -16,21 +16,23 @@ async fn tools_are_listed_with_why_one_does_not_work() {
         "http_fetch",
         "memory_search",
         "memory_store",
+        "run_node",
+        "run_python",
         "storage_list",
         "storage_read",
         "storage_write",
         "web_search",
     ];
     assert_eq!(names, all);
-    let search = &tools["tools"][8];
+    let search = &tools["tools"][10];
     assert_eq!(search["available"], json!(false));
     assert!(
         search["unavailable_reason"].as_str().is_some_and(|reason| reason.contains("search")),
         "{search}"
     );
-    let page = app.get("/v1/tools?limit=8").send().await.ok(200);
+    let page = app.get("/v1/tools?limit=10").send().await.ok(200);
     let cursor = page["next_cursor"].as_str().expect("cursor");
-    let rest = app.get(&format!("/v1/tools?limit=8&cursor={cursor}")).send().await.ok(200);
+    let rest = app.get(&format!("/v1/tools?limit=10&cursor={cursor}")).send().await.ok(200);
     assert_eq!(rest["tools"], json!([search]));
     assert_eq!(rest["next_cursor"], json!(null));
 }

@@ -13,7 +13,7 @@ use nh_agents::tools::{BuiltinSetup, ToolCall, ToolError, ToolOutput, Tools};
 use nh_http::{HttpSettings, Outbound};
 use nh_models::Caller;
 use nh_testkit::FixedClock;
-use nh_types::{Clock, RunId, WorkspaceId};
+use nh_types::{Clock, RunId, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
 /// No search provider; nothing private may be fetched.
@@ -62,6 +62,7 @@ async fn call_at(
         step_id: "1",
         created_by: "key:1",
         caller: &caller,
+        scopes: &ScopeSet::all(),
         idempotency_key: "run:1",
         clock,
     };

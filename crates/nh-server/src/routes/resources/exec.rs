@@ -25,6 +25,8 @@ use crate::failure::{Answer, Failure};
 use crate::json::Json as JsonBody;
 use crate::routes::chat::event_stream;
 
+/// Of text in one event: clients bound what they take.
+const PIECE_BYTES: usize = 32 * 1024;
 /// A comment goes out after so long without an event.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -106,10 +108,10 @@ impl Events {
             let frame = match said {
                 Ok(Said::Out(bytes)) => text("stdout", &mut self.out, &bytes),
                 Ok(Said::Error(bytes)) => text("stderr", &mut self.error, &bytes),
-                Ok(Said::Artifact(artifact)) => Some(event("artifact", &artifact)),
+                Ok(Said::Artifact(artifact)) => Some(event("artifact", &artifact).into()),
                 Ok(Said::Ended(execution)) => {
                     self.is_over = true;
-                    Some(event("end", &ended(&execution)))
+                    Some(event("end", &ended(&execution)).into())
                 }
                 Err(error) => {
                     self.is_over = true;
@@ -117,7 +119,7 @@ impl Events {
                     if failure.error.code.status() >= 500 {
                         tracing::error!(cause = failure.chain(), "a stream of a sandbox failed");
                     }
-                    Some(event("error", &failure.error.body(None)))
+                    Some(event("error", &failure.error.body(None)).into())
                 }
             };
             if frame.is_some() {
@@ -141,13 +143,20 @@ fn ended(execution: &Execution) -> Value {
 
 /// None: what came is the beginning of a character.
 fn text(name: &str, decoder: &mut Decoder, bytes: &[u8]) -> Option<Bytes> {
-    let mut text = String::with_capacity(decoder.max_utf8_buffer_length(bytes.len()).unwrap_or(bytes.len()));
-    let _ = decoder.decode_to_string(bytes, &mut text, false);
-    (!text.is_empty()).then(|| event(name, &json!({"text": text})))
+    let mut events = String::new();
+    for piece in bytes.chunks(PIECE_BYTES) {
+        let room = decoder.max_utf8_buffer_length(piece.len()).unwrap_or(3 * piece.len() + 3);
+        let mut text = String::with_capacity(room);
+        let _ = decoder.decode_to_string(piece, &mut text, false);
+        if !text.is_empty() {
+            events.push_str(&event(name, &json!({"text": text})));
+        }
+    }
+    (!events.is_empty()).then(|| events.into())
 }
 
 /// As the HTML standard has it, section 9.2.6: JSON has no line breaks.
-fn event(name: &str, data: &impl Serialize) -> Bytes {
+fn event(name: &str, data: &impl Serialize) -> String {
     let data = serde_json::to_string(data).unwrap_or_default();
-    format!("event: {name}\ndata: {data}\n\n").into()
+    format!("event: {name}\ndata: {data}\n\n")
 }

@@ -1,0 +1,123 @@
+//! `neuralhub templates`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use nh_compute::templates::Templates as Recipes;
+use serde::Serialize;
+
+use crate::cli::{Bind, Local, Output};
+use crate::exit::Failure;
+use crate::local;
+use crate::output::{self, Waiting};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Templates {
+    #[command(subcommand)]
+    command: Option<TemplatesCommand>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum TemplatesCommand {
+    /// List the templates, and which are built on this host
+    List(List),
+    /// Build templates from Debian's and PyPI's packages; beside a running hub or not
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    local: Local,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// Those to build [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    local: Local,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    built: bool,
+    description: String,
+}
+
+impl Templates {
+    pub async fn perform(self) -> Result<(), Failure> {
+        match self.command {
+            None => self.list.perform(),
+            Some(TemplatesCommand::List(list)) => list.perform(),
+            Some(TemplatesCommand::Build(build)) => build.perform().await,
+        }
+    }
+}
+
+fn recipes(local: &Local) -> Result<Recipes, Failure> {
+    let config = local::load(local, &Bind::default())?;
+    let recipes = nh_compute::templates(&config.compute, &local.data_dir);
+    Ok(recipes.map_err(anyhow::Error::new)?)
+}
+
+impl List {
+    fn perform(self) -> Result<(), Failure> {
+        let recipes = recipes(&self.local)?;
+        let listed = recipes.recipes().map(|(name, recipe)| Listed {
+            name: name.to_owned(),
+            built: recipes.root(name).is_ok_and(|root| root.is_some()),
+            description: recipe.description.clone(),
+        });
+        let listed: Vec<Listed> = listed.collect();
+        if self.output.json {
+            return output::json(&listed);
+        }
+        let built = |built| if built { "yes" } else { "no" }.to_owned();
+        let rows = listed.into_iter().map(|one| [one.name, built(one.built), one.description]);
+        output::table(["NAME", "BUILT", "WHAT"], rows, "No templates.")
+    }
+}
+
+impl Build {
+    async fn perform(self) -> Result<(), Failure> {
+        let recipes = recipes(&self.local)?;
+        let names: Vec<String> = match self.names.is_empty() {
+            true => recipes.recipes().map(|(name, _)| name.to_owned()).collect(),
+            false => self.names,
+        };
+        // A name that is none is told before the first minute of building.
+        for name in &names {
+            recipes.recipe(name).map_err(|error| Failure::Usage(error.to_string()))?;
+        }
+        let mut built = BTreeMap::new();
+        for (number, name) in names.iter().enumerate() {
+            let step = format!("{} of {}: {name}", number + 1, names.len());
+            if !self.output.json {
+                output::note(format!("{step} (a minute or two, if it is not built yet)"));
+            }
+            let waiting = Waiting::start(step.clone());
+            let root =
+                recipes.build(name, |line| waiting.say(format!("{step}: {}", output::short(line, 60))));
+            let root = root.await.with_context(|| match rustix::process::geteuid().is_root() {
+                true => format!("the template `{name}` is not built"),
+                false => format!("the template `{name}` is not built; building one needs root (sudo)"),
+            })?;
+            built.insert(name.clone(), root);
+        }
+        if self.output.json {
+            return output::json(&built);
+        }
+        built.iter().try_for_each(|(name, root)| output::line(format!("{name} is built: {}", root.display())))
+    }
+}

@@ -1,0 +1,421 @@
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt};
+use nh_blobs::{Author as BlobAuthor, BlobError, Blobs, New as NewBlob};
+use nh_compute::{Author, Compute, ComputeError, MAX_LIFE_SECONDS, New, What, Work};
+use nh_store::blobs::{Condition, PutDone};
+use nh_store::{Idempotency, Once};
+use nh_types::blob::{Access, Pathname};
+use nh_types::sandbox::{Artifact, CodeLanguage, Execution};
+use nh_types::{SandboxId, Scope};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::storage_write::{named, nothing, pathname_schema, refused, shown, shown_schema};
+use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
+
+const MAX_CODE_CHARS: u64 = 100_000;
+const MAX_FILES: usize = 20;
+const DEFAULT_SECONDS: u64 = 60;
+const MAX_SECONDS: u64 = 240;
+/// What of its output a model is shown: the beginning and the end.
+const MAX_SHOWN_CHARS: usize = 16_000;
+
+/// Code in the sandbox of the run, which is there from its first use to the run's end.
+pub(super) struct RunCode {
+    spec: ToolSpec,
+    language: CodeLanguage,
+    /// The first that is built on this host is taken.
+    templates: &'static [&'static str],
+    compute: Compute,
+    blobs: Blobs,
+}
+
+/// Bytes on their way between a sandbox and the storage.
+enum Copying {
+    Sandbox(ComputeError),
+    Storage(BlobError),
+}
+
+impl From<ComputeError> for Copying {
+    fn from(error: ComputeError) -> Self {
+        Self::Sandbox(error)
+    }
+}
+
+impl From<BlobError> for Copying {
+    fn from(error: BlobError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Copying> for ToolError {
+    fn from(error: Copying) -> Self {
+        match error {
+            Copying::Sandbox(error) => failed(error),
+            Copying::Storage(error) => refused(error),
+        }
+    }
+}
+
+impl RunCode {
+    pub(super) fn python(compute: Compute, blobs: Blobs) -> Self {
+        let about = "Runs Python in a sandbox of its own, without network, and shows what it printed and the value of \
+                     the last expression. Variables, imports and files stay for the next call. Use it to compute, to \
+                     analyse data and to draw figures; numpy, pandas and matplotlib may be there.";
+        Self {
+            spec: spec("run_python", about, "import statistics\nstatistics.mean([1, 2, 6])"),
+            language: CodeLanguage::Python,
+            templates: &["python-data", "python"],
+            compute,
+            blobs,
+        }
+    }
+
+    pub(super) fn node(compute: Compute, blobs: Blobs) -> Self {
+        let about = "Runs JavaScript on Node.js in a sandbox of its own, without network, and shows what it printed and \
+                     the value of the last expression. Variables and files stay for the next call.";
+        Self {
+            spec: spec("run_node", about, "[1, 2, 6].reduce((sum, number) => sum + number, 0)"),
+            language: CodeLanguage::Nodejs,
+            templates: &["nodejs"],
+            compute,
+            blobs,
+        }
+    }
+
+    fn template(&self) -> Option<&'static str> {
+        let built = self.compute.templates();
+        let is_built = |name: &&&str| built.iter().any(|one| one.available && one.name == **name);
+        self.templates.iter().find(is_built).copied()
+    }
+
+    async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
+        let given = call.arguments;
+        // What cannot be copied is told before anything runs.
+        let files = paths(given, "files");
+        let save = paths(given, "save");
+        if !files.is_empty() {
+            require(&call, Scope::StorageRead, "files")?;
+        }
+        if !save.is_empty() {
+            require(&call, Scope::StorageWrite, "save")?;
+        }
+        let id = self.sandbox(&call).await?;
+        for file in files {
+            self.copy_in(&call, &id, file).await?;
+        }
+        let code = given["code"].as_str().unwrap_or_default().to_owned();
+        let seconds = given["timeout_seconds"].as_u64().unwrap_or(DEFAULT_SECONDS).clamp(1, MAX_SECONDS);
+        let work = Work {
+            what: What::Code(self.language, code),
+            stdin: None,
+            timeout_seconds: Some(seconds as u32),
+        };
+        let executing = self.compute.execute(call.workspace_id, &id, work).await.map_err(failed)?;
+        let execution = executing.whole().await.map_err(failed)?;
+        let mut stored = Vec::new();
+        for file in save {
+            stored.push(self.copy_out(&call, &id, file).await?);
+        }
+        let can_store = call.scopes.allows(Scope::StorageWrite);
+        for (number, (extension, bytes)) in figures(&execution.artifacts).enumerate() {
+            if can_store {
+                stored.push(self.store_figure(&call, number + 1, extension, bytes).await?);
+            }
+        }
+        Ok(ToolOutput::free(told(&execution, &stored, can_store), value(&execution, &stored)))
+    }
+
+    async fn sandbox(&self, call: &ToolCall<'_>) -> Result<SandboxId, ToolError> {
+        let template = self.template().ok_or_else(|| {
+            ToolError::new("unavailable_tool", self.unavailable().unwrap_or_else(|| "no template".to_owned()))
+        })?;
+        let author = Author {
+            workspace_id: call.workspace_id.clone(),
+            created_by: call.created_by.to_owned(),
+            run_id: Some(call.run_id),
+        };
+        let new = New {
+            template: template.to_owned(),
+            env: Default::default(),
+            life_seconds: Some(MAX_LIFE_SECONDS),
+            memory_mb: None,
+            cpus: None,
+        };
+        self.compute.of_run(author, call.run_id, new).await.map_err(failed)
+    }
+
+    /// From the storage, under the same name.
+    async fn copy_in(&self, call: &ToolCall<'_>, id: &SandboxId, file: &Value) -> Result<(), ToolError> {
+        let pathname = named(call.workspace_id, file)?;
+        let opened = self.blobs.open(call.workspace_id, &pathname).await.map_err(refused)?;
+        let opened = opened.ok_or_else(|| nothing(pathname.as_str()))?;
+        let size = opened.blob.size;
+        let bytes = opened.read(0..size).await.map_err(refused)?;
+        let bytes = bytes.map_err(|error| Copying::Storage(BlobError::Files(error)));
+        self.compute.write_file::<Copying>(call.workspace_id, id, pathname.as_str(), bytes).await?;
+        Ok(())
+    }
+
+    /// To the storage, under the same name.
+    async fn copy_out(&self, call: &ToolCall<'_>, id: &SandboxId, file: &Value) -> Result<Value, ToolError> {
+        let pathname = named(call.workspace_id, file)?;
+        let is_replacing = call.arguments["overwrite"].as_bool().unwrap_or(false);
+        let condition = if is_replacing { Condition::Any } else { Condition::Absent };
+        let bytes = self.compute.read_file(call.workspace_id, id, pathname.as_str()).await.map_err(failed)?;
+        let bytes = bytes.map_err(Copying::Sandbox).boxed();
+        self.put(call, pathname, condition, None, bytes).await
+    }
+
+    async fn store_figure(
+        &self,
+        call: &ToolCall<'_>,
+        number: usize,
+        extension: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Value, ToolError> {
+        // A step's id is no part of a name; its hash is, and the same when it is done again.
+        let step: String =
+            Sha256::digest(call.step_id).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("runs/{}/figure-{step}-{number}.{extension}", call.run_id);
+        let pathname = named(call.workspace_id, &name.into())?;
+        let size = bytes.len() as u64;
+        let bytes = futures_util::stream::iter([Ok(bytes.into())]).boxed();
+        self.put(call, pathname, Condition::Any, Some(size), bytes).await
+    }
+
+    async fn put(
+        &self,
+        call: &ToolCall<'_>,
+        pathname: Pathname,
+        condition: Condition,
+        size: Option<u64>,
+        bytes: futures_util::stream::BoxStream<'_, Result<bytes::Bytes, Copying>>,
+    ) -> Result<Value, ToolError> {
+        let new = NewBlob {
+            pathname: pathname.clone(),
+            content_type: None,
+            access: Access::Private,
+            cache_seconds: None,
+            expires_at: None,
+            condition,
+            size,
+        };
+        let author = BlobAuthor {
+            workspace_id: call.workspace_id.clone(),
+            created_by: call.created_by.to_owned(),
+            run: Some((call.run_id, call.step_id.to_owned())),
+        };
+        // A step that is done again after a crash has the answer of the first time.
+        let once = |sha256: &[u8; 32]| Idempotency {
+            owner: format!("{}/run:{}", call.workspace_id, call.run_id),
+            key: format!("{}:{pathname}", call.idempotency_key),
+            body_hash: *sha256,
+            at: call.clock.now(),
+        };
+        match self.blobs.put(author, new, bytes, Some(once)).await? {
+            Once::First(PutDone::Stored(blob)) | Once::Replay(PutDone::Stored(blob)) => {
+                Ok(shown(call.workspace_id, &blob))
+            }
+            Once::First(PutDone::OverQuota { used, quota })
+            | Once::Replay(PutDone::OverQuota { used, quota }) => {
+                let message = format!("`{pathname}` does not fit: {used} of {quota} bytes are taken");
+                Err(ToolError::new("quota_exceeded", message))
+            }
+            Once::First(PutDone::Exists | PutDone::Changed)
+            | Once::Replay(PutDone::Exists | PutDone::Changed) => {
+                let message = format!(
+                    "the code ran, but there is a file `{pathname}` in the storage already; set overwrite to replace it"
+                );
+                Err(ToolError::new("blob_exists", message))
+            }
+            Once::Mismatch => {
+                let message = format!("the step came before and stored other bytes as `{pathname}`");
+                Err(ToolError::new("conflict", message))
+            }
+        }
+    }
+}
+
+fn paths<'a>(arguments: &'a Value, name: &str) -> &'a [Value] {
+    arguments[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn require(call: &ToolCall<'_>, scope: Scope, argument: &str) -> Result<(), ToolError> {
+    match call.scopes.allows(scope) {
+        true => Ok(()),
+        false => Err(ToolError::new("missing_scope", format!("`{argument}` needs the scope `{scope}`"))),
+    }
+}
+
+fn failed(error: ComputeError) -> ToolError {
+    match error {
+        ComputeError::Refused(error) => ToolError::new(error.code.as_str(), error.message),
+        error => {
+            tracing::warn!(%error, "a tool could not use its sandbox");
+            ToolError::new("component_unavailable", "the sandbox cannot be used at present; try again later")
+        }
+    }
+}
+
+fn figures(artifacts: &[Artifact]) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    use base64::Engine;
+    let decode = |data: &String| base64::engine::general_purpose::STANDARD.decode(data).ok();
+    artifacts.iter().filter_map(move |artifact| {
+        if let Some(png) = artifact.data.get("image/png") {
+            return Some(("png", decode(png)?));
+        }
+        if let Some(jpeg) = artifact.data.get("image/jpeg") {
+            return Some(("jpg", decode(jpeg)?));
+        }
+        artifact.data.get("image/svg+xml").map(|svg| ("svg", svg.clone().into_bytes()))
+    })
+}
+
+/// The value of the last expression, as text.
+fn result(execution: &Execution) -> Option<&str> {
+    let last = execution.artifacts.iter().rev().find(|artifact| artifact.is_result)?;
+    last.data.get("text/plain").map(String::as_str)
+}
+
+fn value(execution: &Execution, stored: &[Value]) -> Value {
+    json!({
+        "exit_code": execution.exit_code,
+        "stdout": execution.stdout,
+        "stderr": execution.stderr,
+        "result": result(execution),
+        "files": stored,
+        "killed": execution.killed,
+        "state_reset": execution.state_reset,
+        "truncated": execution.truncated,
+    })
+}
+
+fn told(execution: &Execution, stored: &[Value], can_store: bool) -> String {
+    let mut parts = Vec::new();
+    for (name, text) in [("", &execution.stdout), ("stderr:\n", &execution.stderr)] {
+        if !text.trim().is_empty() {
+            parts.push(format!("{name}{}", shortened(text.trim_end())));
+        }
+    }
+    if let Some(result) = result(execution) {
+        parts.push(shortened(result));
+    }
+    for file in stored {
+        parts.push(format!("Stored {}.", file["pathname"].as_str().unwrap_or_default()));
+    }
+    if !can_store && figures(&execution.artifacts).next().is_some() {
+        parts.push("It drew a figure, which is not kept: that needs the scope `storage:write`.".to_owned());
+    }
+    if let Some(limit) = &execution.killed {
+        parts.push(format!("It was ended by its limit: {limit}."));
+    }
+    if execution.state_reset {
+        parts.push("The interpreter was lost, and its variables with it.".to_owned());
+    }
+    if execution.exit_code != 0 {
+        parts.push(format!("It failed (exit code {}).", execution.exit_code));
+    }
+    match parts.is_empty() {
+        true => "It ran, and said nothing.".to_owned(),
+        false => parts.join("\n"),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= MAX_SHOWN_CHARS {
+        return text.to_owned();
+    }
+    let half = MAX_SHOWN_CHARS / 2;
+    let head: String = text.chars().take(half).collect();
+    let tail: String = text.chars().skip(count - half).collect();
+    format!("{head}\n[… {} characters are left out …]\n{tail}", count - 2 * half)
+}
+
+impl Tool for RunCode {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn unavailable(&self) -> Option<String> {
+        if let Some(reason) = self.compute.unavailable() {
+            return Some(format!("no sandbox can be isolated on this host: {reason}"));
+        }
+        let names = self.templates.join(" or ");
+        let build = self.templates.first().copied().unwrap_or_default();
+        self.template().is_none().then(|| {
+            format!("the template {names} is not built on this host: `neuralhub templates build {build}` does that")
+        })
+    }
+
+    fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
+        Box::pin(self.run(call))
+    }
+}
+
+fn spec(name: &str, about: &str, example: &str) -> ToolSpec {
+    let files = |about: &str| json!({"type": "array", "items": pathname_schema(), "maxItems": MAX_FILES, "description": about});
+    ToolSpec {
+        name: name.to_owned(),
+        description: about.to_owned(),
+        input_schema: json!({
+            "type": "object",
+            "properties": {
+                "code": {
+                    "type": "string",
+                    "description": "The code to run.",
+                    "minLength": 1,
+                    "maxLength": MAX_CODE_CHARS,
+                    "examples": [example],
+                },
+                "files": files("Files of the storage that the code is to find under the same names."),
+                "save": files("Files that the code writes and that are then stored under the same names."),
+                "overwrite": {
+                    "type": "boolean",
+                    "default": false,
+                    "description": "Whether files of the storage are replaced by those of `save`.",
+                },
+                "timeout_seconds": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_SECONDS,
+                    "default": DEFAULT_SECONDS,
+                    "description": "After so long the code is ended.",
+                },
+            },
+            "required": ["code"],
+            "additionalProperties": false,
+        }),
+        output_schema: Some(json!({
+            "type": "object",
+            "properties": {
+                "exit_code": {"type": "integer"},
+                "stdout": {"type": "string"},
+                "stderr": {"type": "string"},
+                "result": {"type": ["string", "null"], "description": "The value of the last expression."},
+                "files": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": shown_schema(),
+                        "required": ["pathname", "size", "content_type", "uploaded_at"],
+                    },
+                    "description": "What was stored: the files of `save`, and figures.",
+                },
+                "killed": {"type": ["string", "null"], "description": "The limit that ended it."},
+                "state_reset": {"type": "boolean"},
+                "truncated": {"type": "boolean"},
+            },
+            "required": ["exit_code", "stdout", "stderr", "result", "files", "killed", "state_reset", "truncated"],
+            "additionalProperties": false,
+        })),
+        scopes: vec![Scope::ResourcesWrite],
+        // Room for a start, and for files.
+        timeout_ms: (MAX_SECONDS + 60) * 1000,
+        // What it does stays in the sandbox, which a crash of the hub ends; what it stores is
+        // stored once.
+        repeatable: true,
+        unavailable: None,
+    }
+}
