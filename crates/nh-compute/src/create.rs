@@ -118,7 +118,7 @@ impl Compute {
         let created = self.inner.tasks.spawn(async move {
             let record = match work.begin(&author, &new, asked, life, once).await? {
                 Once::First(record) => record,
-                other => return Ok(other_than_first(&work, other).await?),
+                other => return other_than_first(&work, other).await,
             };
             let spec = Spec {
                 id: work.inner.ids.text(LETTERS, 16),

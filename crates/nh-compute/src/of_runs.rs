@@ -11,8 +11,11 @@ use crate::compute::Compute;
 use crate::create::{Author, New};
 use crate::error::ComputeError;
 
+/// One that is made once, whoever asks first.
+type Made = Arc<OnceCell<SandboxId>>;
+
 #[derive(Default)]
-pub(crate) struct OfRuns(Mutex<HashMap<(RunId, String), Arc<OnceCell<SandboxId>>>>);
+pub(crate) struct OfRuns(Mutex<HashMap<(RunId, String), Made>>);
 
 impl Compute {
     /// That of the author's run with this template. A run whose last one ended gets

@@ -63,6 +63,7 @@ impl Place {
             .env("NEURALHUB__ENGINE__LEASE_MS", "500")
             .env("NEURALHUB__MEMORY__WEIGHTS_DIR", nh_testkit::weights())
             .env("NEURALHUB__MEMORY__FETCH_WEIGHTS", "false")
+            .env("NEURALHUB__COMPUTE__DRIVER", "off")
             .stdout(Stdio::piped());
         if let Some(url) = self.store.as_ref().and_then(TestStore::url) {
             let master_key = self.directory.path().join("master.key");

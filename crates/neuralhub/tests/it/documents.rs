@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::hub::{TestHub, command, read, text};
+use crate::hub::{TestHub, command, read, text, with_sandboxes};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -48,7 +48,14 @@ fn blocks(page: &str) -> Vec<Block> {
 /// Runs a page's blocks in one shell session's environment.
 fn run_page(name: &str) {
     let page = read(&root().join(name));
-    let hub = TestHub::start();
+    let hub = match name {
+        "docs/compute.md" => {
+            let variables = with_sandboxes();
+            let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+            TestHub::start_with(tempfile::tempdir().expect("a folder"), &variables)
+        }
+        _ => TestHub::start(),
+    };
     let mut printed: Option<String> = None;
     let mut count = 0;
     for block in blocks(&page) {
@@ -171,6 +178,7 @@ pages! {
     the_page_on_budgets_is_right "docs/budgets.md";
     the_page_on_memory_is_right "docs/memory.md";
     the_page_on_storage_is_right "docs/storage.md";
+    the_page_on_compute_is_right "docs/compute.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";

@@ -10,6 +10,22 @@ use crate::http::Client;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_neuralhub");
 
+/// For a hub that has sandboxes of the template `python`, which is built unless it is.
+pub(crate) fn with_sandboxes() -> [(&'static str, String); 3] {
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.templates");
+    let templates = std::path::absolute(templates).expect("a path").display().to_string();
+    let variables = [
+        ("NEURALHUB__COMPUTE__DRIVER", "auto".to_owned()),
+        ("NEURALHUB__COMPUTE__TEMPLATES_DIR", templates),
+        ("NEURALHUB__COMPUTE__POOL_SIZE", "0".to_owned()),
+    ];
+    let mut build = command(Path::new("/"));
+    let built = build.args(["templates", "build", "python"]).envs(variables.clone()).output();
+    let built = built.expect("it runs");
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    variables
+}
+
 /// The binary with nothing of this machine's environment but PATH.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(BINARY);
@@ -44,6 +60,8 @@ impl TestHub {
             .env("NEURALHUB__MEMORY__WEIGHTS_DIR", nh_testkit::weights())
             // A test without them fails at once, instead of fetching 91 MB.
             .env("NEURALHUB__MEMORY__FETCH_WEIGHTS", "false")
+            // What isolates sandboxes is tried where there are to be some.
+            .env("NEURALHUB__COMPUTE__DRIVER", "off")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -18,6 +18,7 @@ mod memory;
 mod memory_kills;
 mod metrics;
 mod public_origin;
+mod sandboxes;
 mod storage;
 mod storage_kills;
 mod takeover;

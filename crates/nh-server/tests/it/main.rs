@@ -6,6 +6,7 @@
 
 mod agent_memory;
 mod agent_runs;
+mod agent_sandboxes;
 mod agent_storage;
 mod agents;
 mod app;

@@ -1,3 +1,6 @@
+mod answer;
+mod spec;
+
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use nh_blobs::{Author as BlobAuthor, BlobError, Blobs, New as NewBlob};
@@ -5,20 +8,15 @@ use nh_compute::{Author, Compute, ComputeError, MAX_LIFE_SECONDS, New, What, Wor
 use nh_store::blobs::{Condition, PutDone};
 use nh_store::{Idempotency, Once};
 use nh_types::blob::{Access, Pathname};
-use nh_types::sandbox::{Artifact, CodeLanguage, Execution};
+use nh_types::sandbox::CodeLanguage;
 use nh_types::{SandboxId, Scope};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::storage_write::{named, nothing, pathname_schema, refused, shown, shown_schema};
+use self::answer::{figures, told, value};
+use self::spec::{DEFAULT_SECONDS, MAX_SECONDS, spec};
+use super::storage_write::{named, nothing, refused, shown};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
-
-const MAX_CODE_CHARS: u64 = 100_000;
-const MAX_FILES: usize = 20;
-const DEFAULT_SECONDS: u64 = 60;
-const MAX_SECONDS: u64 = 240;
-/// What of its output a model is shown: the beginning and the end.
-const MAX_SHOWN_CHARS: usize = 16_000;
 
 /// Code in the sandbox of the run, which is there from its first use to the run's end.
 pub(super) struct RunCode {
@@ -258,81 +256,6 @@ fn failed(error: ComputeError) -> ToolError {
     }
 }
 
-fn figures(artifacts: &[Artifact]) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-    use base64::Engine;
-    let decode = |data: &String| base64::engine::general_purpose::STANDARD.decode(data).ok();
-    artifacts.iter().filter_map(move |artifact| {
-        if let Some(png) = artifact.data.get("image/png") {
-            return Some(("png", decode(png)?));
-        }
-        if let Some(jpeg) = artifact.data.get("image/jpeg") {
-            return Some(("jpg", decode(jpeg)?));
-        }
-        artifact.data.get("image/svg+xml").map(|svg| ("svg", svg.clone().into_bytes()))
-    })
-}
-
-/// The value of the last expression, as text.
-fn result(execution: &Execution) -> Option<&str> {
-    let last = execution.artifacts.iter().rev().find(|artifact| artifact.is_result)?;
-    last.data.get("text/plain").map(String::as_str)
-}
-
-fn value(execution: &Execution, stored: &[Value]) -> Value {
-    json!({
-        "exit_code": execution.exit_code,
-        "stdout": execution.stdout,
-        "stderr": execution.stderr,
-        "result": result(execution),
-        "files": stored,
-        "killed": execution.killed,
-        "state_reset": execution.state_reset,
-        "truncated": execution.truncated,
-    })
-}
-
-fn told(execution: &Execution, stored: &[Value], can_store: bool) -> String {
-    let mut parts = Vec::new();
-    for (name, text) in [("", &execution.stdout), ("stderr:\n", &execution.stderr)] {
-        if !text.trim().is_empty() {
-            parts.push(format!("{name}{}", shortened(text.trim_end())));
-        }
-    }
-    if let Some(result) = result(execution) {
-        parts.push(shortened(result));
-    }
-    for file in stored {
-        parts.push(format!("Stored {}.", file["pathname"].as_str().unwrap_or_default()));
-    }
-    if !can_store && figures(&execution.artifacts).next().is_some() {
-        parts.push("It drew a figure, which is not kept: that needs the scope `storage:write`.".to_owned());
-    }
-    if let Some(limit) = &execution.killed {
-        parts.push(format!("It was ended by its limit: {limit}."));
-    }
-    if execution.state_reset {
-        parts.push("The interpreter was lost, and its variables with it.".to_owned());
-    }
-    if execution.exit_code != 0 {
-        parts.push(format!("It failed (exit code {}).", execution.exit_code));
-    }
-    match parts.is_empty() {
-        true => "It ran, and said nothing.".to_owned(),
-        false => parts.join("\n"),
-    }
-}
-
-fn shortened(text: &str) -> String {
-    let count = text.chars().count();
-    if count <= MAX_SHOWN_CHARS {
-        return text.to_owned();
-    }
-    let half = MAX_SHOWN_CHARS / 2;
-    let head: String = text.chars().take(half).collect();
-    let tail: String = text.chars().skip(count - half).collect();
-    format!("{head}\n[… {} characters are left out …]\n{tail}", count - 2 * half)
-}
-
 impl Tool for RunCode {
     fn spec(&self) -> &ToolSpec {
         &self.spec
@@ -351,71 +274,5 @@ impl Tool for RunCode {
 
     fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
         Box::pin(self.run(call))
-    }
-}
-
-fn spec(name: &str, about: &str, example: &str) -> ToolSpec {
-    let files = |about: &str| json!({"type": "array", "items": pathname_schema(), "maxItems": MAX_FILES, "description": about});
-    ToolSpec {
-        name: name.to_owned(),
-        description: about.to_owned(),
-        input_schema: json!({
-            "type": "object",
-            "properties": {
-                "code": {
-                    "type": "string",
-                    "description": "The code to run.",
-                    "minLength": 1,
-                    "maxLength": MAX_CODE_CHARS,
-                    "examples": [example],
-                },
-                "files": files("Files of the storage that the code is to find under the same names."),
-                "save": files("Files that the code writes and that are then stored under the same names."),
-                "overwrite": {
-                    "type": "boolean",
-                    "default": false,
-                    "description": "Whether files of the storage are replaced by those of `save`.",
-                },
-                "timeout_seconds": {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": MAX_SECONDS,
-                    "default": DEFAULT_SECONDS,
-                    "description": "After so long the code is ended.",
-                },
-            },
-            "required": ["code"],
-            "additionalProperties": false,
-        }),
-        output_schema: Some(json!({
-            "type": "object",
-            "properties": {
-                "exit_code": {"type": "integer"},
-                "stdout": {"type": "string"},
-                "stderr": {"type": "string"},
-                "result": {"type": ["string", "null"], "description": "The value of the last expression."},
-                "files": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": shown_schema(),
-                        "required": ["pathname", "size", "content_type", "uploaded_at"],
-                    },
-                    "description": "What was stored: the files of `save`, and figures.",
-                },
-                "killed": {"type": ["string", "null"], "description": "The limit that ended it."},
-                "state_reset": {"type": "boolean"},
-                "truncated": {"type": "boolean"},
-            },
-            "required": ["exit_code", "stdout", "stderr", "result", "files", "killed", "state_reset", "truncated"],
-            "additionalProperties": false,
-        })),
-        scopes: vec![Scope::ResourcesWrite],
-        // Room for a start, and for files.
-        timeout_ms: (MAX_SECONDS + 60) * 1000,
-        // What it does stays in the sandbox, which a crash of the hub ends; what it stores is
-        // stored once.
-        repeatable: true,
-        unavailable: None,
     }
 }
