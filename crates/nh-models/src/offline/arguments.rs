@@ -201,10 +201,15 @@ impl Filler<'_> {
         taken: &mut Taken,
         depth: usize,
     ) -> Option<Value> {
-        if !is_required || depth >= MAX_DEPTH {
+        let items = schema.get("items").unwrap_or(&Value::Null);
+        if !is_required {
+            // Of what may be absent, the one that is said by its name.
+            let named = (type_of(items) == "string").then(|| values::after_name(self.clause, name)).flatten();
+            return named.map(|one| Value::Array(vec![one.into()]));
+        }
+        if depth >= MAX_DEPTH {
             return None;
         }
-        let items = schema.get("items").unwrap_or(&Value::Null);
         let most = schema.get("maxItems").and_then(Value::as_u64).unwrap_or(32).min(32);
         let mut found = Vec::new();
         while (found.len() as u64) < most {
