@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::drivers::{Gvisor, GvisorSetup};
 use crate::error::{ComputeError, invalid};
 use crate::live::{End, Live};
+use crate::meters;
 use crate::of_runs::OfRuns;
 use crate::pool::Pool;
 use crate::settings::{ComputeSettings, DriverChoice};
@@ -299,6 +300,16 @@ impl Compute {
 
     pub(crate) fn here(&self) -> MutexGuard<'_, HashMap<SandboxId, Here>> {
         self.inner.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None: it is here no more.
+    pub(crate) fn put_here(&self, id: SandboxId, now: Option<Here>) {
+        let mut here = self.here();
+        match now {
+            Some(now) => here.insert(id, now),
+            None => here.remove(&id),
+        };
+        meters::running(here.values().filter(|one| matches!(one, Here::Running(_))).count());
     }
 
     /// Ends all, so that nothing of them is left.

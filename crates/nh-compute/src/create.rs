@@ -9,11 +9,13 @@ use nh_store::sandboxes::{Begin, Begun, Forget, SandboxRecord, Started, Stop};
 use nh_store::{Idempotency, Once};
 use nh_types::sandbox::{Isolation, SandboxState, StopReason};
 use nh_types::{ApiError, ErrorCode, RunId, SandboxId, WorkspaceId};
+use tokio::time::Instant;
 
 use crate::compute::{Compute, DEFAULT_LIFE_SECONDS, Found, Here, check_life};
 use crate::drivers::{Ended, Gvisor, HOME, Limits, Running, Spec};
 use crate::error::{ComputeError, invalid};
 use crate::live::{End, Live};
+use crate::meters::{self, From};
 use crate::settings::ComputeSettings;
 use crate::upkeep::HOLD_MS;
 
@@ -210,12 +212,23 @@ impl Compute {
         asked: Asked,
         spec: &Spec,
     ) -> Result<Running, ComputeError> {
+        let began = Instant::now();
         if asked == Asked::usual(&self.inner.settings)
             && let Some(running) = self.take_warm(&new.template, &new.env, spec).await
         {
+            meters::started(From::Pool, began.elapsed());
             return Ok(running);
         }
-        Ok(gvisor.start(spec).await?)
+        match gvisor.start(spec).await {
+            Ok(running) => {
+                meters::started(From::Nothing, began.elapsed());
+                Ok(running)
+            }
+            Err(error) => {
+                meters::not_started();
+                Err(error.into())
+            }
+        }
     }
 
     /// Follows it from now on.
@@ -231,7 +244,7 @@ impl Compute {
         }
         let record = SandboxRecord { state: SandboxState::Running, expires_at, ..record };
         let live = Arc::new(Live::new(record.clone(), &running, Duration::from_secs(life.into())));
-        self.here().insert(record.id.clone(), Here::Running(live.clone()));
+        self.put_here(record.id.clone(), Some(Here::Running(live.clone())));
         if inner.stopping.is_cancelled() {
             live.ask(End::Stopped(StopReason::HubStopped));
         }
@@ -275,7 +288,8 @@ impl Compute {
             }
         }
         tracing::info!(sandbox = id.as_str(), ?end, "a sandbox has ended");
-        self.here().remove(&id);
+        meters::ended(end);
+        self.put_here(id, None);
         live.set_gone();
     }
 

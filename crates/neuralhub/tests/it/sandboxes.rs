@@ -52,6 +52,12 @@ fn a_hub_that_is_killed_leaves_no_sandbox() {
     }
     let folders = std::fs::read_dir(hub.data().join("compute/sandboxes")).expect("a folder");
     assert_eq!(folders.count(), 1);
+    let metrics = http.get("/metrics", &[]).expect("an answer").body;
+    for counted in
+        ["neuralhub_sandboxes_running 1", "neuralhub_sandbox_start_seconds_count{from=\"nothing\"} 1"]
+    {
+        assert!(metrics.lines().any(|line| line == counted), "{counted}: {metrics}");
+    }
     let (code, folder) = hub.stop();
     assert_eq!(code, Some(0));
     assert_eq!(left(folder.path()), 0);

@@ -154,6 +154,14 @@ pub const METRICS: &[Metric] = &[
         &["outcome"],
         "Spans for OpenTelemetry: `sent`, `failed` (the collector did not take them), `dropped` (the queue was full)",
     ),
+    gauge("neuralhub_sandboxes_running", Unit::Count, &[], "Sandboxes of this process that somebody has"),
+    seconds(
+        "neuralhub_sandbox_start_seconds",
+        &["from"],
+        "Until a sandbox ran that was asked for: from the `pool`, or from `nothing`",
+    ),
+    counter("neuralhub_sandbox_starts_failed_total", &[], "Sandboxes that could not be started"),
+    counter("neuralhub_sandboxes_ended_total", &["reason"], "Sandboxes that ended here, and why"),
 ];
 
 /// Tells the recorder what each metric is.
