@@ -198,10 +198,9 @@ impl Compute {
     }
 
     pub(crate) fn found(&self, record: SandboxRecord) -> Found {
-        let usage = match self.here().get(&record.id) {
-            Some(Here::Running(live)) if record.stopped_at.is_none() => Some(live.usage()),
-            _ => None,
-        };
+        let live = self.here_running(&record.workspace_id, &record.id);
+        // The files of control groups are read without the lock.
+        let usage = live.filter(|_| record.stopped_at.is_none()).map(|live| live.usage());
         Found { record, usage }
     }
 
@@ -225,9 +224,19 @@ impl Compute {
             return Err(invalid("timeout_seconds", message));
         }
         let prolong = Prolong { workspace_id: workspace_id.clone(), id: id.clone(), expires_at };
-        let record = inner.store.write(prolong).await?.ok_or_else(|| unknown(id))?;
-        live.prolong(Duration::from_secs(seconds.into()));
-        Ok(self.found(record))
+        let (compute, store) = (self.clone(), inner.store.clone());
+        // The row and the life are changed both, whether or not anybody waits for it.
+        let prolonged = inner.tasks.spawn(async move {
+            let record = store.write(prolong).await?;
+            if record.is_some() {
+                live.prolong(Duration::from_secs(seconds.into()));
+            }
+            match (record, live.last_asked()) {
+                (Some(record), None) => Ok(compute.found(record)),
+                _ => Err(compute.ending(&live).await),
+            }
+        });
+        prolonged.await.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?
     }
 
     /// Ends one and forgets it; nothing of it is left. False: there is none.
@@ -279,9 +288,9 @@ impl Compute {
         }
         if record.node != self.inner.node {
             let message = format!("the sandbox `{id}` is on another node of the hub; ask that one");
-            return ApiError::new(ErrorCode::ComponentUnavailable, message).into();
+            return ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(5).into();
         }
-        let message = format!("the sandbox `{id}` is {}; try again in a second", SandboxState::Starting);
+        let message = format!("the sandbox `{id}` is starting or ending; try again in a second");
         ApiError::new(ErrorCode::Conflict, message).retry_after(1).into()
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use nh_guest::protocol::{CHUNK, Request};
 use nh_types::{SandboxId, WorkspaceId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::compute::Compute;
 use crate::error::ComputeError;
@@ -19,7 +19,7 @@ const BETWEEN: usize = 64 * 1024;
 /// A connection to a server inside. Dropped, it is ended.
 pub struct Connection {
     here: DuplexStream,
-    _turn: OwnedSemaphorePermit,
+    _ends: DropGuard,
 }
 
 impl Compute {
@@ -38,12 +38,21 @@ impl Compute {
             Err(error) => return Err(self.told(&live, error).await),
         };
         let (here, there) = tokio::io::duplex(BETWEEN);
-        self.inner.tasks.spawn(pass(stream, there));
-        Ok(Connection { here, _turn: turn })
+        let dropped = CancellationToken::new();
+        let ends = dropped.clone().drop_guard();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = pass(stream, there) => {}
+                () = dropped.cancelled() => {}
+            }
+            // It counts until it is over inside too.
+            drop(turn);
+        });
+        Ok(Connection { here, _ends: ends })
     }
 }
 
-/// Until both are through, or the hub's end is dropped.
+/// Until both are through.
 async fn pass(stream: Stream, there: DuplexStream) {
     let (from_hub, mut to_hub) = tokio::io::split(there);
     let sending = send(from_hub, stream.sender().clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nh_guest::protocol::Killed;
+use nh_store::idempotency::Withdraw;
 use nh_store::sandboxes::{Begin, Begun, Forget, SandboxRecord, Started, Stop};
 use nh_store::{Idempotency, Once};
 use nh_types::sandbox::{Isolation, SandboxState, StopReason};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::compute::{Compute, DEFAULT_LIFE_SECONDS, Found, Here, check_life};
 use crate::drivers::{Ended, Gvisor, HOME, Limits, Running, Spec};
 use crate::error::{ComputeError, invalid};
+use crate::guest::Guest;
 use crate::live::{End, Live};
 use crate::meters::{self, From};
 use crate::settings::ComputeSettings;
@@ -118,9 +120,14 @@ impl Compute {
         let work = self.clone();
         // Whoever asked may go away: what was begun is still to be finished.
         let created = self.inner.tasks.spawn(async move {
-            let record = match work.begin(&author, &new, asked, life, once).await? {
-                Once::First(record) => record,
-                other => return other_than_first(&work, other).await,
+            let begun = work.begin(&author, &new, asked, life, once.clone()).await;
+            let record = match begun {
+                Ok(Once::First(record)) => record,
+                Ok(other) => return other_than_first(&work, other).await,
+                Err(error) => {
+                    work.withdraw(once).await?;
+                    return Err(error);
+                }
             };
             let spec = Spec {
                 id: work.inner.ids.text(LETTERS, 16),
@@ -136,10 +143,19 @@ impl Compute {
                 work.here().remove(&record.id);
                 let (workspace_id, id) = (record.workspace_id, record.id);
                 work.inner.store.write(Forget { workspace_id, id }).await?;
+                work.withdraw(once).await?;
             }
             Ok(Once::First(started?))
         });
         created.await.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?
+    }
+
+    /// What came of nothing may be asked for again.
+    async fn withdraw(&self, once: Option<Idempotency>) -> Result<(), ComputeError> {
+        match once {
+            Some(once) => Ok(self.inner.store.write(Withdraw(once)).await?),
+            None => Ok(()),
+        }
     }
 
     /// The files of a template that is built.
@@ -265,12 +281,11 @@ impl Compute {
     async fn follow(self, live: Arc<Live>, mut running: Running) {
         let guest = running.guest.clone();
         let end = tokio::select! {
-            ended = running.ended() => End::Stopped(reason(&ended)),
+            ended = running.ended() => End::Stopped(reason(&guest, &ended)),
             end = live.asked() => end,
             () = live.life_over() => End::Stopped(StopReason::Expired),
             () = guest.closed() => match tokio::time::timeout(WRITE_AGAIN, running.ended()).await {
-                Ok(ended) => End::Stopped(reason(&ended)),
-                // It goes on, so it was the hub that ended the channel.
+                Ok(ended) => End::Stopped(reason(&guest, &ended)),
                 Err(_) => End::Stopped(StopReason::BrokeProtocol),
             },
         };
@@ -326,8 +341,9 @@ pub(crate) async fn stop(running: Running) {
     }
 }
 
-fn reason(ended: &Ended) -> StopReason {
+fn reason(guest: &Guest, ended: &Ended) -> StopReason {
     match ended.killed {
+        None if guest.is_broken() => StopReason::BrokeProtocol,
         Some(Killed::Memory) => StopReason::Memory,
         Some(Killed::Processes) => StopReason::Processes,
         Some(Killed::Timeout | Killed::Cancelled) | None => StopReason::Ended,

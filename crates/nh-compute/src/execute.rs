@@ -20,6 +20,8 @@ const MAX_TIMEOUT_SECONDS: u32 = 24 * 60 * 60;
 /// frame.
 const MAX_CODE_BYTES: usize = 300_000;
 
+const MAX_STDIN_BYTES: usize = 1 << 20;
+
 /// Of a process that was killed, as shells tell it: 128 and SIGKILL.
 const KILLED: i32 = 137;
 
@@ -169,8 +171,15 @@ impl Executing {
 }
 
 fn check_size(work: &Work) -> Result<(), ComputeError> {
+    let stdin = work.stdin.as_ref().map_or(0, String::len);
+    if stdin > MAX_STDIN_BYTES {
+        let message = format!(
+            "`stdin` is {stdin} bytes; it may be {MAX_STDIN_BYTES}: put what is larger into the sandbox as a file"
+        );
+        return Err(invalid("stdin", message));
+    }
     let (param, bytes) = match &work.what {
-        What::Code(_, code) => ("code", code.len() + work.stdin.as_ref().map_or(0, String::len)),
+        What::Code(_, code) => ("code", code.len() + stdin),
         What::Command(command) => ("command", command.iter().map(String::len).sum()),
     };
     match bytes <= MAX_CODE_BYTES {

@@ -1,10 +1,13 @@
 //! Files in and out of a sandbox. Paths are below its home folder.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use nh_guest::protocol::{Answer, Entry, Request};
 use nh_types::sandbox::{SandboxFile, StopReason};
-use nh_types::{SandboxId, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, SandboxId, WorkspaceId};
+use tokio::time::timeout;
 
 use crate::compute::Compute;
 use crate::error::{ComputeError, invalid};
@@ -12,6 +15,8 @@ use crate::guest::Event;
 use crate::live::End;
 
 const MAX_PATH_BYTES: usize = 4096;
+/// For a sandbox to take a piece of a file.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Compute {
     /// Puts a file there, whole or not at all, with the folders that it is in. What comes
@@ -25,7 +30,7 @@ impl Compute {
     ) -> Result<(), E> {
         check(path)?;
         let live = self.live(workspace_id, id).await?;
-        let _turn = live.turn(None).await?;
+        let _turn = live.file().await?;
         let stream = live.guest.open(Request::WriteFile { path: path.to_owned() });
         let stream = match stream {
             Ok(stream) => stream,
@@ -34,10 +39,14 @@ impl Compute {
         let sender = stream.sender().clone();
         let mut chunks = std::pin::pin!(chunks);
         while let Some(chunk) = chunks.next().await {
-            match sender.send(&chunk?).await {
-                Ok(true) => {}
+            match timeout(PATIENCE, sender.send(&chunk?)).await {
+                Ok(Ok(true)) => {}
                 // It has answered already, or is gone: the answer says why.
-                Ok(false) | Err(_) => break,
+                Ok(Ok(false) | Err(_)) => break,
+                Err(_) => {
+                    let message = "the sandbox takes no more of the file; it may be too busy, so try again";
+                    return Err(ComputeError::from(ApiError::new(ErrorCode::Conflict, message)).into());
+                }
             }
         }
         let done = match sender.end() {
@@ -60,7 +69,7 @@ impl Compute {
     ) -> Result<impl Stream<Item = Result<Bytes, ComputeError>> + Send + use<>, ComputeError> {
         check(path)?;
         let live = self.live(workspace_id, id).await?;
-        let turn = live.turn(None).await?;
+        let turn = live.file().await?;
         let mut reading = match live.guest.open(Request::ReadFile { path: path.to_owned() }) {
             Ok(reading) => reading,
             Err(error) => return Err(self.told(&live, error).await),
@@ -129,7 +138,7 @@ impl Compute {
         request: Request,
     ) -> Result<Answer, ComputeError> {
         let live = self.live(workspace_id, id).await?;
-        let _turn = live.turn(None).await?;
+        let _turn = live.file().await?;
         let answer = match live.guest.open(request) {
             Ok(stream) => stream.answer().await,
             Err(error) => Err(error),

@@ -31,5 +31,6 @@ pub use connect::Connection;
 pub use create::{Author, New};
 pub use error::ComputeError;
 pub use execute::{Executing, Said, What, Work};
+pub use of_runs::OfRun;
 pub use settings::{ComputeSettings, DriverChoice};
 pub use upkeep::keep;

@@ -19,8 +19,10 @@ use crate::guest::Guest;
 
 /// Pieces of code of one language that wait for those before them.
 const MAX_WAITING: usize = 16;
-/// Commands and files at once.
-const MAX_OTHERS: usize = 64;
+/// Commands at once: what each says is in memory until it ends.
+const MAX_COMMANDS: usize = 8;
+/// Files at once.
+const MAX_FILES: usize = 32;
 /// To servers inside, at once. A browser begins six.
 const MAX_CONNECTIONS: usize = 64;
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -32,7 +34,8 @@ pub(crate) struct Live {
     pub(crate) meter: Meter,
     executions: AtomicU64,
     code: HashMap<Language, Line>,
-    others: Line,
+    commands: Line,
+    files: Line,
     connections: Line,
     /// When its life is over.
     expires: watch::Sender<Instant>,
@@ -98,7 +101,8 @@ impl Live {
             meter: running.meter(),
             executions: AtomicU64::new(0),
             code: languages.map(|language| (language, Line::new(1, MAX_WAITING))).into(),
-            others: Line::new(MAX_OTHERS, MAX_WAITING),
+            commands: Line::new(MAX_COMMANDS, MAX_WAITING),
+            files: Line::new(MAX_FILES, MAX_WAITING),
             connections: Line::new(MAX_CONNECTIONS, MAX_WAITING),
             expires: watch::Sender::new(Instant::now() + life),
             asked: watch::Sender::new(None),
@@ -106,15 +110,20 @@ impl Live {
         }
     }
 
-    /// Waits until code of a language may begin, or anything else.
+    /// Waits until code of a language may begin, or a command.
     pub(crate) async fn turn(
         &self,
         language: Option<Language>,
     ) -> Result<OwnedSemaphorePermit, ComputeError> {
         match language.and_then(|language| self.code.get(&language)) {
             Some(line) => line.turn("pieces of code of this language").await,
-            None => self.others.turn("commands and files").await,
+            None => self.commands.turn("commands").await,
         }
+    }
+
+    /// Waits until something may be done with a file.
+    pub(crate) async fn file(&self) -> Result<OwnedSemaphorePermit, ComputeError> {
+        self.files.turn("requests for files").await
     }
 
     /// Waits until another connection may be made.
@@ -151,14 +160,15 @@ impl Live {
         }
     }
 
-    /// Has it ended, unless it is ending.
+    /// Has it ended. What is asked first is why; only that it is to be forgotten may come
+    /// after that.
     pub(crate) fn ask(&self, end: End) {
-        self.asked.send_if_modified(|asked| match asked {
-            Some(End::Deleted) => false,
-            _ => {
+        self.asked.send_if_modified(|asked| {
+            let counts = asked.is_none() || end == End::Deleted;
+            if counts {
                 *asked = Some(end);
-                true
             }
+            counts
         });
     }
 

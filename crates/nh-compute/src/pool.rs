@@ -2,6 +2,7 @@
 //! its template that nobody has had, and whoever takes it has it alone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,23 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// Variables that a program reads once, when it starts: a started interpreter does not
 /// see them.
-const READ_AT_START: [&str; 8] = ["PYTHON", "NODE_", "LD_", "LC_", "LANG", "TZ", "MPL", "HOME"];
+const READ_AT_START: [&str; 15] = [
+    "PYTHON",
+    "NODE_",
+    "LD_",
+    "LC_",
+    "LANG",
+    "TZ",
+    "MPL",
+    "HOME",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "NUMEXPR_",
+    "MALLOC_",
+    "GLIBC_",
+    "TMPDIR",
+];
 
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -73,9 +90,12 @@ impl Compute {
             return None;
         }
         let pool = &self.inner.pool;
+        let language = self.inner.templates.recipe(template).ok().and_then(|recipe| recipe.language);
+        if language == Some(Language::Bash) && !env.is_empty() {
+            return None;
+        }
         while let Some(running) = pool.take(template) {
             pool.taken.notify_one();
-            let language = self.inner.templates.recipe(template).ok().and_then(|recipe| recipe.language);
             if env.is_empty() && !running.guest.is_closed() {
                 return Some(running);
             }
@@ -109,13 +129,7 @@ impl Compute {
             for running in pool.take_ended() {
                 stop(running).await;
             }
-            let pause = match self.fill_once(gvisor).await {
-                Ok(()) => LOOK,
-                Err(error) => {
-                    tracing::warn!(%error, "no sandbox can be started before it is asked for; it is tried again");
-                    TRY_AGAIN
-                }
-            };
+            let pause = if self.fill_once(gvisor).await { LOOK } else { TRY_AGAIN };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = pool.taken.notified() => {}
@@ -124,29 +138,51 @@ impl Compute {
         }
     }
 
-    /// One at a time, so that whoever waits for theirs has the processors.
-    async fn fill_once(&self, gvisor: &Gvisor) -> Result<(), StartError> {
+    /// Whether each template has as many as it is to have; what keeps one from it is no
+    /// other's matter.
+    async fn fill_once(&self, gvisor: &Gvisor) -> bool {
         let inner = &self.inner;
-        let names: Vec<String> = inner.templates.recipes().map(|(name, _)| name.to_owned()).collect();
-        for name in names {
-            let (Ok(recipe), Ok(Some(root))) = (inner.templates.recipe(&name), inner.templates.root(&name))
-            else {
-                continue;
-            };
-            while inner.pool.count(&name) < inner.settings.pool_size && !inner.stopping.is_cancelled() {
-                let spec = Spec {
-                    id: inner.ids.text(LETTERS, 16),
-                    root: root.clone(),
-                    env: environment(&BTreeMap::new()),
-                    limits: Asked::usual(&inner.settings).limits(&inner.settings),
-                };
-                let running = gvisor.start(&spec).await?;
-                if let Err(error) = warm(&running, recipe).await {
-                    stop(running).await;
-                    return Err(error);
-                }
-                inner.pool.ready().entry(name.clone()).or_default().push_back(running);
+        let mut is_full = true;
+        for (name, recipe) in inner.templates.recipes() {
+            let Ok(Some(root)) = inner.templates.root(name) else { continue };
+            if let Err(error) = self.fill_one(gvisor, name, recipe, root).await {
+                tracing::warn!(
+                    %error,
+                    template = name,
+                    "no sandbox can be started before it is asked for; it is tried again"
+                );
+                is_full = false;
             }
+        }
+        is_full
+    }
+
+    /// One at a time, so that whoever waits for theirs has the processors.
+    async fn fill_one(
+        &self,
+        gvisor: &Gvisor,
+        name: &str,
+        recipe: &Recipe,
+        root: PathBuf,
+    ) -> Result<(), StartError> {
+        let inner = &self.inner;
+        while inner.pool.count(name) < inner.settings.pool_size && !inner.stopping.is_cancelled() {
+            let spec = Spec {
+                id: inner.ids.text(LETTERS, 16),
+                root: root.clone(),
+                env: environment(&BTreeMap::new()),
+                limits: Asked::usual(&inner.settings).limits(&inner.settings),
+            };
+            let running = gvisor.start(&spec).await?;
+            let warmed = tokio::select! {
+                warmed = warm(&running, recipe) => warmed,
+                () = inner.stopping.cancelled() => Err(StartError::Ended("the hub stops".to_owned())),
+            };
+            if let Err(error) = warmed {
+                stop(running).await;
+                return if inner.stopping.is_cancelled() { Ok(()) } else { Err(error) };
+            }
+            inner.pool.ready().entry(name.to_owned()).or_default().push_back(running);
         }
         Ok(())
     }

@@ -82,7 +82,7 @@ impl Default for ComputeSettings {
             max_cpus: 4.0,
             max_processes: 128,
             disk_mb: 512,
-            max_output_bytes: 4 << 20,
+            max_output_bytes: 2 << 20,
             sandbox_domain: None,
             max_per_workspace: 20,
         }

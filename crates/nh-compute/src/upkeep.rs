@@ -8,6 +8,7 @@ use nh_store::StoreError;
 use nh_store::sandboxes::{Hold, Stop, of_ended_runs};
 use nh_types::SandboxId;
 use nh_types::sandbox::StopReason;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::compute::{Compute, Here};
@@ -39,8 +40,12 @@ pub async fn keep(compute: Compute, stopping: CancellationToken) {
 }
 
 async fn keep_rows(compute: &Compute) {
+    // After a break every process's rows may look lost: each first gets the time to hold its own.
+    let mut unbroken_since = Instant::now();
     loop {
-        if let Err(error) = compute.hold().await {
+        let may_tell_lost = unbroken_since.elapsed() >= Duration::from_millis(HOLD_MS as u64);
+        if let Err(error) = compute.hold(may_tell_lost).await {
+            unbroken_since = Instant::now();
             tracing::warn!(%error, "the sandboxes of this process could not be held; it is tried again");
         }
         tokio::time::sleep(HOLD_EVERY).await;
@@ -61,12 +66,16 @@ async fn end_with_runs(compute: &Compute) {
 }
 
 impl Compute {
-    async fn hold(&self) -> Result<(), StoreError> {
+    async fn hold(&self, may_tell_lost: bool) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let before: Vec<SandboxId> = self.here().keys().cloned().collect();
+        let before: Vec<SandboxId> = {
+            let here = self.here();
+            let running = here.iter().filter(|(_, here)| matches!(here, Here::Running(_)));
+            running.map(|(id, _)| id.clone()).collect()
+        };
         let at = inner.clock.now();
         let ended_before = at.plus_millis(-REMEMBER_MS);
-        let hold = Hold { node: inner.node.clone(), hold_ms: HOLD_MS, at, ended_before };
+        let hold = Hold { node: inner.node.clone(), hold_ms: HOLD_MS, at, ended_before, may_tell_lost };
         let held: HashSet<SandboxId> = inner.store.write(hold).await?.into_iter().collect();
         let lost: Vec<Here> = {
             let here = self.here();

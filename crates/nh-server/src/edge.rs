@@ -25,7 +25,7 @@ use crate::auth::api_key::ApiKey;
 use crate::failure::{Answer, Failed, Failure};
 use crate::metrics::Meters;
 use crate::routes::storage::vercel;
-use crate::sandbox_origin::{self, Target};
+use crate::sandbox_origin::{self, Forwarded, Target};
 use crate::span;
 use crate::unread::Unread;
 
@@ -69,11 +69,12 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let id = request_id(&edge.app, request.headers());
     let method = request.method().clone();
     let is_vercel = vercel::is_below(request.uri().path());
-    let path = request.extensions().get::<MatchedPath>().cloned();
-    let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
     let sandbox = sandbox_origin::target(&edge.app, &request);
+    // What a path is there is the sandbox's business.
+    let path = request.extensions().get::<MatchedPath>().filter(|_| sandbox.is_none()).cloned();
+    let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
     let refused = match sandbox {
-        Some(_) => Ok(()),
+        Some(_) => refuse_key_in_query(request.uri().query()),
         None => refuse(&edge.app, &request),
     };
     let (request, unread) = Unread::lend(request);
@@ -221,11 +222,14 @@ fn finish(
     methods: &Methods,
     is_vercel: bool,
 ) -> Response {
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-    }
-    if response.status().is_client_error() || response.status().is_server_error() {
-        response = explain(response, method, route, &id, methods, is_vercel);
+    // A sandbox's own answers are no errors of the hub.
+    if response.extensions().get::<Forwarded>().is_none() {
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        if response.status().is_client_error() || response.status().is_server_error() {
+            response = explain(response, method, route, &id, methods, is_vercel);
+        }
     }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

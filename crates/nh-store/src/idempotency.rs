@@ -109,6 +109,24 @@ where
     }
 }
 
+/// Takes a record back: what it tells of did not come about.
+#[derive(Clone, Debug)]
+pub struct Withdraw(pub Idempotency);
+
+impl Write for Withdraw {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        let Idempotency { owner, key, body_hash, .. } = &self.0;
+        tx.execute(
+            "delete from idempotency where owner = $1 and request_key = $2 and body_hash = $3",
+            args![owner, key, body_hash],
+        )
+        .await
+        .map(drop)
+    }
+}
+
 /// Removes the records that no longer count.
 #[derive(Clone, Copy, Debug)]
 pub struct Purge {

@@ -271,6 +271,9 @@ pub struct Hold {
     pub hold_ms: i64,
     pub at: Timestamp,
     pub ended_before: Timestamp,
+    /// Whether others had the time to hold theirs, so that what they do not is lost. Where
+    /// one process has the store there are no others.
+    pub may_tell_lost: bool,
 }
 
 impl Write for Hold {
@@ -293,11 +296,13 @@ impl Write for Hold {
         );
         // Only this crate's own words were put together.
         let rows = tx.returning(AssertSqlSafe(held), args![&self.node, self.hold_ms]).await?;
-        tx.execute(
-            AssertSqlSafe(lost),
-            args![&self.node, SandboxState::Stopped.as_str(), StopReason::HubLost.as_str(), self.at],
-        )
-        .await?;
+        if self.may_tell_lost || !tx.is_shared() {
+            tx.execute(
+                AssertSqlSafe(lost),
+                args![&self.node, SandboxState::Stopped.as_str(), StopReason::HubLost.as_str(), self.at],
+            )
+            .await?;
+        }
         tx.execute(
             "delete from sandboxes where stopped_at is not null and stopped_at < $1",
             args![self.ended_before],

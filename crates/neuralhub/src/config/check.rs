@@ -65,8 +65,34 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
             format!("`{url}` should be a scheme and a host alone, such as https://blobs.example.com");
         (!is_origin).then_some(("blobs.public_origin", message))
     });
-    let faults = [level, address, origin].into_iter().flatten();
+    let domain = sandbox_domain(config).map(|message| ("compute.sandbox_domain", message));
+    let faults = [level, address, origin, domain].into_iter().flatten();
     faults.map(|(at, message)| Fault { at: at.to_owned(), message }).collect()
+}
+
+/// All below the domain is sandboxes', so the hub's own names may not be.
+fn sandbox_domain(config: &Config) -> Option<String> {
+    let domain = config.compute.sandbox_domain.as_deref()?;
+    let is_label = |label: &str| {
+        let is_inner = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if !domain.split('.').all(is_label) {
+        return Some(format!(
+            "`{domain}` should be a DNS name alone, in lower case, such as sandboxes.example.com"
+        ));
+    }
+    let own = [config.server.public_url.as_ref(), config.blobs.public_origin.as_ref()];
+    let hosts = own.into_iter().flatten().filter_map(|url| url.host_str());
+    let below = hosts
+        .map(str::to_ascii_lowercase)
+        .find(|host| host == domain || host.strip_suffix(domain).is_some_and(|before| before.ends_with('.')));
+    below.map(|host| {
+        format!("`{domain}` has the hub's own `{host}` in it, and all below it is sandboxes'; choose another")
+    })
 }
 
 /// The standard library's words for what is no address, with the value and

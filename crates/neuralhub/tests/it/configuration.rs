@@ -52,6 +52,32 @@ fn the_example_of_the_wire_contract_is_understood() {
 }
 
 #[test]
+fn all_below_the_domain_of_sandboxes_is_theirs() {
+    let with = |domain: &str| {
+        format!(
+            "[server]\npublic_url = \"https://hub.example.com\"\n[compute]\nsandbox_domain = \"{domain}\""
+        )
+    };
+    assert!(config::parse(&with("sandboxes.example.net")).is_ok());
+    for domain in [
+        "example.com",
+        "hub.example.com",
+        "Boxes.example.net",
+        "x.net:8443",
+        "https://x.net",
+        ".x.net",
+        "x.net.",
+        "",
+    ] {
+        let faults = faults(&with(domain));
+        assert!(
+            faults.len() == 1 && faults[0].starts_with("compute.sandbox_domain: "),
+            "{domain}: {faults:?}"
+        );
+    }
+}
+
+#[test]
 fn every_fault_is_told_at_once() {
     let faults = faults(
         r#"

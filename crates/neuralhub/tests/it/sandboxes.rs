@@ -146,8 +146,8 @@ def serve(connection):
     head = b''
     while b'\r\n\r\n' not in head:
         head += connection.recv(1000)
-    wanted = b'upgrade: shouting' in head.lower() and b'authorization' not in head.lower()
-    connection.sendall(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: shouting\r\n\r\n' if wanted
+    wanted = b'upgrade: websocket' in head.lower() and b'authorization' not in head.lower()
+    connection.sendall(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n' if wanted
         else b'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n')
     while wanted and (data := connection.recv(1000)):
         connection.sendall(data.upper())
@@ -170,7 +170,7 @@ fn both_ends_may_go_on_in_another_protocol() {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a limit");
     let head = format!(
         "GET /socket HTTP/1.1\r\nHost: {id}.localhost\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
-         Upgrade: shouting\r\n\r\n",
+         Upgrade: websocket\r\n\r\n",
         hub.key()
     );
     stream.write_all(head.as_bytes()).expect("written");

@@ -105,6 +105,11 @@ impl Guest {
         self.shared.closed.is_cancelled()
     }
 
+    /// Whether it ended because the guest broke its protocol.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.shared.streams().ended, Some(GuestError::Broken(_)))
+    }
+
     /// Until the channel ended, from whichever side.
     pub async fn closed(&self) {
         self.shared.closed.cancelled().await;

@@ -82,8 +82,9 @@ pub(super) fn run(
     if !ended.state_reset {
         kept.interpreter = Some(interpreter);
     }
-    kept.was_lost = false;
     ended.state_reset |= was_lost;
+    // Whoever gave it up hears no answer.
+    kept.was_lost = ended.state_reset && inbox.is_cancelled();
     Ok(Answer::Ended(ended))
 }
 

@@ -26,9 +26,7 @@ impl SessionToken {
 
     pub(crate) fn of(app: &App, headers: &HeaderMap) -> Option<Self> {
         let name = cookie_name(app);
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs =
-            cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut pairs = cookies(headers).filter_map(|pair| pair.split_once('='));
         let (_, token) = pairs.find(|(key, _)| *key == name)?;
         let formed = token.len() == TOKEN_CHARS && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
         formed.then(|| Self(token.into()))
@@ -40,7 +38,14 @@ impl SessionToken {
     }
 }
 
-fn is_https(app: &App) -> bool {
+/// Each pair that a browser sent. One that is no text spoils no other.
+pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter_map(|pair| str::from_utf8(pair).ok()).map(str::trim)
+}
+
+pub(crate) fn is_https(app: &App) -> bool {
     app.settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
 }
 

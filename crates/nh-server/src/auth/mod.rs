@@ -20,7 +20,9 @@ use nh_store::users::Role;
 use nh_types::key::KeyLimits;
 use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet, UserId, WorkspaceId};
 
-pub(crate) use browser::{SESSION_IDLE_MS, SESSION_LIFE_MS, SessionToken, check_origin, session_cookie};
+pub(crate) use browser::{
+    SESSION_IDLE_MS, SESSION_LIFE_MS, SessionToken, check_origin, cookies, is_https, session_cookie,
+};
 pub(crate) use credentials::{CredentialHash, Credentials};
 pub(crate) use rate::RateLimits;
 

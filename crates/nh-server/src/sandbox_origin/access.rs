@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, LOCATION, ORIGIN, PROXY_AUTHORIZATION, REFERER,
+    REFERRER_POLICY, SET_COOKIE, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use nh_store::sandboxes::SandboxRecord;
@@ -14,14 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Target;
 use crate::app::App;
-use crate::auth::{Auth, CredentialHash, Principal, ResourcesRead};
+use crate::auth::{Auth, CredentialHash, Principal, ResourcesRead, cookies, is_https};
 use crate::failure::{Answer, Failure};
 use crate::json::changes_state;
 use crate::signed;
 
 /// Of the query of a sandbox's `url`.
 pub(super) const PARAM: &str = "token";
-const COOKIE_NAME: &str = "nh_sandbox";
+/// That are tried.
+const MAX_COOKIES: usize = 8;
 const PURPOSE: &str = "sandbox url";
 
 /// What lets its holder reach a sandbox's servers for a while.
@@ -73,53 +77,89 @@ impl Token {
         let maker = app.credentials.again(app, &token.by).await.ok();
         let maker = maker.filter(|maker| maker.workspace_id == token.workspace_id);
         let maker = maker.ok_or_else(|| refused("the key that the token was made with counts no longer"))?;
-        app.rate_limits.check(&maker)?;
         maker.require(Scope::ResourcesRead)?;
         Ok(token)
     }
 
     fn cookie(&self, app: &App, value: &str) -> Option<HeaderValue> {
         let seconds = self.expires_at.millis_since(app.clock.now()) / 1000;
-        let is_https = app.settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
-        let secure = if is_https { "; Secure" } else { "" };
-        let text =
-            format!("{COOKIE_NAME}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+        let (name, secure) = (cookie_name(app), if is_https(app) { "; Secure" } else { "" });
+        let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
         let mut header = HeaderValue::from_str(&text).ok()?;
         header.set_sensitive(true);
         Some(header)
     }
 }
 
+/// Behind https the `__Host-` prefix keeps other hosts of its domain from setting it.
+fn cookie_name(app: &App) -> &'static str {
+    if is_https(app) { "__Host-nh_sandbox" } else { "nh_sandbox" }
+}
+
 /// A key comes before a token, and that before a cookie.
 pub(super) async fn check(app: &Arc<App>, target: &Target, request: Request) -> Answer<Checked> {
     let (mut parts, body) = request.into_parts();
+    refuse_worker(&parts)?;
     let (token, rest) = taken_from(&parts.uri);
-    let cookie = cookie_of(&parts.headers);
-    let may = |parts: Parts, workspace_id, cookie| {
-        let request = Request::from_parts(cleaned(parts, rest.clone()), body);
-        Checked::May { workspace_id, request, cookie }
+    let opened = match &token {
+        Some(given) => Some(Token::open(app, &target.id, given).await),
+        None => None,
     };
+    // One that is not the hub's is the sandbox's own.
+    let to = if matches!(opened, Some(Ok(_))) { rest } else { parts.uri.to_string() };
     if parts.headers.contains_key(AUTHORIZATION) {
         let auth = Auth::<ResourcesRead>::from_request_parts(&mut parts, app).await?;
         let workspace_id = auth.workspace_id.clone();
-        return Ok(may(parts, workspace_id, None));
+        return may(parts, &to, body, workspace_id, None);
     }
-    if let Some(given) = token {
-        let token = Token::open(app, &target.id, &given).await?;
-        let cookie = token.cookie(app, &given);
+    if let (Some(given), Some(Ok(token))) = (&token, &opened) {
+        let cookie = token.cookie(app, given);
         if is_page(&parts) {
-            return Ok(Checked::Redirect(redirect(&rest, cookie)));
+            return Ok(Checked::Redirect(redirect(&to, cookie)));
         }
-        return Ok(may(parts, token.workspace_id, cookie));
+        return may(parts, &to, body, token.workspace_id.clone(), cookie);
     }
-    if let Some(given) = cookie {
-        let token = Token::open(app, &target.id, &given).await?;
+    if let Some(token) = of_cookies(app, &target.id, &parts.headers).await {
         check_origin(&parts)?;
-        return Ok(may(parts, token.workspace_id, None));
+        return may(parts, &to, body, token.workspace_id, None);
+    }
+    if let Some(Err(failure)) = opened {
+        return Err(failure);
     }
     let message = "a sandbox's server is reached with a key of `resources:read` (`Authorization: Bearer nh_…`), \
                    or by the `url` that GET /v1/resources/{id} tells";
     Err(Failure::new(ErrorCode::MissingCredential, message))
+}
+
+fn may(
+    parts: Parts,
+    to: &str,
+    body: Body,
+    workspace_id: WorkspaceId,
+    cookie: Option<HeaderValue>,
+) -> Answer<Checked> {
+    let request = Request::from_parts(cleaned(parts, to)?, body);
+    Ok(Checked::May { workspace_id, request, cookie })
+}
+
+/// A service worker would see each later request of the browser before the hub does, the
+/// one that brings the token too.
+fn refuse_worker(parts: &Parts) -> Answer<()> {
+    match parts.headers.contains_key("service-worker") {
+        true => Err(Failure::new(ErrorCode::OriginRefused, "a sandbox's pages can have no service worker")),
+        false => Ok(()),
+    }
+}
+
+/// Others may have set cookies of the name too: the one that counts is looked for.
+async fn of_cookies(app: &App, id: &SandboxId, headers: &HeaderMap) -> Option<Token> {
+    let pairs = cookies(headers).filter_map(|pair| pair.split_once('='));
+    for (_, given) in pairs.filter(|(name, _)| *name == cookie_name(app)).take(MAX_COOKIES) {
+        if let Ok(token) = Token::open(app, id, given).await {
+            return Some(token);
+        }
+    }
+    None
 }
 
 /// The token in the query, and what is left of the target.
@@ -144,36 +184,38 @@ fn taken_from(uri: &Uri) -> (Option<String>, String) {
     }
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(';')).map(str::trim)
-}
-
-fn cookie_of(headers: &HeaderMap) -> Option<String> {
-    let mut pairs = cookies(headers).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value.to_owned())
-}
-
 /// Whether a cookie is the hub's business alone.
 pub(super) fn is_hubs(cookie: &str) -> bool {
     let name = cookie.split('=').next().unwrap_or_default().trim();
     let name = name.strip_prefix("__Host-").or(name.strip_prefix("__Secure-")).unwrap_or(name);
-    name.starts_with("nh_")
+    // One without a name is what its value says (RFC 6265bis, section 5.5).
+    name.is_empty() || name.starts_with("nh_")
 }
 
 /// Without what is the hub's: no credential reaches a sandbox.
-fn cleaned(mut parts: Parts, target: String) -> Parts {
-    parts.headers.remove(AUTHORIZATION);
+fn cleaned(mut parts: Parts, to: &str) -> Answer<Parts> {
     let kept: Vec<&str> = cookies(&parts.headers).filter(|cookie| !is_hubs(cookie)).collect();
-    let kept = kept.join("; ");
-    parts.headers.remove(COOKIE);
-    if let Some(kept) = HeaderValue::from_str(&kept).ok().filter(|_| !kept.is_empty()) {
+    let kept = HeaderValue::from_str(&kept.join("; ")).ok().filter(|kept| !kept.is_empty());
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
+        parts.headers.remove(name);
+    }
+    if let Some(kept) = kept {
         parts.headers.insert(COOKIE, kept);
     }
-    if let Ok(uri) = target.parse() {
-        parts.uri = uri;
+    let has_token = |referer: &HeaderValue| {
+        let token = format!("{PARAM}=");
+        referer.as_bytes().windows(token.len()).any(|part| part == token.as_bytes())
+    };
+    if parts.headers.get(REFERER).is_some_and(has_token) {
+        parts.headers.remove(REFERER);
     }
-    parts
+    if parts.method == Method::CONNECT {
+        return Err(Failure::new(ErrorCode::MethodNotAllowed, "CONNECT goes to no sandbox"));
+    }
+    parts.uri = to.parse().map_err(|_| {
+        Failure::new(ErrorCode::InvalidRequest, "the request's target is no path that can be passed on")
+    })?;
+    Ok(parts)
 }
 
 /// Whether a browser shows what is answered as a page of its own.
@@ -189,20 +231,27 @@ fn redirect(to: &str, cookie: Option<HeaderValue>) -> Response {
     // Beginning with one slash, it can lead to no other host.
     let to = format!("/{}", to.trim_start_matches(['/', '\\']));
     headers.insert(LOCATION, HeaderValue::from_str(&to).unwrap_or(HeaderValue::from_static("/")));
-    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(cookie) = cookie {
         headers.insert(SET_COOKIE, cookie);
     }
     response
 }
 
-/// A cookie lets no page of another origin, another sandbox's above all, do anything.
+/// A cookie lets no page of another origin, another sandbox's above all, do anything but
+/// lead here.
 fn check_origin(parts: &Parts) -> Answer<()> {
-    let host = parts.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let origin = parts.headers.get(ORIGIN).and_then(|value| value.to_str().ok());
-    let is_own = origin.is_some_and(|origin| origin.split_once("://").is_some_and(|(_, name)| name == host));
-    let is_upgrade = parts.headers.contains_key(http::header::UPGRADE);
-    if is_own || (origin.is_none() && !changes_state(&parts.method) && !is_upgrade) {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST.as_str()).unwrap_or_default();
+    let is_own = match text(ORIGIN.as_str()) {
+        Some(origin) => origin.split_once("://").is_some_and(|(_, name)| name == host),
+        None => !changes_state(&parts.method) && !parts.headers.contains_key(UPGRADE),
+    };
+    // Fetch Metadata (https://www.w3.org/TR/fetch-metadata/), where the browser sends it.
+    let comes_from_elsewhere = matches!(text("sec-fetch-site"), Some("same-site" | "cross-site"));
+    let is_visit = text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document");
+    if is_own && (!comes_from_elsewhere || (is_visit && !changes_state(&parts.method))) {
         return Ok(());
     }
     let message = "the request came from another origin than the sandbox's, so its cookie does not count";

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::{CONNECTION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use futures_util::StreamExt;
+use http::header::{
+    ALT_SVC, CONNECTION, PROXY_AUTHENTICATE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -14,6 +18,7 @@ use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use super::{Target, access};
 use crate::app::App;
 use crate::failure::{Answer, Failure};
+use crate::store_failure::shutting_down;
 
 /// From the request until the head of its answer.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -30,42 +35,76 @@ const OF_ONE_CONNECTION: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// What a page of a sandbox could have a browser do to others of its domain, or tell of
+/// requests that are the hub's.
+const NOT_FOR_BROWSERS: [HeaderName; 7] = [
+    HeaderName::from_static("nel"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("reporting-endpoints"),
+    HeaderName::from_static("clear-site-data"),
+    ALT_SVC,
+    STRICT_TRANSPORT_SECURITY,
+    PROXY_AUTHENTICATE,
+];
+
 pub(super) async fn forward(
+    app: &App,
+    workspace_id: &WorkspaceId,
+    target: &Target,
+    request: Request,
+) -> Answer<Response> {
+    tokio::select! {
+        answered = tokio::time::timeout(PATIENCE, answer(app, workspace_id, target, request)) => {
+            answered.unwrap_or_else(|_| {
+                let (port, seconds) = (target.port, PATIENCE.as_secs());
+                let message = format!(
+                    "the server on port {port} of the sandbox did not answer within {seconds} seconds"
+                );
+                Err(Failure::new(ErrorCode::ComponentUnavailable, message))
+            })
+        }
+        () = app.stopping.cancelled() => Err(shutting_down().into()),
+    }
+}
+
+async fn answer(
     app: &App,
     workspace_id: &WorkspaceId,
     target: &Target,
     mut request: Request,
 ) -> Answer<Response> {
     let connection = app.hub.compute.connect(workspace_id, &target.id, target.port).await?;
-    let upgrade = upgrade_of(request.headers());
-    let ours = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    keep_to_one(request.headers_mut(), upgrade.as_ref());
+    let is_upgrade = asks_for_websocket(request.headers());
+    let ours = is_upgrade.then(|| hyper::upgrade::on(&mut request));
+    keep_to_one(request.headers_mut(), is_upgrade);
     let made = http1::Builder::new()
         .max_buf_size(MAX_HEADER_BYTES)
         .handshake::<_, Body>(TokioIo::new(connection))
         .await;
     let (mut sender, connection) = made.map_err(|error| nothing(target, error))?;
     app.tasks.spawn(connection.with_upgrades());
-    let answering = tokio::time::timeout(PATIENCE, sender.send_request(request));
-    let mut response = match answering.await {
-        Ok(answered) => answered.map_err(|error| nothing(target, error))?,
-        Err(_) => {
-            let message = format!(
-                "the server on port {} of the sandbox did not answer within {} seconds",
-                target.port,
-                PATIENCE.as_secs()
-            );
+    let mut response = sender.send_request(request).await.map_err(|error| nothing(target, error))?;
+    let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match ours {
+        Some(ours) if is_switched => {
+            let theirs = hyper::upgrade::on(&mut response);
+            app.tasks.spawn(pass(ours, theirs, app.stopping.clone()));
+        }
+        None if is_switched => {
+            let message = "the server in the sandbox went over to a protocol that nobody asked it for";
             return Err(Failure::new(ErrorCode::ComponentUnavailable, message));
         }
-    };
-    let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if let Some(ours) = ours.filter(|_| is_switched) {
-        let theirs = hyper::upgrade::on(&mut response);
-        app.tasks.spawn(pass(ours, theirs, app.stopping.clone()));
+        _ => {}
     }
-    keep_to_one(response.headers_mut(), upgrade.as_ref().filter(|_| is_switched));
+    keep_to_one(response.headers_mut(), is_switched);
+    NOT_FOR_BROWSERS.iter().for_each(|name| drop(response.headers_mut().remove(name)));
     keep_cookies(response.headers_mut());
-    Ok(response.map(Body::new))
+    let stopping = app.stopping.clone().cancelled_owned();
+    // A body that would go on for ever ends with the hub.
+    Ok(response.map(|body| match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::from_stream(Body::new(body).into_data_stream().take_until(Box::pin(stopping))),
+    }))
 }
 
 /// Both ways until either ends.
@@ -85,16 +124,17 @@ async fn pass(
     }
 }
 
-/// What both ends are to speak instead, such as `websocket`.
-fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The one protocol that both ends may go on in: of any other the hub would not know what
+/// it carries.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let mut names = lists.flat_map(|list| list.split(','));
     let is_asked = names.any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| is_asked).cloned()
+    is_asked && headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Takes out what is another connection's, and puts in what both are to speak.
-fn keep_to_one(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+fn keep_to_one(headers: &mut HeaderMap, is_upgrade: bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -105,9 +145,9 @@ fn keep_to_one(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
     for name in named.iter().chain(&OF_ONE_CONNECTION) {
         headers.remove(name);
     }
-    if let Some(upgrade) = upgrade {
+    if is_upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, upgrade.clone());
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
 }
 

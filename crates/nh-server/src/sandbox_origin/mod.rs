@@ -10,15 +10,19 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::HeaderMap;
-use http::header::HOST;
+use http::header::{CACHE_CONTROL, HOST, REFERRER_POLICY, SET_COOKIE};
 use http::uri::Authority;
+use http::{HeaderMap, HeaderValue};
 use nh_store::sandboxes::SandboxRecord;
 use nh_types::{ErrorCode, SandboxId};
 
 use crate::app::App;
 use crate::auth::Principal;
 use crate::failure::{Answer, Failure};
+
+/// Marks an answer as a sandbox's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarded;
 
 /// What a sandbox's plain `url` leads to.
 const PORT: u16 = 8080;
@@ -78,8 +82,13 @@ pub(crate) async fn answer(app: &Arc<App>, target: Target, request: Request) -> 
     match access::check(app, &target, request).await? {
         access::Checked::May { workspace_id, request, cookie } => {
             let mut response = forward::forward(app, &workspace_id, &target, request).await?;
+            response.extensions_mut().insert(Forwarded);
             if let Some(cookie) = cookie {
-                response.headers_mut().append(http::header::SET_COOKIE, cookie);
+                let headers = response.headers_mut();
+                headers.append(SET_COOKIE, cookie);
+                // Nobody between here and there keeps the cookie, or tells where it was got.
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
             }
             Ok(response)
         }

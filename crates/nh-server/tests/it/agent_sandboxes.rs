@@ -43,6 +43,11 @@ async fn a_run_computes_in_a_sandbox_of_its_own_and_shares_files_with_the_storag
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 
+    // What could not be stored hides nothing of what the code said.
+    let told = tool(&app, &app.key, "run_python", json!({"code": "1 / 0", "save": ["none.txt"]})).await;
+    assert!(told["stderr"].as_str().expect("text").contains("ZeroDivisionError"), "{told}");
+    assert_eq!((&told["files"], &told["not_stored"][0]["name"]), (&json!([]), &json!("none.txt")));
+
     // What a key may not do its code cannot either.
     let key = app.key_with("run:write resources:write tools:call").await;
     let told = tool(&app, &key, "run_python", json!({"code": "1", "files": ["data/cities.csv"]})).await;

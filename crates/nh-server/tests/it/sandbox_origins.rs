@@ -13,7 +13,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get('content-length') or 0)
         told = {'method': self.command, 'path': self.path, 'headers': dict(self.headers), 'body': self.rfile.read(length).decode()}
         body = json.dumps(told).encode()
-        self.send_response(200)
+        self.send_response(500 if self.path == '/broken' else 200)
+        self.send_header('clear-site-data', '"cookies"')
+        self.send_header('report-to', '{}')
         self.send_header('content-type', 'application/json')
         self.send_header('set-cookie', 'mine=1; Path=/')
         self.send_header('set-cookie', 'wide=1; Path=/; Domain=localhost')
@@ -60,6 +62,13 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
         told["headers"].as_object().expect("headers").keys().map(|name| name.to_lowercase()).collect();
     assert!(!names.contains(&"authorization".to_owned()), "{names:?}");
     assert_eq!(cookies(&reply), ["mine=1; Path=/"]);
+    assert!(
+        !reply.headers.contains_key("clear-site-data") && !reply.headers.contains_key("report-to"),
+        "{reply:?}"
+    );
+    // What it answers is its own, and no error of the hub.
+    let broken = ask(&app, host, "/broken").key(&app.key).send().await;
+    assert_eq!((broken.status.as_u16(), &broken.json()["path"]), (500, &json!("/broken")));
     let other_port = host.replacen(id, &format!("{id}-3000"), 1);
     assert_eq!(ask(&app, &other_port, "/").key(&app.key).send().await.ok(200)["path"], "/");
 
@@ -75,7 +84,23 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
         ask(&app, host, &format!("//evil.example/?token={token}")).header("accept", "text/html").send().await;
     assert_eq!(far.header("location"), "/evil.example/");
 
+    assert_eq!(page.header("cache-control"), "no-store");
+    // A token of its own is the sandbox's business.
+    let own = ask(&app, host, "/?token=jupyter").key(&app.key).send().await.ok(200);
+    assert_eq!(own["path"], "/?token=jupyter");
+    let referer = format!("http://{host}/?token={token}");
+    let told = ask(&app, host, "/").key(&app.key).header("referer", &referer).send().await.ok(200);
+    assert!(!told.to_string().contains(token), "{told}");
+    let worker = ask(&app, host, "/sw.js").key(&app.key).header("service-worker", "script").send().await;
+    assert_eq!(worker.code(403), "origin_refused");
+    let with_key = ask(&app, host, &format!("/?key={}", app.key)).key(&app.key).send().await;
+    assert_eq!(with_key.code(400), "invalid_request");
+
     // With the cookie, which no other origin can use.
+    let tossed = format!("\u{e9}=1; nh_sandbox=junk; {cookie}");
+    ask(&app, host, "/").header("cookie", &tossed).send().await.ok(200);
+    let included = ask(&app, host, "/").header("cookie", &cookie).header("sec-fetch-site", "same-site");
+    assert_eq!(included.header("sec-fetch-mode", "no-cors").send().await.code(403), "origin_refused");
     let told = ask(&app, host, "/").header("cookie", &cookie).send().await.ok(200);
     assert!(told["headers"].get("cookie").is_none(), "{told}");
     let post =
@@ -118,5 +143,34 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
     app.delete(&format!("/v1/keys/{last}")).send().await.ok(204);
     assert_eq!(ask(&app, host, &format!("/?token={token}")).send().await.code(401), "invalid_credential");
     assert_eq!(exec(&app, id, json!({"command": ["true"]})).await["exit_code"], 0);
+    close(&app).await;
+}
+
+/// Accepts whoever comes, and says nothing to anybody.
+const SILENT: &str = r#"
+import socket, threading
+listener = socket.create_server(('127.0.0.1', 8080), backlog=200)
+kept = []
+def accept():
+    while True:
+        kept.append(listener.accept()[0])
+threading.Thread(target=accept, daemon=True).start()
+"#;
+
+#[tokio::test]
+async fn connections_that_are_given_up_are_over_inside_too() {
+    let app = app().await;
+    let id = create(&app).await;
+    assert_eq!(python(&app, &id, SILENT).await["exit_code"], 0);
+    let host = format!("{id}.localhost:8080");
+    for _ in 0..100 {
+        let asked = ask(&app, &host, "/").key(&app.key).send();
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(5), asked).await.is_err());
+    }
+    // As many as may be at once, and more, were begun.
+    let told =
+        python(&app, &id, "import time\nwhile len(kept) < 50: time.sleep(0.01)\nlen(kept) >= 50").await;
+    assert_eq!(told["artifacts"][0]["data"]["text/plain"], "True");
+    assert_eq!(exec(&app, &id, json!({"command": ["true"]})).await["exit_code"], 0);
     close(&app).await;
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use futures_util::StreamExt;
 use http::Method;
 use nh_compute::{ComputeSettings, DriverChoice};
 use serde_json::{Value, json};
@@ -359,4 +360,38 @@ async fn without_a_driver_everything_else_works() {
     assert!(told.contains("install Debian's package runsc"), "{told}");
     assert_eq!(app.get("/v1/resources").send().await.ok(200), json!([]));
     app.get("/v1/templates").send().await.ok(200);
+}
+
+#[tokio::test]
+async fn who_comes_after_a_call_that_was_given_up_is_told_what_is_lost() {
+    let app = app().await;
+    let id = create(&app).await;
+    python(&app, &id, "kept = 1").await;
+    let body =
+        json!({"language": "python", "code": "print('on', flush=True)\nwhile True: pass", "stream": true});
+    let reply = app.post(&format!("/v1/resources/{id}/exec"), body).open().await;
+    let mut stream = reply.into_body().into_data_stream();
+    let first = stream.next().await.expect("an event").expect("bytes");
+    assert!(first.starts_with(b"event: stdout"), "{first:?}");
+    drop(stream);
+    let told = python(&app, &id, "'kept' in globals()").await;
+    assert_eq!(
+        (&told["state_reset"], &told["artifacts"][0]["data"]["text/plain"]),
+        (&json!(true), &json!("False"))
+    );
+    assert_eq!(python(&app, &id, "1").await["state_reset"], false);
+    close(&app).await;
+}
+
+#[tokio::test]
+async fn what_was_refused_for_want_of_room_may_be_asked_for_again() {
+    let app = app_with(|settings| settings.max_per_workspace = 1).await;
+    let id = create(&app).await;
+    let again =
+        || app.post("/v1/resources", json!({"template": "python"})).header("idempotency-key", "once").send();
+    assert_eq!(again().await.code(429), "queue_full");
+    app.delete(&format!("/v1/resources/{id}")).send().await.ok(204);
+    let made = again().await.ok(201);
+    assert_eq!(again().await.ok(201)["id"], made["id"]);
+    close(&app).await;
 }

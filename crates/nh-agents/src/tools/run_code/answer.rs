@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use nh_types::sandbox::{Artifact, Execution};
 use serde_json::{Value, json};
 
+use crate::tools::tool::ToolError;
+
 /// What of its output a model is shown: the beginning and the end.
 const MAX_SHOWN_CHARS: usize = 16_000;
 
@@ -27,20 +29,37 @@ fn result(execution: &Execution) -> Option<&str> {
     last.data.get("text/plain").map(String::as_str)
 }
 
-pub(super) fn value(execution: &Execution, stored: &[Value]) -> Value {
+/// What became of files that were to be stored.
+#[derive(Default)]
+pub(super) struct Files {
+    stored: Vec<Value>,
+    not_stored: Vec<Value>,
+}
+
+impl Files {
+    pub(super) fn add(&mut self, name: &str, done: Result<Value, ToolError>) {
+        match done {
+            Ok(stored) => self.stored.push(stored),
+            Err(error) => self.not_stored.push(json!({"name": name, "reason": error.message})),
+        }
+    }
+}
+
+pub(super) fn value(execution: &Execution, files: &Files) -> Value {
     json!({
         "exit_code": execution.exit_code,
         "stdout": execution.stdout,
         "stderr": execution.stderr,
         "result": result(execution),
-        "files": stored,
+        "files": files.stored,
+        "not_stored": files.not_stored,
         "killed": execution.killed,
         "state_reset": execution.state_reset,
         "truncated": execution.truncated,
     })
 }
 
-pub(super) fn told(execution: &Execution, stored: &[Value], can_store: bool) -> String {
+pub(super) fn told(execution: &Execution, files: &Files) -> String {
     let mut parts = Vec::new();
     for (name, text) in [("", &execution.stdout), ("stderr:\n", &execution.stderr)] {
         if !text.trim().is_empty() {
@@ -50,17 +69,18 @@ pub(super) fn told(execution: &Execution, stored: &[Value], can_store: bool) -> 
     if let Some(result) = result(execution) {
         parts.push(shortened(result));
     }
-    for file in stored {
+    for file in &files.stored {
         parts.push(format!("Stored {}.", file["pathname"].as_str().unwrap_or_default()));
     }
-    if !can_store && figures(&execution.artifacts).next().is_some() {
-        parts.push("It drew a figure, which is not kept: that needs the scope `storage:write`.".to_owned());
+    for file in &files.not_stored {
+        let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
+        parts.push(format!("Not stored: {} ({}).", text("name"), text("reason")));
     }
     if let Some(limit) = &execution.killed {
         parts.push(format!("It was ended by its limit: {limit}."));
     }
     if execution.state_reset {
-        parts.push("The interpreter was lost, and its variables with it.".to_owned());
+        parts.push("What earlier code left in the interpreter is lost.".to_owned());
     }
     if execution.exit_code != 0 {
         parts.push(format!("It failed (exit code {}).", execution.exit_code));

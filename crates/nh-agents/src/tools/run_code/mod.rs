@@ -4,7 +4,7 @@ mod spec;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use nh_blobs::{Author as BlobAuthor, BlobError, Blobs, New as NewBlob};
-use nh_compute::{Author, Compute, ComputeError, MAX_LIFE_SECONDS, New, What, Work};
+use nh_compute::{Author, Compute, ComputeError, MAX_LIFE_SECONDS, New, OfRun, What, Work};
 use nh_store::blobs::{Condition, PutDone};
 use nh_store::{Idempotency, Once};
 use nh_types::blob::{Access, Pathname};
@@ -13,7 +13,7 @@ use nh_types::{SandboxId, Scope};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use self::answer::{figures, told, value};
+use self::answer::{Files, figures, told, value};
 use self::spec::{DEFAULT_SECONDS, MAX_SECONDS, spec};
 use super::storage_write::{named, nothing, refused, shown};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
@@ -98,7 +98,7 @@ impl RunCode {
         if !save.is_empty() {
             require(&call, Scope::StorageWrite, "save")?;
         }
-        let id = self.sandbox(&call).await?;
+        let OfRun { id, is_another } = self.sandbox(&call).await?;
         for file in files {
             self.copy_in(&call, &id, file).await?;
         }
@@ -110,21 +110,29 @@ impl RunCode {
             timeout_seconds: Some(seconds as u32),
         };
         let executing = self.compute.execute(call.workspace_id, &id, work).await.map_err(failed)?;
-        let execution = executing.whole().await.map_err(failed)?;
-        let mut stored = Vec::new();
+        let mut execution = executing.whole().await.map_err(failed)?;
+        execution.state_reset |= is_another;
+        // Whatever becomes of files, what the code said is told.
+        let mut files = Files::default();
         for file in save {
-            stored.push(self.copy_out(&call, &id, file).await?);
+            files.add(file.as_str().unwrap_or_default(), self.copy_out(&call, &id, file).await);
         }
-        let can_store = call.scopes.allows(Scope::StorageWrite);
         for (number, (extension, bytes)) in figures(&execution.artifacts).enumerate() {
-            if can_store {
-                stored.push(self.store_figure(&call, number + 1, extension, bytes).await?);
-            }
+            let name = format!("figure {}", number + 1);
+            files.add(
+                &name,
+                match call.scopes.allows(Scope::StorageWrite) {
+                    true => self.store_figure(&call, number + 1, extension, bytes).await,
+                    false => {
+                        Err(ToolError::new("missing_scope", "keeping it needs the scope `storage:write`"))
+                    }
+                },
+            );
         }
-        Ok(ToolOutput::free(told(&execution, &stored, can_store), value(&execution, &stored)))
+        Ok(ToolOutput::free(told(&execution, &files), value(&execution, &files)))
     }
 
-    async fn sandbox(&self, call: &ToolCall<'_>) -> Result<SandboxId, ToolError> {
+    async fn sandbox(&self, call: &ToolCall<'_>) -> Result<OfRun, ToolError> {
         let template = self.template().ok_or_else(|| {
             ToolError::new("unavailable_tool", self.unavailable().unwrap_or_else(|| "no template".to_owned()))
         })?;
@@ -223,7 +231,7 @@ impl RunCode {
             Once::First(PutDone::Exists | PutDone::Changed)
             | Once::Replay(PutDone::Exists | PutDone::Changed) => {
                 let message = format!(
-                    "the code ran, but there is a file `{pathname}` in the storage already; set overwrite to replace it"
+                    "there is a file `{pathname}` in the storage already; set overwrite to replace it"
                 );
                 Err(ToolError::new("blob_exists", message))
             }

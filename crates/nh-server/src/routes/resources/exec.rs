@@ -43,11 +43,13 @@ pub(crate) async fn execute(
     auth: Auth<ResourcesWrite>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    JsonBody(body, _room): JsonBody<ExecuteInSandbox>,
+    JsonBody(body, room): JsonBody<ExecuteInSandbox>,
 ) -> Answer<Response> {
     let (id, is_stream) = (parse(&id)?, body.stream);
     let open = is_stream.then(|| app.event_streams.open(&auth.workspace_id)).transpose()?;
     let executing = app.hub.compute.execute(&auth.workspace_id, &id, work(body)?).await?;
+    // It may go on for a day; what it is was handed on.
+    drop(room);
     match open {
         None => Ok(Json(executing.whole().await?).into_response()),
         Some(open) => Ok(events(executing, open)),
