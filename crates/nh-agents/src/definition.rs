@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use nh_types::agent::AgentDefinition;
 use nh_types::run::RunType;
+use nh_types::tool::CodeTool;
 use nh_types::workflow::WorkflowDefinition;
 use nh_types::{AgentId, WorkflowId};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct PinnedAgent {
     /// The tools offered: the agent's, as far as they were available and the
     /// run's scopes allowed them.
     pub tools: Vec<String>,
+    /// What those of them do that the workspace registered.
+    #[serde(default, skip_serializing_if = "<[CodeTool]>::is_empty")]
+    pub code_tools: Box<[CodeTool]>,
     /// The agents and workflows offered as tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<PinnedRun>,
@@ -40,6 +44,9 @@ pub struct PinnedTool {
     /// Whether the run's result is the tool's structured value (it has an
     /// output schema) or its text.
     pub structured: bool,
+    /// What it does, where the workspace registered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Box<CodeTool>>,
 }
 
 /// A run that another may begin.
@@ -95,6 +102,21 @@ impl PinnedTool {
 }
 
 impl Definition {
+    /// The tools of the workspace that the run may call, as they were when it was submitted.
+    pub(crate) fn code_tools(&self) -> Vec<&CodeTool> {
+        match self {
+            Definition::Agent(pinned) => pinned.code_tools.iter().collect(),
+            Definition::Tool(pinned) => pinned.code.as_deref().into_iter().collect(),
+            Definition::Workflow(pinned) => {
+                let tools = pinned.uses.values().filter_map(|used| match used {
+                    PinnedUse::Tool(tool) => tool.code.as_deref(),
+                    PinnedUse::Run(_) => None,
+                });
+                tools.collect()
+            }
+        }
+    }
+
     /// As the store keeps it.
     pub fn to_value(&self) -> Value {
         // Serialising cannot fail: every map key is text.

@@ -136,6 +136,7 @@ impl Hub {
             models: models.clone(),
             memories: memories.clone(),
             tools: tools.clone(),
+            compute: compute.clone(),
             clock: clock.clone(),
             ledger: ledger.clone(),
             store: store.clone(),
@@ -159,6 +160,12 @@ impl Hub {
         })
     }
 
+    /// The hub's tools, and those that the workspace registered.
+    pub async fn tools_of(&self, workspace_id: &WorkspaceId) -> Result<Tools, StoreError> {
+        let own = nh_store::tools::all(&self.store, workspace_id).await?;
+        Ok(self.tools.with(&self.compute, own.iter().map(|tool| &tool.definition)))
+    }
+
     /// Checks what is asked for and stores the run; what comes back is durable.
     pub async fn start_run(
         &self,
@@ -174,7 +181,7 @@ impl Hub {
                 Some(Once::First(_)) | None => {}
             }
         }
-        let (store, tools) = (&self.store, &self.tools);
+        let (store, tools) = (&self.store, &self.tools_of(&caller.workspace_id).await?);
         let mut run = match request {
             RunRequest::Start(body) => {
                 start::new_run(store, tools, self.models.default_model(), caller, body).await?

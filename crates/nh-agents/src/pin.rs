@@ -7,6 +7,7 @@ use std::pin::Pin;
 
 use nh_store::{Store, agents, workflows};
 use nh_types::agent::{AgentDefinition, MemoryMode};
+use nh_types::tool::CodeTool;
 use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet, WorkflowId};
 use serde_json::{Value, json};
 
@@ -57,8 +58,10 @@ impl Pinning<'_> {
                 run.tool = function_name(&target, &runs);
                 runs.push(run);
             }
+            let tools = agents_tools(self.tools, &record.definition, &self.caller.scopes);
             Ok(PinnedAgent {
-                tools: agents_tools(self.tools, &record.definition, &self.caller.scopes),
+                code_tools: code_of(self.tools, &tools),
+                tools,
                 runs,
                 model_id: record.definition.model_id.clone().unwrap_or_else(|| self.default_model.clone()),
                 id: record.id.clone(),
@@ -145,6 +148,7 @@ pub(crate) fn tool(tools: &Tools, caller: &RunCaller, name: &str) -> Result<Pinn
         name: spec.name.clone(),
         repeatable: spec.repeatable,
         structured: spec.output_schema.is_some(),
+        code: tool.code().cloned().map(Box::new),
     })
 }
 
@@ -162,6 +166,11 @@ pub(crate) fn agents_tools(tools: &Tools, agent: &AgentDefinition, scopes: &Scop
         offered.retain(|name| !MEMORY_TOOLS.contains(&name.as_str()));
     }
     offered
+}
+
+/// What those do that the workspace registered.
+pub(crate) fn code_of(tools: &Tools, names: &[String]) -> Box<[CodeTool]> {
+    names.iter().filter_map(|name| tools.get(name)?.code().cloned()).collect()
 }
 
 /// What an agent that is a tool, or a step, is given.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nh_compute::Compute;
 use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Live, Outcome, Performed, Program, Step, Work};
 use nh_memory::Memories;
@@ -37,6 +38,7 @@ pub(crate) struct RunProgram {
     pub(crate) models: Models,
     pub(crate) memories: Memories,
     pub(crate) tools: Tools,
+    pub(crate) compute: Compute,
     pub(crate) clock: SharedClock,
     pub(crate) ledger: Ledger,
     pub(crate) store: Store,
@@ -44,8 +46,12 @@ pub(crate) struct RunProgram {
 
 impl Program for RunProgram {
     fn open(&self, run: &RunRecord) -> Box<dyn Work> {
-        let (program, charges) = (self.clone(), RunCharges::of(run, &self.ledger));
-        match Definition::read(&run.definition) {
+        let (mut program, charges) = (self.clone(), RunCharges::of(run, &self.ledger));
+        let definition = Definition::read(&run.definition);
+        if let Ok(definition) = &definition {
+            program.tools = self.tools.with(&self.compute, definition.code_tools());
+        }
+        match definition {
             Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program, charges, pinned }),
             Ok(Definition::Tool(pinned)) => Box::new(ToolWork { program, charges, pinned }),
             Ok(Definition::Workflow(pinned)) => Box::new(WorkflowWork::new(program, charges, pinned)),

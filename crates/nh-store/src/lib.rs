@@ -41,6 +41,7 @@ pub mod schedules;
 pub mod schemas;
 pub mod seals;
 pub mod sessions;
+pub mod tools;
 pub mod usage;
 pub mod users;
 pub mod webhooks;

@@ -26,6 +26,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (17, "blob uploads", include_str!("../migrations/0017_blob_uploads.sql")),
     (18, "upload sizes", include_str!("../migrations/0018_upload_sizes.sql")),
     (19, "sandboxes", include_str!("../migrations/0019_sandboxes.sql")),
+    (20, "tools", include_str!("../migrations/0020_tools.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

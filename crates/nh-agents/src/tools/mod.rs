@@ -4,6 +4,7 @@
 //! built-in tool is a file here.
 
 mod calculate;
+mod code;
 mod current_time;
 mod http_fetch;
 mod memory_search;
@@ -24,6 +25,7 @@ use nh_compute::Compute;
 use nh_memory::Memories;
 use nh_models::Models;
 
+pub use code::{changed, created};
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 

@@ -3,12 +3,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jsonschema::Validator;
+use nh_compute::Compute;
 use nh_http::Outbound;
 use nh_types::ScopeSet;
-use nh_types::tool::ToolView;
+use nh_types::tool::{CodeTool, ToolView};
 use serde_json::{Value, json};
 
 use super::calculate::Calculate;
+use super::code::Code;
 use super::current_time::CurrentTime;
 use super::http_fetch::HttpFetch;
 use super::meter::ToolMeter;
@@ -20,7 +22,7 @@ use crate::search::SearchSettings;
 /// Every tool, by name. Clones are cheap and the same registry.
 #[derive(Clone)]
 pub struct Tools {
-    entries: Arc<BTreeMap<String, Entry>>,
+    entries: Arc<BTreeMap<String, Arc<Entry>>>,
 }
 
 struct Entry {
@@ -29,6 +31,28 @@ struct Entry {
     /// As models are offered it.
     function: Value,
     meter: OnceLock<ToolMeter>,
+}
+
+impl Entry {
+    /// Names that users choose are too many to be counted one by one.
+    fn counted_as(&self) -> &str {
+        if self.tool.code().is_some() { "code" } else { &self.tool.spec().name }
+    }
+
+    fn new(tool: Arc<dyn Tool>) -> Result<Self, BadTool> {
+        let spec = tool.spec();
+        let bad = |message: String| BadTool { name: spec.name.clone(), message };
+        if !is_tool_name(&spec.name) {
+            return Err(bad("a name is 1 to 128 of A-Z a-z 0-9 _ . -".to_owned()));
+        }
+        if spec.input_schema.get("type").and_then(Value::as_str) != Some("object") {
+            return Err(bad("its input schema is not of type object".to_owned()));
+        }
+        let validator = schema::compile(&spec.input_schema)
+            .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
+        let function = function(spec);
+        Ok(Self { tool, validator, function, meter: OnceLock::new() })
+    }
 }
 
 /// What the built-in tools are made of.
@@ -69,27 +93,33 @@ impl Tools {
     pub fn new(tools: impl IntoIterator<Item = Arc<dyn Tool>>) -> Result<Self, BadTool> {
         let mut entries = BTreeMap::new();
         for tool in tools {
-            let name = tool.spec().name.clone();
-            let bad = |message: String| BadTool { name: name.clone(), message };
-            if !is_tool_name(&name) {
-                return Err(bad("a name is 1 to 128 of A-Z a-z 0-9 _ . -".to_owned()));
-            }
-            if tool.spec().input_schema.get("type").and_then(Value::as_str) != Some("object") {
-                return Err(bad("its input schema is not of type object".to_owned()));
-            }
-            let validator = schema::compile(&tool.spec().input_schema)
-                .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
-            if entries
-                .insert(
-                    name.clone(),
-                    Entry { function: function(tool.spec()), tool, validator, meter: OnceLock::new() },
-                )
-                .is_some()
-            {
-                return Err(bad("another tool has this name".to_owned()));
+            let entry = Entry::new(tool)?;
+            let name = entry.tool.spec().name.clone();
+            if entries.insert(name.clone(), Arc::new(entry)).is_some() {
+                return Err(BadTool { name, message: "another tool has this name".to_owned() });
             }
         }
         Ok(Self { entries: Arc::new(entries) })
+    }
+
+    /// These and a workspace's own, none of which comes in the place of one of these. One
+    /// that this version cannot take is left out, so that it keeps no other from being used.
+    pub(crate) fn with<'t>(&self, compute: &Compute, own: impl IntoIterator<Item = &'t CodeTool>) -> Self {
+        let mut own = own.into_iter().peekable();
+        if own.peek().is_none() {
+            return self.clone();
+        }
+        let mut entries = BTreeMap::clone(&self.entries);
+        for definition in own {
+            let name = definition.name.clone();
+            let bad = |message| BadTool { name: name.clone(), message };
+            let made = Code::new(definition, compute).map_err(bad);
+            match made.and_then(|code| Entry::new(Arc::new(code))) {
+                Ok(entry) => drop(entries.entry(name).or_insert_with(|| Arc::new(entry))),
+                Err(error) => tracing::error!(%error, "a registered tool cannot be used"),
+            }
+        }
+        Self { entries: Arc::new(entries) }
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Tool>> {
@@ -151,7 +181,7 @@ impl Tools {
         let Some(entry) = self.entries.get(name) else {
             return Err(ToolError::new("unknown_tool", self.unknown(name)));
         };
-        let watched = entry.meter.get_or_init(|| ToolMeter::new(name)).begin(&call);
+        let watched = entry.meter.get_or_init(|| ToolMeter::new(entry.counted_as())).begin(&call);
         let output = self.call_entry(name, entry, call).await;
         watched.end(output.as_ref().err());
         output
@@ -213,10 +243,10 @@ fn is_tool_name(name: &str) -> bool {
 }
 
 fn view(tool: &dyn Tool) -> ToolView {
-    let (spec, unavailable) = (tool.spec(), tool.unavailable());
+    let (spec, unavailable, code) = (tool.spec(), tool.unavailable(), tool.code());
     ToolView {
         name: spec.name.clone(),
-        kind: "builtin".to_owned(),
+        kind: if code.is_some() { "code" } else { "builtin" }.to_owned(),
         description: spec.description.clone(),
         input_schema: spec.input_schema.clone(),
         output_schema: spec.output_schema.clone(),
@@ -225,5 +255,7 @@ fn view(tool: &dyn Tool) -> ToolView {
         repeatable: spec.repeatable,
         available: unavailable.is_none(),
         unavailable_reason: unavailable,
+        language: code.map(|code| code.language),
+        code: code.map(|code| code.code.clone()),
     }
 }

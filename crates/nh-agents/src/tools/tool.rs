@@ -1,6 +1,7 @@
 use futures_util::future::BoxFuture;
 use nh_models::Caller;
 use nh_types::model::Usage;
+use nh_types::tool::CodeTool;
 use nh_types::{Clock, RunId, Scope, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
@@ -11,6 +12,11 @@ pub trait Tool: Send + Sync + 'static {
     /// Why it cannot be called now, and what would make it work.
     fn unavailable(&self) -> Option<String> {
         self.spec().unavailable.clone()
+    }
+
+    /// What it does, where a workspace registered it: a run keeps that.
+    fn code(&self) -> Option<&CodeTool> {
+        None
     }
 
     /// The arguments have been validated against the input schema, and the

@@ -135,6 +135,7 @@ needs!(
     StorageRead,
     StorageWrite,
     ToolsRead,
+    ToolsWrite,
     UsageRead
 );
 

@@ -59,7 +59,7 @@ pub(crate) async fn create(
         }
         None => AgentId::generate(app.ids.as_ref()),
     };
-    let definition = nh_agents::agents::create(creating.body, &app.hub.tools)?;
+    let definition = nh_agents::agents::create(creating.body, &app.hub.tools_of(&auth.workspace_id).await?)?;
     app.hub.check_agents_runs(&auth.workspace_id, &definition).await?;
     let at = app.clock.now();
     let create = agents::Create { workspace_id: auth.workspace_id.clone(), id: id.clone(), definition, at };
@@ -100,10 +100,11 @@ pub(crate) async fn change(
     Body(body, _room): Body<ChangeAgent>,
 ) -> Answer<Json<AgentView>> {
     let agent_id = parse(&id)?;
+    let tools = app.hub.tools_of(&auth.workspace_id).await?;
     for _ in 0..MAX_CHANGE_TRIES {
         let found = agents::find(&app.hub.store, &auth.workspace_id, &agent_id).await?;
         let now = found.ok_or_else(|| missing(&id))?;
-        let definition = nh_agents::agents::change(&now.definition, body.clone(), &app.hub.tools)?;
+        let definition = nh_agents::agents::change(&now.definition, body.clone(), &tools)?;
         if definition == now.definition {
             return Ok(shown(&app, now));
         }

@@ -3,14 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
-use nh_types::Page;
-use nh_types::tool::ToolList;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use nh_store::tools::{self, Created, ToolRecord};
+use nh_store::{Once, StoreError};
+use nh_types::tool::{ChangeTool, CreateTool, ToolList, ToolView};
+use nh_types::{ApiError, ErrorCode, Page, WorkspaceId};
 
 use crate::app::App;
-use crate::auth::{Auth, ToolsRead};
-use crate::failure::Answer;
+use crate::auth::{Auth, ToolsRead, ToolsWrite};
+use crate::failure::{Answer, Failure};
+use crate::idempotency::mismatch;
+use crate::json::{Creating, Json as JsonBody};
 use crate::paging::{Query, seal_cursor};
+
+/// Tools that a workspace may register.
+const MAX_TOOLS: u32 = 100;
 
 /// List the tools by name: what they do, what they need, whether they work.
 #[utoipa::path(get, path = "/v1/tools", tag = "Tools",
@@ -18,14 +26,130 @@ use crate::paging::{Query, seal_cursor};
     security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
     responses((status = 200, body = ToolList)))]
 pub(crate) async fn list(
-    _: Auth<ToolsRead>,
+    auth: Auth<ToolsRead>,
     State(app): State<Arc<App>>,
     mut query: Query,
 ) -> Answer<Json<ToolList>> {
     let page = query.page()?;
     query.finish()?;
     let after = page.after.unwrap_or_default();
-    let rows = app.hub.tools.view().into_iter().filter(|tool| tool.name > after).collect();
+    let tools = app.hub.tools_of(&auth.workspace_id).await?;
+    let rows = tools.view().into_iter().filter(|tool| tool.name > after).collect();
     let cut = Page::cut(rows, page.limit, |tool| tool.name.clone());
     Ok(Json(ToolList { tools: cut.items, next_cursor: cut.next.as_deref().map(seal_cursor) }))
+}
+
+/// Register a tool: a function in Python or JavaScript, which runs in the sandbox of the
+/// run that calls it.
+#[utoipa::path(post, path = "/v1/tools", tag = "Tools", request_body = CreateTool,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
+    responses((status = 201, body = ToolView),
+        (status = 409, description = "The name is taken", body = nh_types::ErrorBody)))]
+pub(crate) async fn create(
+    auth: Auth<ToolsWrite>,
+    State(app): State<Arc<App>>,
+    creating: Creating<CreateTool>,
+) -> Answer<(StatusCode, Json<ToolView>)> {
+    let (definition, now) = (nh_agents::tools::created(creating.body, &app.hub.tools)?, app.clock.now());
+    let name = definition.name.clone();
+    let tool = ToolRecord {
+        workspace_id: auth.workspace_id.clone(),
+        definition,
+        created_by: auth.created_by(),
+        created_at: now,
+        updated_at: now,
+    };
+    let once = creating.once.map(|once| once.record(&auth, now));
+    match app.hub.store.write_once(once, tools::Create { tool, most: MAX_TOOLS }).await {
+        Ok(Once::First(Created::Done(_)) | Once::Replay(Created::Done(_))) => {
+            Ok((StatusCode::CREATED, Json(view(&app, &auth.workspace_id, &name).await?)))
+        }
+        Ok(Once::First(Created::Full) | Once::Replay(Created::Full)) => Err(full().into()),
+        Ok(Once::Mismatch) => Err(mismatch().into()),
+        Err(StoreError::Conflict(_)) => Err(taken(&name).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Get a tool, with its code where the workspace registered it.
+#[utoipa::path(get, path = "/v1/tools/{name}", tag = "Tools", params(("name" = String, Path)),
+    security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
+    responses((status = 200, body = ToolView)))]
+pub(crate) async fn find(
+    auth: Auth<ToolsRead>,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Answer<Json<ToolView>> {
+    view(&app, &auth.workspace_id, &name).await.map(Json)
+}
+
+/// Change a registered tool: what is absent stays. Runs under way go on with what they
+/// began with.
+#[utoipa::path(patch, path = "/v1/tools/{name}", tag = "Tools", request_body = ChangeTool,
+    params(("name" = String, Path)),
+    security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
+    responses((status = 200, body = ToolView),
+        (status = 409, description = "Somebody else changed it meanwhile", body = nh_types::ErrorBody)))]
+pub(crate) async fn change(
+    auth: Auth<ToolsWrite>,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    JsonBody(body, _room): JsonBody<ChangeTool>,
+) -> Answer<Json<ToolView>> {
+    let now = tools::find(&app.hub.store, &auth.workspace_id, &name).await?;
+    let now = now.ok_or_else(|| missing(&app, &name))?;
+    let from = now.updated_at;
+    let definition = nh_agents::tools::changed(now.definition.clone(), body)?;
+    // Each change is later than the one before, whatever the clock says.
+    let updated_at = app.clock.now().max(from.plus_millis(1));
+    let change = tools::Change { tool: ToolRecord { definition, updated_at, ..now }, from };
+    match app.hub.store.write(change).await {
+        Ok(()) => view(&app, &auth.workspace_id, &name).await.map(Json),
+        Err(StoreError::Conflict(_)) => {
+            let message =
+                format!("the tool `{name}` was changed or deleted meanwhile; read it and try again");
+            Err(Failure::new(ErrorCode::Conflict, message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Delete a registered tool. Runs under way go on with it.
+#[utoipa::path(delete, path = "/v1/tools/{name}", tag = "Tools", params(("name" = String, Path)),
+    security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
+    responses((status = 204, description = "Deleted")))]
+pub(crate) async fn delete(
+    auth: Auth<ToolsWrite>,
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    let delete = tools::Delete { workspace_id: auth.workspace_id.clone(), name: name.clone() };
+    if app.hub.store.write(delete).await? { Ok(StatusCode::NO_CONTENT) } else { Err(missing(&app, &name)) }
+}
+
+async fn view(app: &App, workspace_id: &WorkspaceId, name: &str) -> Answer<ToolView> {
+    let tools = app.hub.tools_of(workspace_id).await?;
+    let found = tools.view().into_iter().find(|tool| tool.name == name);
+    found.ok_or_else(|| Failure::not_found("tool", name))
+}
+
+/// A tool of the hub is there, but nobody's to change.
+fn missing(app: &App, name: &str) -> Failure {
+    match app.hub.tools.get(name) {
+        Some(_) => {
+            let message = format!("`{name}` is a tool of the hub, which nobody changes or deletes");
+            Failure::new(ErrorCode::Conflict, message)
+        }
+        None => Failure::not_found("tool", name),
+    }
+}
+
+fn taken(name: &str) -> ApiError {
+    ApiError::new(ErrorCode::AlreadyExists, format!("there is a tool `{name}` already")).param("name")
+}
+
+fn full() -> ApiError {
+    let message = format!("the workspace has {MAX_TOOLS} tools, as many as it may have; delete one first");
+    ApiError::new(ErrorCode::Conflict, message)
 }

@@ -62,7 +62,8 @@ pub(crate) async fn create(
     };
     let (hub, at) = (&app.hub, app.clock.now());
     let new = created(creating.body);
-    let definition = checked(&hub.store, &hub.tools, &auth.workspace_id, &id, new).await?;
+    let definition =
+        checked(&hub.store, &hub.tools_of(&auth.workspace_id).await?, &auth.workspace_id, &id, new).await?;
     let create =
         workflows::Create { workspace_id: auth.workspace_id.clone(), id: id.clone(), definition, at };
     match hub.store.write_once(creating.once.map(|once| once.record(&auth, at)), create).await {
@@ -111,6 +112,7 @@ pub(crate) async fn change(
     creating: Creating<ChangeWorkflow, false, true>,
 ) -> Answer<Json<WorkflowView>> {
     let (workflow_id, hub) = (parse(&id)?, &app.hub);
+    let tools = hub.tools_of(&auth.workspace_id).await?;
     for _ in 0..MAX_CHANGE_TRIES {
         let found = workflows::find(&hub.store, &auth.workspace_id, &workflow_id).await?;
         let now = found.ok_or_else(|| missing(&id))?;
@@ -118,7 +120,7 @@ pub(crate) async fn change(
         if new == now.definition {
             return Ok(Json(view(now)));
         }
-        let definition = checked(&hub.store, &hub.tools, &auth.workspace_id, &workflow_id, new).await?;
+        let definition = checked(&hub.store, &tools, &auth.workspace_id, &workflow_id, new).await?;
         let (from_version, at) = (now.version, app.clock.now());
         let change =
             workflows::Change { definition, workspace_id: now.workspace_id, id: now.id, from_version, at };

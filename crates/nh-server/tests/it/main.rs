@@ -12,6 +12,7 @@ mod agents;
 mod app;
 mod budgets;
 mod chat;
+mod code_tools;
 mod credentials;
 mod edge;
 mod events;

@@ -118,6 +118,9 @@ fn filled(path: &str, ids: &Value) -> String {
         "theirs.txt".to_owned()
     } else if path.starts_with("/v1/resources") {
         SANDBOX.to_owned()
+    } else if path.starts_with("/v1/tools") {
+        path = path.replace("{name}", "theirs");
+        "theirs".to_owned()
     } else if path.starts_with("/v1/webhooks") {
         format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
@@ -156,6 +159,9 @@ async fn theirs(app: &TestApp) -> Value {
     let mut body = body;
     body["webhook_url"] = json!("https://hooks.example/");
     let run = app.post("/v1/run", body).key(&key).send().await.ok(200);
+    let tool =
+        json!({"name": "theirs", "description": "theirs", "language": "python", "code": "def main(): pass"});
+    app.post("/v1/tools", tool).key(&key).send().await.ok(201);
     app.store().write(sandbox(&workspace)).await.expect("a sandbox");
     let memory = app.post("/v1/memory", json!({"content": "theirs"})).key(&key).send().await.ok(201);
     json!({"key": id, "run": run["runId"], "memory": memory["id"], "upload": upload["id"],

@@ -1,10 +1,11 @@
 mod answer;
+mod place;
 mod spec;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt};
 use nh_blobs::{Author as BlobAuthor, BlobError, Blobs, New as NewBlob};
-use nh_compute::{Author, Compute, ComputeError, MAX_LIFE_SECONDS, New, OfRun, What, Work};
+use nh_compute::{Compute, ComputeError, OfRun, What, Work};
 use nh_store::blobs::{Condition, PutDone};
 use nh_store::{Idempotency, Once};
 use nh_types::blob::{Access, Pathname};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use self::answer::{Files, figures, told, value};
+pub(super) use self::place::Place;
 use self::spec::{DEFAULT_SECONDS, MAX_SECONDS, spec};
 use super::storage_write::{named, nothing, refused, shown};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
@@ -22,9 +24,7 @@ use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 pub(super) struct RunCode {
     spec: ToolSpec,
     language: CodeLanguage,
-    /// The first that is built on this host is taken.
-    templates: &'static [&'static str],
-    compute: Compute,
+    place: Place,
     blobs: Blobs,
 }
 
@@ -63,8 +63,7 @@ impl RunCode {
         Self {
             spec: spec("run_python", about, "import statistics\nstatistics.mean([1, 2, 6])"),
             language: CodeLanguage::Python,
-            templates: &["python-data", "python"],
-            compute,
+            place: Place::of(CodeLanguage::Python, compute),
             blobs,
         }
     }
@@ -75,16 +74,9 @@ impl RunCode {
         Self {
             spec: spec("run_node", about, "[1, 2, 6].reduce((sum, number) => sum + number, 0)"),
             language: CodeLanguage::Nodejs,
-            templates: &["nodejs"],
-            compute,
+            place: Place::of(CodeLanguage::Nodejs, compute),
             blobs,
         }
-    }
-
-    fn template(&self) -> Option<&'static str> {
-        let built = self.compute.templates();
-        let is_built = |name: &&&str| built.iter().any(|one| one.available && one.name == **name);
-        self.templates.iter().find(is_built).copied()
     }
 
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
@@ -98,7 +90,7 @@ impl RunCode {
         if !save.is_empty() {
             require(&call, Scope::StorageWrite, "save")?;
         }
-        let OfRun { id, is_another } = self.sandbox(&call).await?;
+        let OfRun { id, is_another } = self.place.sandbox(&call).await?;
         for file in files {
             self.copy_in(&call, &id, file).await?;
         }
@@ -109,7 +101,7 @@ impl RunCode {
             stdin: None,
             timeout_seconds: Some(seconds as u32),
         };
-        let executing = self.compute.execute(call.workspace_id, &id, work).await.map_err(failed)?;
+        let executing = self.place.compute.execute(call.workspace_id, &id, work).await.map_err(failed)?;
         let mut execution = executing.whole().await.map_err(failed)?;
         execution.state_reset |= is_another;
         // Whatever becomes of files, what the code said is told.
@@ -132,25 +124,6 @@ impl RunCode {
         Ok(ToolOutput::free(told(&execution, &files), value(&execution, &files)))
     }
 
-    async fn sandbox(&self, call: &ToolCall<'_>) -> Result<OfRun, ToolError> {
-        let template = self.template().ok_or_else(|| {
-            ToolError::new("unavailable_tool", self.unavailable().unwrap_or_else(|| "no template".to_owned()))
-        })?;
-        let author = Author {
-            workspace_id: call.workspace_id.clone(),
-            created_by: call.created_by.to_owned(),
-            run_id: Some(call.run_id),
-        };
-        let new = New {
-            template: template.to_owned(),
-            env: Default::default(),
-            life_seconds: Some(MAX_LIFE_SECONDS),
-            memory_mb: None,
-            cpus: None,
-        };
-        self.compute.of_run(author, call.run_id, new).await.map_err(failed)
-    }
-
     /// From the storage, under the same name.
     async fn copy_in(&self, call: &ToolCall<'_>, id: &SandboxId, file: &Value) -> Result<(), ToolError> {
         let pathname = named(call.workspace_id, file)?;
@@ -159,7 +132,7 @@ impl RunCode {
         let size = opened.blob.size;
         let bytes = opened.read(0..size).await.map_err(refused)?;
         let bytes = bytes.map_err(|error| Copying::Storage(BlobError::Files(error)));
-        self.compute.write_file::<Copying>(call.workspace_id, id, pathname.as_str(), bytes).await?;
+        self.place.compute.write_file::<Copying>(call.workspace_id, id, pathname.as_str(), bytes).await?;
         Ok(())
     }
 
@@ -168,7 +141,8 @@ impl RunCode {
         let pathname = named(call.workspace_id, file)?;
         let is_replacing = call.arguments["overwrite"].as_bool().unwrap_or(false);
         let condition = if is_replacing { Condition::Any } else { Condition::Absent };
-        let bytes = self.compute.read_file(call.workspace_id, id, pathname.as_str()).await.map_err(failed)?;
+        let bytes =
+            self.place.compute.read_file(call.workspace_id, id, pathname.as_str()).await.map_err(failed)?;
         let bytes = bytes.map_err(Copying::Sandbox).boxed();
         self.put(call, pathname, condition, None, bytes).await
     }
@@ -254,7 +228,7 @@ fn require(call: &ToolCall<'_>, scope: Scope, argument: &str) -> Result<(), Tool
     }
 }
 
-fn failed(error: ComputeError) -> ToolError {
+pub(super) fn failed(error: ComputeError) -> ToolError {
     match error {
         ComputeError::Refused(error) => ToolError::new(error.code.as_str(), error.message),
         error => {
@@ -270,14 +244,7 @@ impl Tool for RunCode {
     }
 
     fn unavailable(&self) -> Option<String> {
-        if let Some(reason) = self.compute.unavailable() {
-            return Some(format!("no sandbox can be isolated on this host: {reason}"));
-        }
-        let names = self.templates.join(" or ");
-        let build = self.templates.first().copied().unwrap_or_default();
-        self.template().is_none().then(|| {
-            format!("the template {names} is not built on this host: `neuralhub templates build {build}` does that")
-        })
+        self.place.unavailable()
     }
 
     fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
