@@ -17,6 +17,7 @@ mod memory;
 mod opening;
 mod plans;
 mod runs;
+mod sandboxes;
 mod seals;
 mod signals;
 mod usage;
