@@ -230,7 +230,7 @@ async fn burst(options: &Options) -> anyhow::Result<()> {
 #[allow(clippy::print_stdout)]
 async fn row(options: &Options) -> anyhow::Result<()> {
     let bench = Bench::start(options, 0)?;
-    let (before, began) = (bench.hub.server.resident_mb()?, Instant::now());
+    let (before, groups, began) = (bench.hub.server.resident_mb()?, groups()?, Instant::now());
     for _ in 0..options.in_a_row {
         let id = bench.create("python").await?;
         bench.delete(&id).await?;
@@ -239,11 +239,11 @@ async fn row(options: &Options) -> anyhow::Result<()> {
     let directory = bench.directory.path().join("hub/compute/sandboxes");
     let folders = std::fs::read_dir(&directory)?.count();
     println!(
-        "{} created and deleted in a row: {seconds:.0} s; left: {folders} folders, {} processes, {} control groups; \
+        "{} created and deleted in a row: {seconds:.0} s; left: {folders} folders, {} processes, {} control groups more; \
          the hub's memory {before:.0} MB before, {:.0} MB after",
         options.in_a_row,
         processes_of(&directory)?,
-        groups_of(&directory)?,
+        self::groups()?.saturating_sub(groups),
         bench.hub.server.resident_mb()?
     );
     Ok(())
@@ -258,9 +258,8 @@ fn processes_of(directory: &Path) -> anyhow::Result<usize> {
     Ok(arguments.filter(|arguments| arguments.windows(wanted.len()).any(|part| part == wanted)).count())
 }
 
-/// Control groups of hubs that have no folder any more; on a machine with no other hub.
-fn groups_of(directory: &Path) -> anyhow::Result<usize> {
-    ensure!(directory.exists(), "no folder");
+/// Control groups of all hubs of this machine.
+fn groups() -> anyhow::Result<usize> {
     let bases = ["/sys/fs/cgroup/neuralhub", "/sys/fs/cgroup/memory/neuralhub"].map(Path::new);
     let Some(base) = bases.into_iter().find(|base| base.exists()) else { return Ok(0) };
     Ok(std::fs::read_dir(base)?.flatten().filter(|entry| entry.path().is_dir()).count())

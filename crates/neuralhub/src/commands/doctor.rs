@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use http::{Request, header};
+use nh_compute::DriverChoice;
+use nh_compute::drivers::{Gvisor, GvisorSetup};
 use nh_http::{Limits, Outbound};
 use nh_models::ResolvedProvider;
 use nh_types::SystemIds;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::{Bind, ClientArgs, Local};
 use crate::client::Client;
@@ -100,6 +103,8 @@ impl Doctor {
                 findings.extend(look_at_providers(&config).await);
                 findings.push(look_at_search(&config));
                 findings.push(look_at_weights(&config, data_dir));
+                findings.push(look_at_isolation(&config).await);
+                findings.push(look_at_templates(&config, data_dir));
             }
             Err(failure) => findings.push(Finding::new("configuration", Health::Wrong, failure.to_string())),
         }
@@ -224,6 +229,50 @@ fn look_at_search(config: &Config) -> Finding {
             let says = "not configured, so the tool web_search is not offered; set [search] provider";
             Finding::new("web search", Health::Note, says)
         }
+    }
+}
+
+/// Starts a sandbox of nothing, and ends it.
+async fn look_at_isolation(config: &Config) -> Finding {
+    let what = "sandboxes";
+    let settings = &config.compute;
+    // Where it was asked for by name, to be without it is a fault.
+    let missing = match settings.driver {
+        DriverChoice::Off => {
+            return Finding::new(what, Health::Note, "turned off by [compute] driver");
+        }
+        DriverChoice::Auto => Health::Note,
+        DriverChoice::Gvisor => Health::Wrong,
+    };
+    let directory = std::env::temp_dir().join(format!("neuralhub-doctor-{}", std::process::id()));
+    let setup = GvisorSetup {
+        program: settings.runsc.clone(),
+        directory: directory.clone(),
+        tasks: TaskTracker::new(),
+    };
+    let opened = Gvisor::open(setup).await.map(drop);
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        tracing::debug!(%error, "the doctor's folder could not be removed");
+    }
+    match opened {
+        Ok(()) => Finding::new(what, Health::Ok, "one was started and ended; gVisor isolates them"),
+        Err(error) => Finding::new(what, missing, format!("there can be none: {error}")),
+    }
+}
+
+fn look_at_templates(config: &Config, data_dir: &Path) -> Finding {
+    let what = "templates of sandboxes";
+    let recipes = match nh_compute::templates(&config.compute, data_dir) {
+        Ok(recipes) => recipes,
+        Err(error) => return Finding::new(what, Health::Wrong, error.to_string()),
+    };
+    let is_built = |name: &str| recipes.root(name).is_ok_and(|root| root.is_some());
+    let built: Vec<&str> = recipes.recipes().map(|(name, _)| name).filter(|name| is_built(name)).collect();
+    match built.is_empty() {
+        true => {
+            Finding::new(what, Health::Note, "none is built; `sudo neuralhub templates build` builds them")
+        }
+        false => Finding::new(what, Health::Ok, format!("built: {}", built.join(", "))),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nh_guest::protocol::Killed;
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,6 +22,9 @@ const OWN_THREADS: u64 = 256;
 const THREADS: u64 = 8;
 
 const PERIOD_US: u64 = 100_000;
+
+/// Empty for so long, a group is nobody's.
+const OLD: Duration = Duration::from_secs(60 * 60);
 
 /// Where hubs make groups.
 const BASE: &str = "neuralhub";
@@ -64,6 +68,7 @@ impl Cgroups {
                 put(directory, "cgroup.subtree_control", "+memory +pids +cpu")?;
             }
         }
+        remove_old(&bases);
         Ok(Self { prefix: format!("{name}-"), bases, is_v2 })
     }
 
@@ -194,6 +199,20 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+}
+
+/// Those of hubs that were killed and never came back. One that is new may still be
+/// about to get its process.
+fn remove_old(bases: &[PathBuf]) {
+    for entry in bases.iter().filter_map(|base| fs::read_dir(base).ok()).flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let age = age.and_then(|at| at.elapsed().ok()).unwrap_or_default();
+        let is_empty = fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|all| all.is_empty());
+        if age > OLD && is_empty {
+            // Another hub may have been first.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
