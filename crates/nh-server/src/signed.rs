@@ -30,10 +30,22 @@ pub(crate) fn open<T: DeserializeOwned>(
     purpose: impl Fn(&T) -> String,
     about: &[&str],
 ) -> Option<T> {
-    let bytes = (given.len() <= MAX_CHARS).then(|| URL_SAFE_NO_PAD.decode(given).ok()).flatten()?;
-    let (code, allowed) = bytes.split_at_checked(CODE_BYTES)?;
-    let read: T = serde_json::from_slice(allowed).ok()?;
-    sealer.is_signed(&purpose(&read), &message(about, allowed), code).then_some(read)
+    let (code, allowed) = parts(given)?;
+    let read: T = serde_json::from_slice(&allowed).ok()?;
+    sealer.is_signed(&purpose(&read), &message(about, &allowed), &code).then_some(read)
+}
+
+/// Whether it has the form, whoever made it and whatever it is about.
+pub(crate) fn is_of<T: DeserializeOwned>(given: &str) -> bool {
+    parts(given).is_some_and(|(_, allowed)| serde_json::from_slice::<T>(&allowed).is_ok())
+}
+
+/// The code, and what is under it.
+fn parts(given: &str) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut code = (given.len() <= MAX_CHARS).then(|| URL_SAFE_NO_PAD.decode(given).ok()).flatten()?;
+    let allowed = code.split_at_checked(CODE_BYTES)?.1.to_vec();
+    code.truncate(CODE_BYTES);
+    Some((code, allowed))
 }
 
 /// Each part behind its length, so that no two read the same.

@@ -10,6 +10,7 @@ use http::header::{
     REFERRER_POLICY, SET_COOKIE, UPGRADE,
 };
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use nh_store::sandboxes::SandboxRecord;
 use nh_types::{ApiError, ErrorCode, SandboxId, Scope, Timestamp, WorkspaceId};
@@ -105,8 +106,12 @@ pub(super) async fn check(app: &Arc<App>, target: &Target, request: Request) -> 
         Some(given) => Some(Token::open(app, &target.id, given).await),
         None => None,
     };
-    // One that is not the hub's is the sandbox's own.
-    let to = if matches!(opened, Some(Ok(_))) { rest } else { parts.uri.to_string() };
+    // One that is not the hub's is the sandbox's own; one that is, of whatever sandbox and
+    // age, is nobody else's.
+    let to = match token.as_deref().is_some_and(signed::is_of::<Token>) {
+        true => rest,
+        false => parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned(),
+    };
     if parts.headers.contains_key(AUTHORIZATION) {
         let auth = Auth::<ResourcesRead>::from_request_parts(&mut parts, app).await?;
         let workspace_id = auth.workspace_id.clone();

@@ -88,6 +88,11 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
     // A token of its own is the sandbox's business.
     let own = ask(&app, host, "/?token=jupyter").key(&app.key).send().await.ok(200);
     assert_eq!(own["path"], "/?token=jupyter");
+    // That of another sandbox is not.
+    let sibling = app.post("/v1/resources", json!({"template": "python"})).send().await.ok(201);
+    let (_, siblings) = sibling["url"].as_str().and_then(|url| url.split_once("token=")).expect("a token");
+    let told = ask(&app, host, &format!("/?token={siblings}&x=1")).key(&app.key).send().await.ok(200);
+    assert_eq!(told["path"], "/?x=1");
     let referer = format!("http://{host}/?token={token}");
     let told = ask(&app, host, "/").key(&app.key).header("referer", &referer).send().await.ok(200);
     assert!(!told.to_string().contains(token), "{told}");
