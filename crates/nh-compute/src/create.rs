@@ -165,7 +165,7 @@ impl Compute {
             Ok(None) => {
                 let message = format!(
                     "the template `{template}` is not built on this host yet: `neuralhub templates build \
-                     {template}` does that, beside a hub that runs"
+                     {template}` does that, with the hub's own --config and --data-dir, while it runs or not"
                 );
                 Err(ApiError::new(ErrorCode::ComponentUnavailable, message).param("template").into())
             }

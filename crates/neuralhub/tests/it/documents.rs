@@ -50,9 +50,9 @@ fn run_page(name: &str) {
     let page = read(&root().join(name));
     let hub = match name {
         "docs/compute.md" => {
-            let variables = with_sandboxes();
-            let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
-            TestHub::start_with(tempfile::tempdir().expect("a folder"), &variables)
+            let folder = tempfile::tempdir().expect("a folder");
+            let variables = with_sandboxes(folder.path());
+            TestHub::start_with(folder, &variables)
         }
         _ => TestHub::start(),
     };

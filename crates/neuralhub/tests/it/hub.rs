@@ -10,17 +10,21 @@ use crate::http::Client;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_neuralhub");
 
-/// For a hub that has sandboxes of the template `python`, which is built unless it is.
-pub(crate) fn with_sandboxes() -> [(&'static str, String); 3] {
-    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.templates");
-    let templates = std::path::absolute(templates).expect("a path").display().to_string();
+/// For a hub in this folder that has sandboxes of the template `python`, which is built
+/// unless it is.
+pub(crate) fn with_sandboxes(folder: &Path) -> [(&'static str, &'static str); 3] {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.templates");
+    std::fs::create_dir_all(&kept).expect("a folder");
+    let link = folder.join("templates");
+    if !link.exists() {
+        std::os::unix::fs::symlink(kept.canonicalize().expect("a path"), link).expect("a link");
+    }
     let variables = [
-        ("NEURALHUB__COMPUTE__DRIVER", "auto".to_owned()),
-        ("NEURALHUB__COMPUTE__TEMPLATES_DIR", templates),
-        ("NEURALHUB__COMPUTE__POOL_SIZE", "0".to_owned()),
+        ("NEURALHUB__COMPUTE__DRIVER", "auto"),
+        ("NEURALHUB__COMPUTE__TEMPLATES_DIR", "./templates"),
+        ("NEURALHUB__COMPUTE__POOL_SIZE", "0"),
     ];
-    let mut build = command(Path::new("/"));
-    let built = build.args(["templates", "build", "python"]).envs(variables.clone()).output();
+    let built = command(folder).args(["templates", "build", "python"]).envs(variables).output();
     let built = built.expect("it runs");
     assert!(built.status.success(), "{}", text(&built.stderr));
     variables

@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::hub::{TestHub, command, text, with_sandboxes};
 
 fn start(folder: tempfile::TempDir) -> TestHub {
-    let variables = with_sandboxes();
-    TestHub::start_with(folder, &variables.each_ref().map(|(name, value)| (*name, value.as_str())))
+    let variables = with_sandboxes(folder.path());
+    TestHub::start_with(folder, &variables)
 }
 
 /// Processes of the host that have the hub's folder in their arguments, the hub aside.
@@ -119,10 +119,8 @@ print(found)
 #[test]
 fn a_sandbox_reaches_nothing_of_its_hub() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut variables = with_sandboxes().to_vec();
-    variables.push(("SECRET_OF_THE_OPERATOR", "s3cr3t-of-the-operator".to_owned()));
-    let variables: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut variables = with_sandboxes(folder.path()).to_vec();
+    variables.push(("SECRET_OF_THE_OPERATOR", "s3cr3t-of-the-operator"));
     let hub = TestHub::start_with(folder, &variables);
     let made = hub.json(&["sandbox", "create", "python"]);
     let id = made["id"].as_str().expect("an id");

@@ -62,6 +62,9 @@ impl Templates {
                 }
             }
         }
+        // What starts sandboxes is in another folder.
+        let directory = std::path::absolute(&directory)
+            .map_err(|error| TemplateError::Files { path: directory, error })?;
         Ok(Self { directory, recipes })
     }
 
