@@ -86,15 +86,15 @@ impl Running<'_> {
             // Before its output, so that this has all that came before.
             let code = exit_code(&mut process.exit);
             let told = drain(&mut process.results)?;
-            let code = match told.and_then(|told| listener.heard(&told, &mut self.output)) {
-                Some(code) => Some((code, false)),
-                None => code.map(|code| (code, true)),
-            };
-            for _ in 0..if code.is_some() { LAST_READS } else { 1 } {
+            for _ in 0..if code.is_some() || told.is_some() { LAST_READS } else { 1 } {
                 if !self.pass_on(process)? {
                     break;
                 }
             }
+            let code = match told.and_then(|told| listener.heard(&told, &mut self.output)) {
+                Some(code) => Some((code, false)),
+                None => code.map(|code| (code, true)),
+            };
             if let Some(code) = code {
                 break code;
             }

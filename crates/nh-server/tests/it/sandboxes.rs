@@ -165,6 +165,15 @@ async fn what_code_says_streams_as_it_says_it() {
     assert_eq!((of("stdout").as_str(), of("stderr").as_str()), ("één\n", "no\n"));
     let artifact = events.iter().find(|(name, _)| *name == "artifact").expect("an artifact");
     assert_eq!(artifact.1["data"]["text/plain"], "[1, 2]");
+    // What is shown comes after what was written before it.
+    for number in 0..30 {
+        let body =
+            json!({"language": "python", "code": format!("print({number})\n{number}"), "stream": true});
+        let reply = app.post(&format!("/v1/resources/{id}/exec"), body).send().await;
+        let text = String::from_utf8(reply.body.to_vec()).expect("text");
+        let (out, shown) = (text.find("event: stdout"), text.find("event: artifact"));
+        assert!(out.is_some() && out < shown, "{text}");
+    }
     close(&app).await;
 }
 
