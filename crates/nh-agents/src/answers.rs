@@ -7,6 +7,7 @@ use nh_types::run::{DecidedStep, SentSignal, SignalRun, WaitKind, WaitView};
 use nh_types::{ApiError, ErrorCode, RunId};
 use serde_json::{Map, Value};
 
+use crate::definition::Definition;
 use crate::hub::{Hub, HubError, RunCaller};
 use crate::start::{bad_input, invalid};
 use crate::{approval, schema, view};
@@ -77,7 +78,7 @@ impl Hub {
         let (run, history) = found.ok_or_else(|| no_run(run_id))?;
         let wait = pick(&run, &history, decision.step.as_deref())?;
         if let Some(arguments) = &decision.arguments {
-            self.check_arguments(&wait, arguments)?;
+            self.check_arguments(&run, &wait, arguments)?;
         }
         let StepDecision { approved, arguments, comment, .. } = decision;
         let name = approval_of(&wait.step);
@@ -102,16 +103,26 @@ impl Hub {
     }
 
     /// What a tool would refuse is better known now.
-    fn check_arguments(&self, wait: &WaitView, arguments: &Map<String, Value>) -> Result<(), ApiError> {
+    fn check_arguments(
+        &self,
+        run: &RunRecord,
+        wait: &WaitView,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), ApiError> {
         if wait.kind == WaitKind::Decision {
             let message = "a step that may have taken effect is done again as it was; leave `arguments` out";
             return Err(invalid("arguments", message.to_owned()));
         }
         let tool = wait.name.strip_prefix("tool:").unwrap_or(&wait.name);
-        if self.tools.get(tool).is_none() {
+        let definition = Definition::read(&run.definition);
+        let tools = match &definition {
+            Ok(definition) => self.tools.with(&self.compute, definition.code_tools()),
+            Err(_) => self.tools.clone(),
+        };
+        if tools.get(tool).is_none() {
             return Ok(());
         }
-        self.tools.validate(tool, &Value::Object(arguments.clone())).map_err(|faults| {
+        tools.validate(tool, &Value::Object(arguments.clone())).map_err(|faults| {
             let told = schema::told("arguments", &faults);
             let at = faults.first().map(|fault| schema::place("arguments", &fault.path));
             let message = format!("`arguments` do not fit the schema of `{tool}`: {told}");

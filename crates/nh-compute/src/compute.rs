@@ -24,7 +24,7 @@ use crate::templates::{TemplateError, Templates};
 
 /// From its creation on no sandbox lives longer.
 pub const MAX_LIFE_SECONDS: u32 = 24 * 60 * 60;
-pub const DEFAULT_LIFE_SECONDS: u32 = 15 * 60;
+pub(crate) const DEFAULT_LIFE_SECONDS: u32 = 15 * 60;
 
 /// How long the end of a sandbox may take whose work is waited for.
 const END_LIMIT: Duration = Duration::from_secs(60);

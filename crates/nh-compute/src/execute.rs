@@ -16,8 +16,8 @@ use crate::live::{End, Live};
 const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
 const MAX_TIMEOUT_SECONDS: u32 = 24 * 60 * 60;
 
-/// Of code with its standard input, or of a command: twice over in JSON it is still one
-/// frame.
+/// Of code with its standard input, or of a command: as JSON, which may take six bytes for
+/// one, it is still one frame.
 const MAX_CODE_BYTES: usize = 300_000;
 
 const MAX_STDIN_BYTES: usize = 1 << 20;

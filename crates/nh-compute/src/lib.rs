@@ -26,7 +26,7 @@ mod settings;
 pub mod templates;
 mod upkeep;
 
-pub use compute::{Compute, ComputeSetup, DEFAULT_LIFE_SECONDS, Found, MAX_LIFE_SECONDS, templates};
+pub use compute::{Compute, ComputeSetup, Found, MAX_LIFE_SECONDS, templates};
 pub use connect::Connection;
 pub use create::{Author, New};
 pub use error::ComputeError;

@@ -57,6 +57,23 @@ async fn a_registered_function_is_a_tool_like_any_other() {
     assert_eq!(sold["events"][0]["arguments"], json!({"price": 50.0}), "{sold}");
     assert!(sold["result"].as_str().expect("text").contains("59.5"), "{sold}");
 
+    // A person who is asked may change the arguments, to what it takes.
+    let agent = json!({"id": "careful", "name": "Careful", "tools": ["vat"], "requires_approval": ["vat"]});
+    app.post("/v1/agents", agent).send().await.ok(201);
+    let goal = json!({"target": "careful", "type": "agent", "input": {"goal": "Add the tax to the price 50"}, "async": true});
+    let path = format!(
+        "/v1/run/{}",
+        app.post("/v1/run", goal).send().await.ok(202)["runId"].as_str().expect("an id")
+    );
+    while app.get(&path).send().await.ok(200)["state"] != "WAITING" {
+        tokio::task::yield_now().await;
+    }
+    let approve =
+        |price: Value| app.post(&format!("{path}/approve"), json!({"arguments": {"price": price}})).send();
+    let unfit = approve(json!("fifty")).await.error(422);
+    assert_eq!(unfit, ("invalid_input".to_owned(), Some("arguments.price".to_owned())));
+    approve(json!(10)).await.ok(202);
+
     // Whoever lacks the scope is not offered it.
     let key = app.key_with("run:write tools:call").await;
     let refused =
