@@ -136,6 +136,8 @@ impl Waiting {
 pub enum Unit {
     Bytes,
     Memories,
+    /// Of work whose steps take unlike times.
+    Percent,
 }
 
 /// How far something is, on a terminal; nothing elsewhere.
@@ -151,8 +153,11 @@ impl Progress {
                 ("{decimal_bytes}", "{decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}")
             }
             Unit::Memories => ("{human_pos}", "{human_pos} of {human_len}"),
+            Unit::Percent => ("{pos} %", "{pos} %"),
         };
         let template = match total {
+            // How long steps are that come is not known from those before.
+            Some(_) if unit == Unit::Percent => format!("[{{bar:30}}] {of} ({{elapsed}})  {{msg}}"),
             Some(_) => format!("[{{bar:30}}] {of}, {{eta}} left  {{msg}}"),
             None => format!("{{spinner}} {position} ({{elapsed}})  {{msg}}"),
         };

@@ -13,13 +13,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::drivers::{Gvisor, GvisorSetup};
+use crate::drivers::Driver;
 use crate::error::{ComputeError, invalid};
 use crate::live::{End, Live};
 use crate::meters;
 use crate::of_runs::OfRuns;
 use crate::pool::Pool;
 use crate::settings::{ComputeSettings, DriverChoice};
+use crate::snapshots::Snapshots;
 use crate::templates::{TemplateError, Templates};
 
 /// From its creation on no sandbox lives longer.
@@ -55,8 +56,9 @@ pub(crate) struct Inner {
     pub(crate) node: String,
     /// What follows sandboxes to their ends.
     pub(crate) tasks: TaskTracker,
-    pub(crate) driver: watch::Sender<Driver>,
+    pub(crate) driver: watch::Sender<Choice>,
     pub(crate) pool: Pool,
+    pub(crate) snapshots: Snapshots,
     pub(crate) of_runs: OfRuns,
     pub(crate) stopping: CancellationToken,
     /// Told when a sandbox was made that ends with its run.
@@ -67,10 +69,10 @@ pub(crate) struct Inner {
 
 /// What isolates sandboxes, as far as that is known.
 #[derive(Clone)]
-pub(crate) enum Driver {
+pub(crate) enum Choice {
     /// It is being tried.
     Opening,
-    Ready(Gvisor),
+    Ready(Driver),
     /// Why there is none, and what to do.
     Missing(String),
 }
@@ -96,8 +98,8 @@ impl Compute {
         let ComputeSetup { store, settings, data_dir, clock, ids } = setup;
         let templates = templates(&settings, &data_dir)?;
         let driver = match settings.driver {
-            DriverChoice::Off => Driver::Missing("[compute] driver is `off`".to_owned()),
-            DriverChoice::Auto | DriverChoice::Gvisor => Driver::Opening,
+            DriverChoice::Off => Choice::Missing("[compute] driver is `off`".to_owned()),
+            _ => Choice::Opening,
         };
         let node = ids.uuid_v7(clock.now()).to_string();
         let inner = Inner {
@@ -110,6 +112,7 @@ impl Compute {
             tasks: TaskTracker::new(),
             driver: watch::Sender::new(driver),
             pool: Pool::default(),
+            snapshots: Snapshots::default(),
             of_runs: OfRuns::default(),
             stopping: CancellationToken::new(),
             of_run_made: Notify::new(),
@@ -122,37 +125,35 @@ impl Compute {
     /// Tries what isolates sandboxes, and removes what a hub left that was killed.
     pub(crate) async fn open_driver(&self) {
         let inner = &self.inner;
-        if !matches!(*inner.driver.borrow(), Driver::Opening) {
+        if !matches!(*inner.driver.borrow(), Choice::Opening) {
             return;
         }
-        let driver = match self.opened().await {
-            Ok(gvisor) => Driver::Ready(gvisor),
+        let kernel = inner.templates.kernel();
+        let opened = Driver::open(
+            &inner.settings,
+            kernel.as_deref(),
+            &inner.directory,
+            &inner.tasks,
+            inner.clock.clone(),
+        )
+        .await;
+        inner.driver.send_replace(match opened {
+            Ok(driver) => Choice::Ready(driver),
             Err(reason) => {
                 tracing::warn!(reason, "there can be no sandboxes");
-                Driver::Missing(reason)
+                Choice::Missing(reason)
             }
-        };
-        inner.driver.send_replace(driver);
-    }
-
-    async fn opened(&self) -> Result<Gvisor, String> {
-        let inner = &self.inner;
-        let setup = GvisorSetup {
-            program: inner.settings.runsc.clone(),
-            directory: inner.directory.clone(),
-            tasks: inner.tasks.clone(),
-        };
-        Gvisor::open(setup).await.map_err(|error| format!("gvisor: {error}"))
+        });
     }
 
     /// Waits until it is known.
-    pub(crate) async fn driver(&self) -> Result<Gvisor, ComputeError> {
+    pub(crate) async fn driver(&self) -> Result<Driver, ComputeError> {
         let mut driver = self.inner.driver.subscribe();
-        let known = driver.wait_for(|driver| !matches!(driver, Driver::Opening)).await;
+        let known = driver.wait_for(|driver| !matches!(driver, Choice::Opening)).await;
         match known.as_deref() {
-            Ok(Driver::Ready(gvisor)) => Ok(gvisor.clone()),
-            Ok(Driver::Missing(reason)) => Err(no_driver(reason)),
-            Ok(Driver::Opening) | Err(_) => Err(no_driver("it is not known yet what can isolate them")),
+            Ok(Choice::Ready(driver)) => Ok(driver.clone()),
+            Ok(Choice::Missing(reason)) => Err(no_driver(reason)),
+            Ok(Choice::Opening) | Err(_) => Err(no_driver("it is not known yet what can isolate them")),
         }
     }
 
@@ -164,8 +165,8 @@ impl Compute {
     /// Why there can be no sandboxes, where that is known.
     pub fn unavailable(&self) -> Option<String> {
         match &*self.inner.driver.borrow() {
-            Driver::Missing(reason) => Some(reason.clone()),
-            Driver::Opening | Driver::Ready(_) => None,
+            Choice::Missing(reason) => Some(reason.clone()),
+            Choice::Opening | Choice::Ready(_) => None,
         }
     }
 

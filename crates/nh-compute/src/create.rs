@@ -8,12 +8,12 @@ use nh_guest::protocol::Killed;
 use nh_store::idempotency::Withdraw;
 use nh_store::sandboxes::{Begin, Begun, Forget, SandboxRecord, Started, Stop};
 use nh_store::{Idempotency, Once};
-use nh_types::sandbox::{Isolation, SandboxState, StopReason};
+use nh_types::sandbox::{SandboxState, StopReason};
 use nh_types::{ApiError, ErrorCode, RunId, SandboxId, WorkspaceId};
 use tokio::time::Instant;
 
 use crate::compute::{Compute, DEFAULT_LIFE_SECONDS, Found, Here, check_life};
-use crate::drivers::{Ended, Gvisor, HOME, Limits, Running, Spec};
+use crate::drivers::{Driver, Ended, HOME, Limits, Running, Spec};
 use crate::error::{ComputeError, invalid};
 use crate::guest::Guest;
 use crate::live::{End, Live};
@@ -116,11 +116,11 @@ impl Compute {
         if self.inner.stopping.is_cancelled() {
             return Err(ApiError::new(ErrorCode::ShuttingDown, "the hub is stopping").into());
         }
-        let gvisor = self.driver().await?;
+        let driver = self.driver().await?;
         let work = self.clone();
         // Whoever asked may go away: what was begun is still to be finished.
         let created = self.inner.tasks.spawn(async move {
-            let begun = work.begin(&author, &new, asked, life, once.clone()).await;
+            let begun = work.begin(&author, &new, asked, life, &driver, once.clone()).await;
             let record = match begun {
                 Ok(Once::First(record)) => record,
                 Ok(other) => return other_than_first(&work, other).await,
@@ -135,7 +135,7 @@ impl Compute {
                 env: environment(&new.env),
                 limits: asked.limits(&work.inner.settings),
             };
-            let started = match work.start(&gvisor, &new, asked, &spec).await {
+            let started = match work.start(&driver, &new, asked, &spec).await {
                 Ok(running) => work.run(record.clone(), running, life).await,
                 Err(error) => Err(error),
             };
@@ -180,6 +180,7 @@ impl Compute {
         new: &New,
         asked: Asked,
         life: u32,
+        driver: &Driver,
         once: Option<Idempotency>,
     ) -> Result<Once<SandboxRecord>, ComputeError> {
         let inner = &self.inner;
@@ -190,7 +191,7 @@ impl Compute {
             workspace_id: author.workspace_id.clone(),
             node: inner.node.clone(),
             template: new.template.clone(),
-            isolation: Isolation::Gvisor,
+            isolation: driver.isolation(),
             state: SandboxState::Starting,
             stop_reason: None,
             created_by: author.created_by.clone(),
@@ -223,7 +224,7 @@ impl Compute {
 
     async fn start(
         &self,
-        gvisor: &Gvisor,
+        driver: &Driver,
         new: &New,
         asked: Asked,
         spec: &Spec,
@@ -235,9 +236,13 @@ impl Compute {
             meters::started(From::Pool, began.elapsed());
             return Ok(running);
         }
-        match gvisor.start(spec).await {
-            Ok(running) => {
-                meters::started(From::Nothing, began.elapsed());
+        let started = match self.copy(driver, &new.template, &new.env, spec).await {
+            Some(copied) => copied.map(|running| (running, From::Snapshot)),
+            None => driver.start(spec).await.map(|running| (running, From::Nothing)),
+        };
+        match started {
+            Ok((running, from)) => {
+                meters::started(from, began.elapsed());
                 Ok(running)
             }
             Err(error) => {

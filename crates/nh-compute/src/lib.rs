@@ -23,6 +23,7 @@ mod meters;
 mod of_runs;
 mod pool;
 mod settings;
+mod snapshots;
 pub mod templates;
 mod upkeep;
 

@@ -11,6 +11,7 @@ use crate::live::End;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum From {
     Pool,
+    Snapshot,
     Nothing,
 }
 
@@ -21,6 +22,7 @@ pub(crate) fn running(count: usize) {
 pub(crate) fn started(from: From, time: Duration) {
     let from = match from {
         From::Pool => "pool",
+        From::Snapshot => "snapshot",
         From::Nothing => "nothing",
     };
     histogram!("neuralhub_sandbox_start_seconds", "from" => from).record(time.as_secs_f64());

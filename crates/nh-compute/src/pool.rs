@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::compute::Compute;
 use crate::create::{Asked, environment, stop};
-use crate::drivers::{Gvisor, Running, Spec, StartError, prepare};
+use crate::drivers::{Driver, Running, Spec, StartError, prepare};
 use crate::templates::Recipe;
 
 const WARM_TIMEOUT_MS: u64 = 120_000;
@@ -86,7 +86,7 @@ impl Compute {
         env: &BTreeMap<String, String>,
         spec: &Spec,
     ) -> Option<Running> {
-        if env.keys().any(|name| READ_AT_START.iter().any(|start| name.starts_with(start))) {
+        if is_read_at_start(env) {
             return None;
         }
         let pool = &self.inner.pool;
@@ -110,26 +110,23 @@ impl Compute {
         None
     }
 
-    /// Keeps as many started as there are to be, until the hub stops.
+    /// Keeps as many started as there are to be, and what they are copies of, until the hub
+    /// stops.
     pub(crate) async fn keep_pool(&self) {
-        let inner = &self.inner;
-        if inner.settings.pool_size == 0 {
-            return;
-        }
-        let Ok(gvisor) = self.driver().await else { return };
-        self.fill_pool(&gvisor).await;
-        for running in inner.pool.take_all() {
+        let Ok(driver) = self.driver().await else { return };
+        self.fill_pool(&driver).await;
+        for running in self.inner.pool.take_all() {
             stop(running).await;
         }
     }
 
-    async fn fill_pool(&self, gvisor: &Gvisor) {
+    async fn fill_pool(&self, driver: &Driver) {
         let (pool, stopping) = (&self.inner.pool, &self.inner.stopping);
         while !stopping.is_cancelled() {
             for running in pool.take_ended() {
                 stop(running).await;
             }
-            let pause = if self.fill_once(gvisor).await { LOOK } else { TRY_AGAIN };
+            let pause = if self.fill_once(driver).await { LOOK } else { TRY_AGAIN };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = pool.taken.notified() => {}
@@ -140,12 +137,12 @@ impl Compute {
 
     /// Whether each template has as many as it is to have; what keeps one from it is no
     /// other's matter.
-    async fn fill_once(&self, gvisor: &Gvisor) -> bool {
+    async fn fill_once(&self, driver: &Driver) -> bool {
         let inner = &self.inner;
         let mut is_full = true;
         for (name, recipe) in inner.templates.recipes() {
             let Ok(Some(root)) = inner.templates.root(name) else { continue };
-            if let Err(error) = self.fill_one(gvisor, name, recipe, root).await {
+            if let Err(error) = self.fill_one(driver, name, recipe, root).await {
                 tracing::warn!(
                     %error,
                     template = name,
@@ -160,20 +157,25 @@ impl Compute {
     /// One at a time, so that whoever waits for theirs has the processors.
     async fn fill_one(
         &self,
-        gvisor: &Gvisor,
+        driver: &Driver,
         name: &str,
         recipe: &Recipe,
         root: PathBuf,
     ) -> Result<(), StartError> {
         let inner = &self.inner;
+        let spec = || Spec {
+            id: inner.ids.text(LETTERS, 16),
+            root: root.clone(),
+            env: environment(&BTreeMap::new()),
+            limits: Asked::usual(&inner.settings).limits(&inner.settings),
+        };
+        self.save(driver, name, recipe, &spec()).await?;
         while inner.pool.count(name) < inner.settings.pool_size && !inner.stopping.is_cancelled() {
-            let spec = Spec {
-                id: inner.ids.text(LETTERS, 16),
-                root: root.clone(),
-                env: environment(&BTreeMap::new()),
-                limits: Asked::usual(&inner.settings).limits(&inner.settings),
+            let spec = spec();
+            let running = match self.copy(driver, name, &BTreeMap::new(), &spec).await {
+                Some(copied) => copied?,
+                None => driver.start(&spec).await?,
             };
-            let running = gvisor.start(&spec).await?;
             let warmed = tokio::select! {
                 warmed = warm(&running, recipe) => warmed,
                 () = inner.stopping.cancelled() => Err(StartError::Ended("the hub stops".to_owned())),
@@ -188,15 +190,20 @@ impl Compute {
     }
 }
 
+/// Whether an interpreter that is started already would not see all of them.
+pub(crate) fn is_read_at_start(env: &BTreeMap<String, String>) -> bool {
+    env.keys().any(|name| READ_AT_START.iter().any(|start| name.starts_with(start)))
+}
+
 /// Starts the interpreter that will be asked for, with what takes long to import.
-async fn warm(running: &Running, recipe: &Recipe) -> Result<(), StartError> {
+pub(crate) async fn warm(running: &Running, recipe: &Recipe) -> Result<(), StartError> {
     match recipe.language {
         Some(language) => run(running, language, recipe.warm.clone()).await,
         None => Ok(()),
     }
 }
 
-async fn run(running: &Running, language: Language, code: String) -> Result<(), StartError> {
+pub(crate) async fn run(running: &Running, language: Language, code: String) -> Result<(), StartError> {
     let run =
         Run { language, code, stdin: String::new(), timeout_ms: WARM_TIMEOUT_MS, max_output: 64 * 1024 };
     match running.guest.open(Request::Run(run))?.answer().await? {
@@ -206,7 +213,7 @@ async fn run(running: &Running, language: Language, code: String) -> Result<(), 
 }
 
 /// To what is started from now on, and to the interpreter that is.
-async fn give_env(
+pub(crate) async fn give_env(
     running: &Running,
     language: Option<Language>,
     env: &BTreeMap<String, String>,

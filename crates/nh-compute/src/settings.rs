@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 pub struct ComputeSettings {
     /// What isolates sandboxes.
     pub driver: DriverChoice,
+    /// Leave for `driver = "process"`, which shares the host's kernel with what runs inside.
+    pub allow_process: bool,
     /// gVisor's program, by name or by path.
     #[schema(value_type = String)]
     pub runsc: PathBuf,
@@ -60,10 +62,15 @@ pub struct ComputeSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverChoice {
-    /// The best that this host has.
+    /// The best that this host has: virtual machines where its processor helps, gVisor,
+    /// virtual machines that are emulated. Never `process`.
     Auto,
+    /// Virtual machines, emulated where the processor does not help.
+    Microvm,
     /// gVisor, a kernel in user space.
     Gvisor,
+    /// A process of this host, apart by its own kernel alone. Needs `allow_process`.
+    Process,
     /// There are none.
     Off,
 }
@@ -72,6 +79,7 @@ impl Default for ComputeSettings {
     fn default() -> Self {
         Self {
             driver: DriverChoice::Auto,
+            allow_process: false,
             runsc: PathBuf::from("runsc"),
             templates_dir: None,
             recipes_dir: None,

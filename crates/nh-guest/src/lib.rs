@@ -6,7 +6,9 @@
 //! small, starts in a millisecond and can be linked statically.
 //!
 //! This crate must never know the hub, its stores or its network. Start reading at
-//! [`protocol`], which both ends share, then at [`guest::serve`].
+//! [`protocol`], which both ends share, then at [`guest::serve`]; [`vm`] comes before it
+//! in a virtual machine.
 
 pub mod guest;
 pub mod protocol;
+pub mod vm;

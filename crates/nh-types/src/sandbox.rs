@@ -78,8 +78,14 @@ words! {
 words! {
     /// What isolates a sandbox from its host.
     Isolation {
+        /// A virtual machine, with the processor's help (KVM).
+        Microvm = "microvm",
+        /// A virtual machine that is emulated (TCG).
+        MicrovmEmulated = "microvm_emulated",
         /// gVisor: a kernel in user space.
         Gvisor = "gvisor",
+        /// A process of the host, kept apart by its kernel alone.
+        Process = "process",
     }
 }
 

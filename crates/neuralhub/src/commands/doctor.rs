@@ -1,14 +1,16 @@
 //! `neuralhub doctor`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use http::{Request, header};
 use nh_compute::DriverChoice;
-use nh_compute::drivers::{Gvisor, GvisorSetup};
+use nh_compute::drivers::Driver;
 use nh_http::{Limits, Outbound};
 use nh_models::ResolvedProvider;
-use nh_types::SystemIds;
+use nh_types::sandbox::Isolation;
+use nh_types::{SystemClock, SystemIds};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
@@ -103,7 +105,7 @@ impl Doctor {
                 findings.extend(look_at_providers(&config).await);
                 findings.push(look_at_search(&config));
                 findings.push(look_at_weights(&config, data_dir));
-                findings.push(look_at_isolation(&config).await);
+                findings.push(look_at_isolation(&config, data_dir).await);
                 findings.push(look_at_templates(&config, data_dir));
             }
             Err(failure) => findings.push(Finding::new("configuration", Health::Wrong, failure.to_string())),
@@ -233,7 +235,7 @@ fn look_at_search(config: &Config) -> Finding {
 }
 
 /// Starts a sandbox of nothing, and ends it.
-async fn look_at_isolation(config: &Config) -> Finding {
+async fn look_at_isolation(config: &Config, data_dir: &Path) -> Finding {
     let what = "sandboxes";
     let settings = &config.compute;
     // Where it was asked for by name, to be without it is a fault.
@@ -242,20 +244,29 @@ async fn look_at_isolation(config: &Config) -> Finding {
             return Finding::new(what, Health::Note, "turned off by [compute] driver");
         }
         DriverChoice::Auto => Health::Note,
-        DriverChoice::Gvisor => Health::Wrong,
+        DriverChoice::Microvm | DriverChoice::Gvisor | DriverChoice::Process => Health::Wrong,
     };
+    let kernel = nh_compute::templates(settings, data_dir).ok().and_then(|templates| templates.kernel());
     let directory = std::env::temp_dir().join(format!("neuralhub-doctor-{}", std::process::id()));
-    let setup = GvisorSetup {
-        program: settings.runsc.clone(),
-        directory: directory.clone(),
-        tasks: TaskTracker::new(),
-    };
-    let opened = Gvisor::open(setup).await.map(drop);
+    let opened =
+        Driver::open(settings, kernel.as_deref(), &directory, &TaskTracker::new(), Arc::new(SystemClock))
+            .await;
+    let opened = opened.map(|driver| driver.isolation());
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         tracing::debug!(%error, "the doctor's folder could not be removed");
     }
     match opened {
-        Ok(()) => Finding::new(what, Health::Ok, "one was started and ended; gVisor isolates them"),
+        Ok(isolation) => {
+            let by = match isolation {
+                Isolation::Microvm => "virtual machines isolate them",
+                Isolation::MicrovmEmulated => "virtual machines isolate them, emulated: it is slow",
+                Isolation::Gvisor => "gVisor isolates them",
+                Isolation::Process => {
+                    "this host's kernel alone isolates them: no place for code of strangers"
+                }
+            };
+            Finding::new(what, Health::Ok, format!("one was started and ended; {by}"))
+        }
         Err(error) => Finding::new(what, missing, format!("there can be none: {error}")),
     }
 }

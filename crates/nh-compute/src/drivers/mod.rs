@@ -5,25 +5,134 @@
 
 mod cgroups;
 mod gvisor;
+mod host;
 mod leftovers;
+pub(crate) mod microvm;
+mod process;
 mod running;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nh_types::SharedClock;
+use nh_types::sandbox::Isolation;
+use tokio_util::task::TaskTracker;
 
 use crate::guest::GuestError;
+use crate::settings::{ComputeSettings, DriverChoice};
 
-pub use gvisor::{Gvisor, GvisorSetup};
+pub use gvisor::Gvisor;
+use host::Host;
+pub use microvm::{Microvm, Snapshot};
+pub use process::Process;
 pub(crate) use running::prepare;
 pub use running::{Ended, Meter, Running};
+
+/// What isolates sandboxes, shown to work on this host. Clones are the same.
+#[derive(Clone, Debug)]
+pub enum Driver {
+    Microvm(Microvm),
+    Gvisor(Gvisor),
+    Process(Process),
+}
+
+impl Driver {
+    /// Removes what another hub left in `directory`, the hub's own for sandboxes, and
+    /// starts a sandbox with what is chosen. `kernel` is of virtual machines, where it is
+    /// built. An error says what is missing, for people.
+    pub async fn open(
+        settings: &ComputeSettings,
+        kernel: Option<&Path>,
+        directory: &Path,
+        tasks: &TaskTracker,
+        clock: SharedClock,
+    ) -> Result<Self, String> {
+        let host = Host::open(directory, tasks.clone(), clock).await.map_err(|error| error.to_string())?;
+        let host = Arc::new(host);
+        let gvisor = || async {
+            let opened = Gvisor::open(host.clone(), settings.runsc.clone()).await;
+            opened.map(Self::Gvisor).map_err(|error| format!("gvisor: {error}"))
+        };
+        let microvm = |is_emulated| {
+            let host = host.clone();
+            async move {
+                let opened = Microvm::open(host, kernel, is_emulated).await;
+                opened.map(Self::Microvm).map_err(|error| format!("microvm: {error}"))
+            }
+        };
+        match settings.driver {
+            DriverChoice::Off => Err("[compute] driver is `off`".to_owned()),
+            DriverChoice::Gvisor => gvisor().await,
+            DriverChoice::Process if !settings.allow_process => Err("process: it shares the host's kernel \
+                 with what runs inside, so it needs leave: set [compute] allow_process = true where you \
+                 trust all who use this hub"
+                .to_owned()),
+            DriverChoice::Process => {
+                Process::open(host).await.map(Self::Process).map_err(|error| format!("process: {error}"))
+            }
+            DriverChoice::Microvm => match microvm(false).await {
+                Ok(driver) => Ok(driver),
+                Err(reason) => {
+                    tracing::info!(reason, "the processor's help cannot be had for virtual machines");
+                    microvm(true).await
+                }
+            },
+            DriverChoice::Auto => {
+                let mut reasons = Vec::new();
+                for attempt in [0, 1, 2] {
+                    let opened = match attempt {
+                        0 => microvm(false).await,
+                        1 => gvisor().await,
+                        _ => microvm(true).await,
+                    };
+                    match opened {
+                        Ok(driver) => return Ok(driver),
+                        Err(reason) if reasons.contains(&reason) => {}
+                        Err(reason) => reasons.push(reason),
+                    }
+                }
+                Err(reasons.join("; "))
+            }
+        }
+    }
+
+    /// Whether [`Driver::open`] would use a kernel if there were one.
+    pub fn uses_kernel(settings: &ComputeSettings) -> bool {
+        match settings.driver {
+            DriverChoice::Microvm => true,
+            DriverChoice::Auto => microvm::is_installed(),
+            DriverChoice::Gvisor | DriverChoice::Process | DriverChoice::Off => false,
+        }
+    }
+
+    pub fn isolation(&self) -> Isolation {
+        match self {
+            Self::Microvm(microvm) if microvm.is_emulated() => Isolation::MicrovmEmulated,
+            Self::Microvm(_) => Isolation::Microvm,
+            Self::Gvisor(_) => Isolation::Gvisor,
+            Self::Process(_) => Isolation::Process,
+        }
+    }
+
+    /// From nothing.
+    pub async fn start(&self, spec: &Spec) -> Result<Running, StartError> {
+        match self {
+            Self::Microvm(driver) => driver.start(spec).await,
+            Self::Gvisor(driver) => driver.start(spec).await,
+            Self::Process(driver) => driver.start(spec).await,
+        }
+    }
+}
 
 /// A sandbox that is to be.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Lower-case letters, digits and `-`.
     pub id: String,
-    /// The files that it begins with, which it cannot change and others have too.
+    /// The files that it begins with, which it cannot change and others have too. It has
+    /// the folders [`FOLDERS`].
     pub root: PathBuf,
     /// For all that runs in it.
     pub env: BTreeMap<String, String>,
@@ -45,6 +154,26 @@ pub const HOME: &str = "/home/user";
 
 /// User and group of what runs in a sandbox; the guest itself is root there.
 pub const USER: u32 = 1000;
+
+/// Where the program for the inside is, in sandboxes that share the host's files.
+const GUEST: &str = "/.neuralhub";
+
+/// What a sandbox's files must have, for others to be mounted there.
+pub const FOLDERS: [&str; 5] = [GUEST, "/proc", "/dev", "/tmp", HOME];
+
+/// One that is started to see whether the host can.
+fn probe(root: PathBuf) -> Spec {
+    let limits = Limits { memory_bytes: 256 << 20, cpus: 1.0, processes: 8, disk_bytes: 1 << 20 };
+    Spec { id: "probe".to_owned(), root, env: BTreeMap::new(), limits }
+}
+
+/// Makes [`FOLDERS`] in files that a sandbox is to begin with.
+pub async fn make_folders(root: &Path) -> io::Result<()> {
+    for folder in FOLDERS {
+        tokio::fs::create_dir_all(root.join(folder.trim_start_matches('/'))).await?;
+    }
+    Ok(())
+}
 
 /// Why a sandbox could not be started.
 #[derive(Debug, thiserror::Error)]

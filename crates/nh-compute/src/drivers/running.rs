@@ -1,13 +1,17 @@
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nh_guest::protocol::{Killed, Prepare};
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, Command};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -34,8 +38,10 @@ pub struct Running {
     child: Child,
     group: Option<Arc<Cgroup>>,
     directory: PathBuf,
-    said: Arc<Mutex<Vec<u8>>>,
+    said: Said,
     hearing: Option<JoinHandle<()>>,
+    ends_itself: bool,
+    limit: Duration,
 }
 
 /// Tells what a sandbox takes, where the host counts it.
@@ -60,53 +66,95 @@ pub struct Ended {
     pub killed: Option<Killed>,
 }
 
-impl Running {
-    /// Starts the driver's process, and waits for the guest. `directory` is the sandbox's own.
-    pub(super) async fn start(
+/// The process that a sandbox is to be.
+pub(super) struct Launch {
+    command: Command,
+    /// What to install where it is missing.
+    package: &'static str,
+    directory: PathBuf,
+    group: Option<Cgroup>,
+    /// Descriptors that the process has too, under the same numbers.
+    pub(super) inherited: Vec<OwnedFd>,
+    /// Who it is on the host; absent: who the hub is.
+    pub(super) user: Option<(Uid, Gid)>,
+    /// Whether it ends by itself once its guest does, and should.
+    pub(super) ends_itself: bool,
+    /// Until its guest is ready.
+    pub(super) limit: Duration,
+}
+
+impl Launch {
+    /// `directory` is the sandbox's own.
+    pub(super) fn new(
         mut command: Command,
         package: &'static str,
-        spec: &Spec,
-        directory: &Path,
+        directory: PathBuf,
         group: Option<Cgroup>,
-        tasks: &TaskTracker,
-    ) -> Result<Self, StartError> {
+    ) -> Self {
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = match spawn(&mut command, group.as_ref()) {
+        let (inherited, user) = (Vec::new(), None);
+        Self { command, package, directory, group, inherited, user, ends_itself: true, limit: START_LIMIT }
+    }
+
+    pub(super) async fn start(mut self, tasks: &TaskTracker) -> Result<Running, StartError> {
+        let mut child = match self.spawn() {
             Ok(child) => child,
             Err(error) => {
-                clear(group.as_ref(), directory).await?;
+                clear(self.group.as_ref(), &self.directory).await?;
                 if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
                     return Err(error.into());
                 }
-                let program = command.as_std().get_program().to_string_lossy().into_owned();
-                return Err(StartError::NoProgram { program, package, error });
+                let program = self.command.as_std().get_program().to_string_lossy().into_owned();
+                return Err(StartError::NoProgram { program, package: self.package, error });
             }
         };
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a process without pipes").into());
         };
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let hearing = child.stderr.take().map(|stderr| tasks.spawn(keep(stderr, said.clone())));
+        let said = Said::default();
+        let hearing = child.stderr.take().map(|stderr| tasks.spawn(said.clone().hear(stderr)));
         let guest = Guest::connect(output, input, tasks);
-        let group = group.map(Arc::new);
-        let running = Self { guest, child, group, directory: directory.to_owned(), said, hearing };
-        match timeout(START_LIMIT, running.guest.prepare(prepare(spec))).await {
-            Ok(Ok(())) => Ok(running),
-            Ok(Err(_)) => Err(StartError::Ended(running.fail().await?)),
-            Err(_) => Err(StartError::Late(running.fail().await?)),
+        let (group, directory) = (self.group.map(Arc::new), self.directory);
+        let (ends_itself, limit) = (self.ends_itself, self.limit);
+        Ok(Running { guest, child, group, directory, said, hearing, ends_itself, limit })
+    }
+
+    fn spawn(&mut self) -> io::Result<Child> {
+        let entrances = self.group.as_ref().map(Cgroup::entrances).transpose()?.unwrap_or_default();
+        enter(&mut self.command, entrances, std::mem::take(&mut self.inherited), self.user);
+        self.command.spawn()
+    }
+}
+
+impl Running {
+    /// Waits for the guest.
+    pub(super) async fn ready(self, spec: &Spec) -> Result<Self, StartError> {
+        self.ready_as(prepare(spec)).await
+    }
+
+    pub(super) async fn ready_as(self, prepare: Prepare) -> Result<Self, StartError> {
+        match timeout(self.limit, self.guest.prepare(prepare)).await {
+            Ok(Ok(())) => Ok(self),
+            Ok(Err(_)) => Err(StartError::Ended(self.fail().await?)),
+            Err(_) => Err(StartError::Late(self.fail().await?)),
         }
     }
 
     /// What the driver said last; nothing is left of it.
-    async fn fail(mut self) -> io::Result<String> {
+    pub(super) async fn fail(mut self) -> io::Result<String> {
         let (said, hearing) = (self.said.clone(), self.hearing.take());
         self.stop().await?;
         if let Some(hearing) = hearing {
             // All of it, unless something that is left holds it open.
             let _ = timeout(END_LIMIT, hearing).await;
         }
-        let said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(String::from_utf8_lossy(&said).trim().to_owned())
+        Ok(said.text())
+    }
+
+    /// Keeps what is said there beside what its process says.
+    pub(super) fn hear(&self, from: impl AsyncRead + Send + Unpin + 'static, tasks: &TaskTracker) {
+        tasks.spawn(self.said.clone().hear(from));
     }
 
     pub fn meter(&self) -> Meter {
@@ -123,7 +171,7 @@ impl Running {
     /// Ends it, if it has not ended. No process, file or group of it is left.
     pub async fn stop(mut self) -> io::Result<()> {
         self.guest.close();
-        if timeout(END_LIMIT, self.child.wait()).await.is_err() {
+        if !self.ends_itself || timeout(END_LIMIT, self.child.wait()).await.is_err() {
             self.child.start_kill()?;
         }
         clear(self.group.as_deref(), &self.directory).await?;
@@ -156,13 +204,6 @@ pub(super) async fn clear(group: Option<&Cgroup>, directory: &Path) -> io::Resul
     }
 }
 
-fn spawn(command: &mut Command, group: Option<&Cgroup>) -> io::Result<Child> {
-    if let Some(group) = group {
-        enter(command, group.entrances()?);
-    }
-    command.spawn()
-}
-
 /// What the guest is told first.
 pub(crate) fn prepare(spec: &Spec) -> Prepare {
     Prepare {
@@ -171,29 +212,50 @@ pub(crate) fn prepare(spec: &Spec) -> Prepare {
         env: spec.env.clone(),
         max_processes: spec.limits.processes,
         max_memory: spec.limits.memory_bytes,
+        renewal: None,
     }
 }
 
-/// Has the process that a command starts be in a group from its first instruction on.
+/// Has the process that a command starts be in a group from its first instruction on,
+/// have descriptors, and be somebody else.
 #[allow(unsafe_code)]
-fn enter(command: &mut Command, entrances: Vec<File>) {
+fn enter(command: &mut Command, entrances: Vec<File>, inherited: Vec<OwnedFd>, user: Option<(Uid, Gid)>) {
     let enter = move || {
         for entrance in &entrances {
-            rustix::io::write(entrance, b"0").map_err(io::Error::from)?;
+            rustix::io::write(entrance, b"0")?;
+        }
+        for descriptor in &inherited {
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        if let Some((uid, gid)) = user {
+            set_thread_groups(&[])?;
+            set_thread_res_gid(gid, gid, gid)?;
+            set_thread_res_uid(uid, uid, uid)?;
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it calls write(2) alone, which is safe there
+    // SAFETY: between fork and exec it makes system calls alone, which is safe there
     // (signal-safety(7)); it takes no lock and no memory.
     unsafe { command.pre_exec(enter) };
 }
 
-async fn keep(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
-    let mut bytes = vec![0; WORDS];
-    while let Ok(read @ 1..) = stderr.read(&mut bytes).await {
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(&bytes[..read]);
-        let too_many = said.len().saturating_sub(WORDS);
-        said.drain(..too_many);
+/// The last words of a process, for whoever has to be told why it ended.
+#[derive(Clone, Default)]
+pub(super) struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    pub(super) async fn hear(self, mut from: impl AsyncRead + Unpin) {
+        let mut bytes = vec![0; WORDS];
+        while let Ok(read @ 1..) = from.read(&mut bytes).await {
+            let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            said.extend_from_slice(&bytes[..read]);
+            let too_many = said.len().saturating_sub(WORDS);
+            said.drain(..too_many);
+        }
+    }
+
+    fn text(&self) -> String {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).trim().to_owned()
     }
 }

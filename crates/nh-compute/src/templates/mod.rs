@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub use build::Said;
 pub use recipe::Recipe;
 
 /// Those that every hub has.
@@ -16,6 +17,9 @@ const BUILTIN: [(&str, &str); 3] = [
     ("python", include_str!("../../../../templates/python/recipe.toml")),
     ("python-data", include_str!("../../../../templates/python-data/recipe.toml")),
 ];
+
+/// Of what is taken of a kernel: one more, and it is fetched anew.
+const KERNEL_FORMAT: u32 = 1;
 
 /// Why there is no template.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,15 @@ impl Templates {
     pub fn root(&self, name: &str) -> Result<Option<PathBuf>, TemplateError> {
         let root = self.built(name)?.join("root");
         Ok(root.exists().then_some(root))
+    }
+
+    /// The folder of the kernel of virtual machines; None: it was not fetched.
+    pub fn kernel(&self) -> Option<PathBuf> {
+        Some(self.kernel_folder()).filter(|folder| folder.exists())
+    }
+
+    fn kernel_folder(&self) -> PathBuf {
+        self.directory.join(format!("kernel-{}-{KERNEL_FORMAT}", build::KERNEL_SUITE))
     }
 
     fn built(&self, name: &str) -> Result<PathBuf, TemplateError> {

@@ -1,7 +1,7 @@
 //! Guests, as the hub speaks with them.
 #![allow(clippy::expect_used, clippy::panic)] // a test may fail so
 
-mod gvisor;
+mod drivers;
 mod hostile;
 mod real;
 mod templates;

@@ -33,7 +33,8 @@ async fn start() -> Here {
     let guest = Guest::connect(output, input, &TaskTracker::new());
     let env = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").expect("a path"))]);
     let home_path = home.path().to_str().expect("text").to_owned();
-    let prepare = Prepare { home: home_path, env, max_processes: 64, max_memory: 1 << 30, user: None };
+    let prepare =
+        Prepare { home: home_path, env, max_processes: 64, max_memory: 1 << 30, user: None, renewal: None };
     guest.prepare(prepare).await.expect("ready");
     Here { guest, child, home }
 }

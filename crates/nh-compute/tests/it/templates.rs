@@ -1,15 +1,17 @@
 //! Templates, built from Debian's and PyPI's packages, and what runs in them. What is
 //! built is kept for the next time in `.templates`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nh_compute::drivers::{Gvisor, GvisorSetup, HOME, Limits, Running, Spec};
+use nh_compute::DriverChoice;
+use nh_compute::drivers::{Driver, HOME, Limits, Running, Spec};
 use nh_compute::guest::Event;
 use nh_compute::templates::{TemplateError, Templates};
 use nh_guest::protocol::{Answer, Artifact, Ended, Language, Request, Run};
+use nh_types::{Clock, SystemClock};
 use tempfile::TempDir;
-use tokio_util::task::TaskTracker;
 
+use crate::drivers::{open, settings};
 use crate::need_root;
 
 fn templates() -> Templates {
@@ -46,59 +48,100 @@ async fn run(sandbox: &Running, language: Language, code: &str) -> Told {
     }
 }
 
-async fn in_template(name: &str) -> (TempDir, Running) {
-    need_root();
-    let root = templates().build(name, |_| {}).await.expect("Debian's package mmdebstrap, and its registry");
-    start(root).await
-}
+const DRIVERS: [DriverChoice; 3] = [DriverChoice::Gvisor, DriverChoice::Process, DriverChoice::Microvm];
 
-async fn start(root: PathBuf) -> (TempDir, Running) {
-    let directory = TempDir::new().expect("a folder");
-    let setup = GvisorSetup {
-        program: "runsc".into(),
-        directory: directory.path().join("compute"),
-        tasks: TaskTracker::new(),
-    };
-    let driver = Gvisor::open(setup).await.expect("Debian's package runsc");
+async fn spec(template: &str) -> Spec {
+    let built = templates().build(template, |_| {}).await;
+    let root = built.expect("Debian's package mmdebstrap, and its registry");
     let env = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", HOME), ("LANG", "C.UTF-8")];
-    let spec = Spec {
+    Spec {
         id: "one".to_owned(),
         root,
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         limits: Limits { memory_bytes: 1 << 30, cpus: 2.0, processes: 64, disk_bytes: 64 << 20 },
-    };
-    (directory, driver.start(&spec).await.expect("a sandbox"))
+    }
+}
+
+async fn in_template(driver: DriverChoice, name: &str) -> (TempDir, Driver, Running) {
+    need_root();
+    let directory = TempDir::new().expect("a folder");
+    let driver = open(&settings(driver), directory.path()).await.expect("what scripts/setup test installs");
+    let running = driver.start(&spec(name).await).await.expect("a sandbox");
+    (directory, driver, running)
 }
 
 #[tokio::test]
 async fn python_runs_in_its_template() {
-    let (_directory, sandbox) = in_template("python").await;
-    let told =
-        run(&sandbox, Language::Python, "import sys\nx = 40\nprint(sys.version_info >= (3, 11))").await;
-    assert_eq!((told.out.as_str(), told.ended.exit_code), ("True\n", 0));
-    let told = run(&sandbox, Language::Python, "x + 2").await;
-    assert_eq!(told.artifacts[0].data["text/plain"], "42");
-    let told =
-        run(&sandbox, Language::Bash, "pip --version | cut -d' ' -f1; whoami 2>&1 | tail -c 5; pwd").await;
-    assert!(told.out.starts_with("pip\n") && told.out.ends_with("/home/user\n"), "{}", told.out);
-    sandbox.stop().await.expect("stopped");
+    for driver in DRIVERS {
+        let (_directory, _driver, sandbox) = in_template(driver, "python").await;
+        let told =
+            run(&sandbox, Language::Python, "import sys\nx = 40\nprint(sys.version_info >= (3, 11))").await;
+        assert_eq!((told.out.as_str(), told.ended.exit_code), ("True\n", 0));
+        let told = run(&sandbox, Language::Python, "x + 2").await;
+        assert_eq!(told.artifacts[0].data["text/plain"], "42");
+        // Processes of its own, threads, a server and its client.
+        let code = "import concurrent.futures as f, http.server as h, threading, urllib.request as u\n\
+                    server = h.ThreadingHTTPServer(('127.0.0.1', 8080), h.SimpleHTTPRequestHandler)\n\
+                    threading.Thread(target=server.serve_forever, daemon=True).start()\n\
+                    with f.ProcessPoolExecutor(2) as pool: print(list(pool.map(abs, [-1, -2])))\n\
+                    print(u.urlopen('http://127.0.0.1:8080/').status)";
+        let told = run(&sandbox, Language::Python, code).await;
+        assert!(told.out.starts_with("[1, 2]\n") && told.out.ends_with("200\n"), "{driver:?}: {}", told.out);
+        let told =
+            run(&sandbox, Language::Bash, "pip --version | cut -d' ' -f1; whoami 2>&1 | tail -c 5; pwd")
+                .await;
+        assert!(told.out.starts_with("pip\n") && told.out.ends_with("/home/user\n"), "{}", told.out);
+        sandbox.stop().await.expect("stopped");
+    }
 }
 
 #[tokio::test]
 async fn nodejs_runs_in_its_template() {
-    let (_directory, sandbox) = in_template("nodejs").await;
-    let told =
-        run(&sandbox, Language::Nodejs, "const x = await Promise.resolve(40); console.log(x); undefined")
-            .await;
-    assert_eq!((told.out.as_str(), told.ended.exit_code), ("40\n", 0));
-    let told = run(&sandbox, Language::Nodejs, "const x = 2; x + 40").await;
-    assert_eq!(told.artifacts[0].data["text/plain"], "42");
-    sandbox.stop().await.expect("stopped");
+    for driver in DRIVERS {
+        let (_directory, _driver, sandbox) = in_template(driver, "nodejs").await;
+        let code = "const x = await Promise.resolve(40); console.log(x); undefined";
+        let told = run(&sandbox, Language::Nodejs, code).await;
+        assert_eq!((told.out.as_str(), told.ended.exit_code), ("40\n", 0), "{driver:?}");
+        let told = run(&sandbox, Language::Nodejs, "const x = 2; x + 40").await;
+        assert_eq!(told.artifacts[0].data["text/plain"], "42");
+        sandbox.stop().await.expect("stopped");
+    }
+}
+
+/// What copies of a machine have of it, and what each has for itself.
+#[tokio::test]
+async fn copies_of_a_machine_share_nothing_that_they_make() {
+    need_root();
+    let directory = TempDir::new().expect("a folder");
+    let driver = open(&settings(DriverChoice::Microvm), directory.path()).await.expect("QEMU");
+    let Driver::Microvm(microvm) = driver else { panic!("{driver:?}") };
+    let spec = spec("python").await;
+    let warm = async |running: &Running| {
+        let told = run(running, Language::Python, "import os, random, time\nkept = 42").await;
+        assert_eq!(told.ended.exit_code, 0, "{}", told.out);
+        Ok(())
+    };
+    let snapshot = microvm.save(&spec, warm).await.expect("saved");
+    let other = Spec { limits: Limits { memory_bytes: 2 << 30, ..spec.limits }, ..spec.clone() };
+    assert!(snapshot.is_of(&spec) && !snapshot.is_of(&other));
+    let mut told = Vec::new();
+    for id in ["one", "two"] {
+        let copy = microvm.restore(&snapshot, &Spec { id: id.to_owned(), ..spec.clone() }).await;
+        let copy = copy.expect("a copy");
+        let has = "print(kept, os.path.exists('file'), abs(time.time() - NOW) < 60)";
+        let now = SystemClock.now().as_millis() / 1000;
+        let out = run(&copy, Language::Python, &has.replace("NOW", &now.to_string())).await.out;
+        assert_eq!(out, "42 False True\n");
+        run(&copy, Language::Python, "kept = 0; open('file', 'w').close()").await;
+        told.push(run(&copy, Language::Python, "print(os.urandom(16).hex())").await.out);
+        copy.stop().await.expect("stopped");
+    }
+    assert_ne!(told[0], told[1], "the kernel's random numbers");
 }
 
 #[tokio::test]
 async fn figures_and_tables_are_shown() {
-    let (_directory, sandbox) = in_template("python-data").await;
+    let (_directory, _driver, sandbox) = in_template(DriverChoice::Gvisor, "python-data").await;
     let told = run(
         &sandbox,
         Language::Python,
@@ -158,7 +201,9 @@ async fn a_build_that_fails_says_why_and_leaves_nothing() {
     let templates = Templates::open(built.clone(), Some(&own.path().join("recipes"))).expect("recipes");
     let error = templates.build("mine", |_| {}).await.expect_err("there is no such release").to_string();
     assert!(error.starts_with("template `mine` could not be built: mmdebstrap ended with"), "{error}");
+    // What is for the next time.
+    let is_kept = |name: &str| name.ends_with(".lock") || name.ends_with(".downloads");
     let left = std::fs::read_dir(&built).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    let left: Vec<_> = left.filter(|name| !name.to_string_lossy().ends_with(".lock")).collect();
+    let left: Vec<_> = left.filter(|name| !is_kept(&name.to_string_lossy())).collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -37,7 +37,7 @@ pub(super) fn execute(
     let Some((program, arguments)) = command.split_first() else {
         return Err(invalid("the command has no program"));
     };
-    let started = guest.reaper.spawn(|| {
+    let started = guest.spawn(|| {
         let mut command = prepared_command(prepared, program);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.stdin(if has_stdin { Stdio::piped() } else { Stdio::null() });

@@ -90,7 +90,7 @@ pub(super) fn run(
 
 fn start(guest: &Guest, prepared: &Prepare, language: Language) -> Result<Interpreter, Failure> {
     let (program, arguments) = command_of(language);
-    let started = guest.reaper.spawn(|| {
+    let started = guest.spawn(|| {
         // Both ends that it has stay open in it, so they are not closed on the way.
         let (requested, requests) = pipe_with(PipeFlags::CLOEXEC)?;
         let (results, told) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -14,18 +14,26 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::process::{Pid, Resource, Rlimit, getpid, setrlimit};
+
 use crate::protocol::{Answer, Failure, FailureKind, Frame, Language, Prepare, Request, VERSION, decode};
+use crate::vm;
 use channel::Channel;
 use inbox::Inbox;
 use interpreter::Kept;
-use reaper::Reaper;
+use reaper::{Reaper, Started};
 use watch::Watch;
 
 /// Streams at once; one is a thread.
 const MAX_STREAMS: usize = 256;
+
+/// Files that a process may have open.
+const MAX_FILES: u64 = 4096;
 
 /// Bytes read from the channel at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -118,10 +126,25 @@ fn try_to_open(guest: &Arc<Guest>, stream: u32, request: Request) -> Result<(), 
 }
 
 impl Guest {
+    /// As [`Reaper::spawn`] does, and not while others are killed for their number.
+    fn spawn<T>(
+        &self,
+        command: impl FnOnce() -> io::Result<(Command, Vec<OwnedFd>, T)>,
+    ) -> io::Result<(Started, T)> {
+        let _calm = self.watch.calm();
+        self.reaper.spawn(command)
+    }
+
     fn answer(&self, stream: u32, request: Request, inbox: &Inbox) -> Result<Answer, Failure> {
         let prepared = locked(&self.prepared).clone();
         match request {
             Request::Prepare(prepare) => {
+                if let Some(renewal) = &prepare.renewal {
+                    vm::renew(renewal).map_err(failed)?;
+                }
+                if getpid() == Pid::INIT {
+                    settle(&prepare).map_err(failed)?;
+                }
                 self.watch.keep(&prepare).map_err(failed)?;
                 *locked(&self.prepared) = Arc::new(prepare);
                 Ok(Answer::Ready { version: VERSION })
@@ -139,6 +162,18 @@ impl Guest {
             Request::Connect { port } => connect::connect(port, &self.channel, stream, inbox),
             Request::Ping => Ok(Answer::Done),
         }
+    }
+}
+
+/// What not every driver does for a sandbox: it holds all in it to its open files, and
+/// gives the home folder to who has it.
+fn settle(prepare: &Prepare) -> io::Result<()> {
+    for (resource, most) in [(Resource::Nofile, MAX_FILES), (Resource::Core, 0)] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
+    match prepare.user {
+        Some((user, group)) => std::os::unix::fs::chown(&prepare.home, Some(user), Some(group)),
+        None => Ok(()),
     }
 }
 

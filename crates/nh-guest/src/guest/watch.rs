@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// so often, one time right after the other.
 const PASSES: usize = 10;
 
+/// So many times the processes that there may be at once are too many that ended.
+const SWARM: usize = 4;
+
 #[derive(Clone, Default)]
-pub(super) struct Watch(Arc<Mutex<Kept>>);
+pub(super) struct Watch(Arc<Mutex<Kept>>, Arc<Mutex<()>>);
 
 #[derive(Default)]
 struct Kept {
     max_processes: usize,
     max_memory: u64,
     is_kept: bool,
+    /// Processes that the kernel killed for memory, as far as is known.
+    out_of_memory: u64,
     last: Option<(Instant, Killed)>,
 }
 
@@ -39,6 +44,7 @@ impl Watch {
         if getpid() != Pid::INIT || kept.is_kept {
             return Ok(());
         }
+        kept.out_of_memory = out_of_memory();
         let watch = self.clone();
         #[allow(clippy::disallowed_methods)] // this thread does nothing else
         thread::Builder::new().spawn(move || {
@@ -51,12 +57,29 @@ impl Watch {
         Ok(())
     }
 
+    /// Nothing is killed while this is held: what begins now has nothing to do with it.
+    pub(super) fn calm(&self) -> MutexGuard<'_, ()> {
+        locked(&self.1)
+    }
+
     /// By which bound something was killed since then.
     pub(super) fn killed_since(&self, began: Instant) -> Option<Killed> {
+        self.look_at_kernel();
         locked(&self.0).last.filter(|(at, _)| *at >= began).map(|(_, killed)| killed)
     }
 
+    /// Whether it was first, and killed something for the memory of its whole machine.
+    fn look_at_kernel(&self) {
+        let mut kept = locked(&self.0);
+        let killed = out_of_memory();
+        if kept.is_kept && killed > kept.out_of_memory {
+            kept.out_of_memory = killed;
+            kept.last = Some((Instant::now(), Killed::Memory));
+        }
+    }
+
     fn look(&self) {
+        self.look_at_kernel();
         let (max_processes, max_memory) = {
             let kept = locked(&self.0);
             (kept.max_processes, kept.max_memory)
@@ -64,10 +87,8 @@ impl Watch {
         let told = |killed| locked(&self.0).last = Some((Instant::now(), killed));
         // Counted before anything else is asked of them: they may be multiplying.
         let processes = processes();
-        // The newest first: of those that multiply, few have to be looked at.
-        if processes.len() > max_processes
-            && processes.iter().rev().filter(|pid| lives(**pid)).nth(max_processes).is_some()
-        {
+        if processes.len() > max_processes && are_too_many(&processes, max_processes) {
+            let _others_wait = self.calm();
             for _ in 0..PASSES {
                 // Before, as they end at once, and each time, as others begin meanwhile.
                 told(Killed::Processes);
@@ -103,11 +124,49 @@ fn processes() -> Vec<i32> {
     pids.filter(|pid| *pid != Pid::INIT.as_raw_nonzero().get()).collect()
 }
 
-/// `proc(5)`, `/proc/pid/stat`: the state comes after the name in parentheses; Z is one
-/// that ended and was not waited for yet.
-fn lives(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+/// What lives counts, and so do those that ended and that nobody waits for, once they are
+/// a swarm.
+fn are_too_many(processes: &[i32], most: usize) -> bool {
+    let (mut living, mut ended) = (0, 0);
+    // The newest first: of those that multiply, few have to be looked at.
+    processes.iter().rev().any(|pid| {
+        match state(*pid) {
+            // One that is gone since they were counted lived then.
+            Some(State::Lives) | None => living += 1,
+            Some(State::Ended) => ended += 1,
+            Some(State::OfKernel) => {}
+        }
+        living > most || living + ended > SWARM * most
+    })
+}
+
+enum State {
+    Lives,
+    Ended,
+    OfKernel,
+}
+
+/// `proc(5)`, `/proc/pid/stat`: the state comes after the name in parentheses, Z is one
+/// that ended and was not waited for yet; the seventh field from there on is flags, of
+/// which one is of the kernel's own threads (PF_KTHREAD of `include/linux/sched.h`).
+fn state(pid: i32) -> Option<State> {
+    const OF_KERNEL: u64 = 0x0020_0000;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    Some(match state {
+        _ if flags & OF_KERNEL != 0 => State::OfKernel,
+        "Z" => State::Ended,
+        _ => State::Lives,
+    })
+}
+
+/// `proc(5)`, `/proc/vmstat`. Not every kernel counts it.
+fn out_of_memory() -> u64 {
+    let counts = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
 }
 
 /// `proc(5)`, `/proc/pid/statm`: the second number is the resident pages.

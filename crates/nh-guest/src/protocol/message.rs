@@ -39,6 +39,16 @@ pub struct Prepare {
     pub max_processes: u32,
     /// Bytes that all processes together may have in memory.
     pub max_memory: u64,
+    /// Of a guest in a machine of its own.
+    pub renewal: Option<Renewal>,
+}
+
+/// What a machine cannot know by itself that may be one of many copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    pub unix_ms: u64,
+    /// For its kernel's random numbers.
+    pub seed: [u8; 32],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

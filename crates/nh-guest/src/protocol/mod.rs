@@ -23,7 +23,8 @@ mod message;
 
 pub use frame::{Frame, FrameError, HEADER_BYTES, MAX_PAYLOAD, decode, encode};
 pub use message::{
-    Answer, Artifact, Ended, Entry, Execute, Failure, FailureKind, Killed, Language, Prepare, Request, Run,
+    Answer, Artifact, Ended, Entry, Execute, Failure, FailureKind, Killed, Language, Prepare, Renewal,
+    Request, Run,
 };
 
 /// Bytes of `Data` of one stream and direction that may be on their way.
@@ -37,4 +38,4 @@ pub const CHUNK: usize = 32 * 1024;
 pub const ARTIFACT_COST: u64 = 64;
 
 /// Of what is said here; the hub refuses a guest that says another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -89,6 +89,7 @@ impl Host {
             env: BTreeMap::from([("PATH".to_owned(), path), ("LANG".to_owned(), "C.UTF-8".to_owned())]),
             max_processes: 64,
             max_memory: 1 << 30,
+            renewal: None,
         };
         let ready = host.ask(Request::Prepare(prepare));
         assert_eq!(ready.answer, Answer::Ready { version: VERSION });

@@ -158,7 +158,7 @@ pub const METRICS: &[Metric] = &[
     seconds(
         "neuralhub_sandbox_start_seconds",
         &["from"],
-        "Until a sandbox ran that was asked for: from the `pool`, or from `nothing`",
+        "Until a sandbox ran that was asked for: from the `pool`, a `snapshot`, or `nothing`",
     ),
     counter("neuralhub_sandbox_starts_failed_total", &[], "Sandboxes that could not be started"),
     counter("neuralhub_sandboxes_ended_total", &["reason"], "Sandboxes that ended here, and why"),

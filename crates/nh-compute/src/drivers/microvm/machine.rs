@@ -1,0 +1,171 @@
+//! The machine that QEMU is told to be (`qemu-system(1)`), and what it is on its host: a
+//! process of nobody else's user, which can open no file and start no program. All that it
+//! needs is opened before.
+
+use std::fs::{File, metadata};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream as Socket;
+use std::path::PathBuf;
+
+use nh_guest::vm;
+use rustix::process::{Gid, Uid, geteuid};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use super::super::cgroups::Cgroup;
+use super::super::running::Launch;
+use super::super::{HOME, Limits, Spec, StartError};
+use super::KVM;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "Debian's package qemu-system-x86";
+
+/// Of a machine's memory, for its kernel.
+const KERNEL_BYTES: u64 = 96 << 20;
+/// On the host, for QEMU itself and the code that it makes of a machine's.
+const QEMU_BYTES: u64 = 128 << 20;
+const CODE_MB: u32 = 64;
+
+/// Users of the host that nobody has: a machine has one of them.
+const FIRST_USER: u32 = 0x7000_0000;
+
+/// A machine that panics or ends starts again, which QEMU takes for its end.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet reboot=t panic=-1 audit=0 apparmor=0 init_on_alloc=0 \
+     cryptomgr.notests random.trust_cpu=on mitigations=off";
+/// What takes long to find out for a machine that is emulated, and is known.
+const EMULATED_ARGUMENTS: &str = "nokaslr nopti tsc=reliable no_timer_check lpj=4000000";
+
+pub(super) struct Machine {
+    pub(super) is_emulated: bool,
+    pub(super) kernel: File,
+    pub(super) initramfs: File,
+    pub(super) image: File,
+    pub(super) memory: Memory,
+}
+
+/// What a machine has for its memory.
+pub(super) enum Memory {
+    Own,
+    /// A file that is its memory.
+    Saved(OwnedFd),
+    /// What it writes is its own; it runs on from a state that it is told.
+    Copied(OwnedFd),
+}
+
+/// The hub's ends of what QEMU has of it.
+pub(super) struct Ends {
+    /// What the machine says to people.
+    pub(super) console: Socket,
+    /// For the hub to say what is to be done with the machine.
+    pub(super) monitor: Socket,
+}
+
+/// An error: QEMU is missing.
+pub(super) fn find() -> Result<(), StartError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM));
+    match places.any(|place| place.is_file()) {
+        true => Ok(()),
+        false => Err(StartError::NoProgram {
+            program: PROGRAM.to_owned(),
+            package: PACKAGE,
+            error: io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+pub(super) fn ram_bytes(limits: &Limits) -> u64 {
+    (limits.memory_bytes + KERNEL_BYTES).next_multiple_of(1 << 20)
+}
+
+/// What it takes of its host at most.
+pub(super) fn host_bytes(limits: &Limits) -> u64 {
+    ram_bytes(limits) + QEMU_BYTES
+}
+
+impl Machine {
+    pub(super) fn launch(
+        self,
+        spec: &Spec,
+        directory: PathBuf,
+        group: Option<Cgroup>,
+    ) -> io::Result<(Launch, Ends)> {
+        let (console, its_console) = Socket::pair()?;
+        let (monitor, its_monitor) = Socket::pair()?;
+        let file = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+        let ram = ram_bytes(&spec.limits) >> 20;
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .args(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"])
+            // For who looks for processes that this sandbox left.
+            .arg("-name")
+            .arg(format!("guest={}", directory.display()))
+            .args(["-smp", &(spec.limits.cpus.ceil() as u32).max(1).to_string(), "-m", &format!("{ram}M")])
+            .args(self.processor())
+            .args(["-drive", &format!("if=none,id=image,file={},format=raw,readonly=on", file(&self.image))])
+            .args(["-device", "virtio-blk-pci,drive=image", "-device", "virtio-serial-pci"])
+            .args(["-chardev", "stdio,id=channel,signal=off"])
+            .args(["-device", "virtserialport,chardev=channel"])
+            .args(["-chardev", &format!("socket,id=console,fd={}", its_console.as_raw_fd())])
+            .args(["-serial", "chardev:console"])
+            .args(["-chardev", &format!("socket,id=monitor,fd={}", its_monitor.as_raw_fd())])
+            .args(["-mon", "chardev=monitor,mode=control"])
+            .args(["-kernel", &file(&self.kernel), "-initrd", &file(&self.initramfs)])
+            .args(["-append", &self.kernel_arguments(spec)]);
+        let memory = match &self.memory {
+            Memory::Own => None,
+            Memory::Saved(memory) => Some((memory, "on")),
+            Memory::Copied(memory) => Some((memory, "off")),
+        };
+        match memory {
+            None => command.args(["-M", "q35"]),
+            Some((memory, is_shared)) => {
+                command.args(["-M", "q35,memory-backend=memory", "-object"]).arg(format!(
+                    "memory-backend-file,id=memory,size={ram}M,mem-path=/proc/self/fd/{},share={is_shared}",
+                    memory.as_raw_fd()
+                ))
+            }
+        };
+        if matches!(self.memory, Memory::Copied(_)) {
+            command.args(["-incoming", "defer"]);
+        }
+        let mut launch = Launch::new(command, PACKAGE, directory, group);
+        launch.inherited = vec![self.kernel.into(), self.initramfs.into(), self.image.into()];
+        launch.inherited.extend([its_console.into(), its_monitor.into()]);
+        if let Memory::Saved(memory) | Memory::Copied(memory) = self.memory {
+            launch.inherited.push(memory);
+        }
+        launch.user = user(&spec.id, self.is_emulated);
+        launch.ends_itself = false;
+        Ok((launch, Ends { console, monitor }))
+    }
+
+    fn processor(&self) -> [String; 4] {
+        let (accelerator, processor) = match self.is_emulated {
+            true => (format!("tcg,thread=multi,tb-size={CODE_MB}"), "max"),
+            false => ("kvm".to_owned(), "host"),
+        };
+        ["-accel".to_owned(), accelerator, "-cpu".to_owned(), processor.to_owned()]
+    }
+
+    fn kernel_arguments(&self, spec: &Spec) -> String {
+        // Files are in memory, which has to be left for processes too.
+        let disk = spec.limits.disk_bytes.min(spec.limits.memory_bytes / 2);
+        let emulated = if self.is_emulated { EMULATED_ARGUMENTS } else { "" };
+        format!("{KERNEL_ARGUMENTS} {emulated} {}={disk} {}={HOME}", vm::DISK, vm::HOME)
+    }
+}
+
+/// Where the hub may choose. What helps a machine has its group's leave.
+fn user(id: &str, is_emulated: bool) -> Option<(Uid, Gid)> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let hash = Sha256::digest(id);
+    let uid = FIRST_USER + u32::from_be_bytes([0, hash[0], hash[1], hash[2]]);
+    let helper = metadata(KVM).ok().filter(|_| !is_emulated).map(|kvm| kvm.gid());
+    Some((Uid::from_raw(uid), Gid::from_raw(helper.unwrap_or(uid))))
+}
