@@ -19,6 +19,9 @@ struct Options {
     /// What is measured; all of it unless something is named.
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// `[compute] driver`.
+    #[arg(long, default_value = "gvisor")]
+    driver: String,
     /// The hub, built for release.
     #[arg(long, default_value = "target/release/neuralhub")]
     binary: PathBuf,
@@ -103,7 +106,8 @@ impl Bench {
         let directory = tempfile::tempdir_in(&options.directory)?;
         let templates = std::path::absolute(&options.templates)?;
         let config = format!(
-            "[compute]\ndriver = \"gvisor\"\npool_size = {pool}\ntemplates_dir = \"{}\"\nmax_per_workspace = 100\n",
+            "[compute]\ndriver = \"{}\"\nallow_process = true\npool_size = {pool}\ntemplates_dir = \"{}\"\nmax_per_workspace = 100\n",
+            options.driver,
             templates.display()
         );
         Ok(Self { hub: Hub::start(&options.binary, directory.path(), &config)?, directory })
@@ -134,6 +138,19 @@ impl Bench {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Until the driver has what it makes sandboxes of: a machine is saved before it is
+    /// copied, which takes seconds, and until then each is started from nothing.
+    async fn ready(&self, template: &str) -> anyhow::Result<()> {
+        for _ in 0..100 {
+            let (id, time) = self.first_output(template).await?;
+            self.delete(&id).await?;
+            if time < Duration::from_secs(1) {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("no sandbox of {template} says anything within a second")
     }
 
     async fn create(&self, template: &str) -> anyhow::Result<String> {
@@ -194,6 +211,7 @@ async fn warm(options: &Options, template: &str) -> anyhow::Result<()> {
 async fn cold(options: &Options, template: &str) -> anyhow::Result<()> {
     let bench = Bench::start(options, 0)?;
     bench.filled(template, 0).await?;
+    bench.ready(template).await?;
     let (mut first, mut ends) = (Vec::new(), Vec::new());
     for _ in 0..options.count {
         let (id, time) = bench.first_output(template).await?;
@@ -212,6 +230,7 @@ async fn burst(options: &Options) -> anyhow::Result<()> {
     for pool in [0, 10] {
         let bench = Bench::start(options, pool)?;
         bench.filled("python", pool as u64).await?;
+        bench.ready("python").await?;
         let began = Instant::now();
         let made = try_join_all((0..10).map(|_| bench.first_output("python"))).await?;
         let mut times: Vec<Duration> = made.iter().map(|(_, time)| *time).collect();
@@ -230,6 +249,7 @@ async fn burst(options: &Options) -> anyhow::Result<()> {
 #[allow(clippy::print_stdout)]
 async fn row(options: &Options) -> anyhow::Result<()> {
     let bench = Bench::start(options, 0)?;
+    bench.ready("python").await?;
     let (before, groups, began) = (bench.hub.server.resident_mb()?, groups()?, Instant::now());
     for _ in 0..options.in_a_row {
         let id = bench.create("python").await?;

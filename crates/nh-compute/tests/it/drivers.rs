@@ -227,6 +227,10 @@ async fn what_takes_too_much_is_ended_by_name(driver: DriverChoice) {
         "for i in 1 2 3 4 5 6; do for j in 1 2 3 4 5 6; do sleep 600 & done; done; sleep 600".to_owned();
     assert_eq!(ended_by(&mut sandbox, &many).await, Some(Killed::Processes));
     assert_eq!(run(&sandbox, "echo on").await, ("on\n".to_owned(), 0));
+    // And more that ended, for which nobody waits.
+    let swarm = "i=0; while [ $i -lt 200 ]; do true & i=$((i + 1)); done; exec sleep 600";
+    assert_eq!(ended_by(&mut sandbox, swarm).await, Some(Killed::Processes));
+    assert_eq!(run(&sandbox, "echo on").await, ("on\n".to_owned(), 0));
     // What grows faster than the guest looks ends its sandbox, and no other, as does what
     // multiplies faster.
     let hog = "exec tail -c 400000000 < /dev/zero";

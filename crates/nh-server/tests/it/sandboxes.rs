@@ -1,4 +1,5 @@
-//! `/v1/resources` with real sandboxes: gVisor's, of the template `python`.
+//! `/v1/resources` with real sandboxes of the template `python`: gVisor's, or those of the
+//! driver that NEURALHUB_TEST_SANDBOXES names.
 
 use std::path::Path;
 
@@ -8,6 +9,15 @@ use nh_compute::{ComputeSettings, DriverChoice};
 use serde_json::{Value, json};
 
 use crate::app::TestApp;
+
+fn driver() -> DriverChoice {
+    match std::env::var("NEURALHUB_TEST_SANDBOXES").as_deref() {
+        Ok("process") => DriverChoice::Process,
+        Ok("microvm") => DriverChoice::Microvm,
+        Ok(other) => panic!("NEURALHUB_TEST_SANDBOXES is `{other}`; it is `process` or `microvm`"),
+        Err(_) => DriverChoice::Gvisor,
+    }
+}
 
 /// With nothing started before it is asked for.
 pub(crate) async fn app() -> TestApp {
@@ -22,7 +32,8 @@ pub(crate) async fn app_with(change: impl FnOnce(&mut ComputeSettings)) -> TestA
 pub(crate) async fn app_of(template: &str, change: impl FnOnce(&mut ComputeSettings)) -> TestApp {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.templates");
     let mut settings = ComputeSettings {
-        driver: DriverChoice::Gvisor,
+        driver: driver(),
+        allow_process: true,
         templates_dir: Some(std::path::absolute(kept).expect("a path")),
         pool_size: 0,
         memory_mb: 256,
@@ -33,6 +44,9 @@ pub(crate) async fn app_of(template: &str, change: impl FnOnce(&mut ComputeSetti
     change(&mut settings);
     let templates = nh_compute::templates(&settings, Path::new("/nowhere")).expect("recipes");
     templates.build(template, |_| {}).await.expect("Debian's package mmdebstrap, root, and its registry");
+    if settings.driver == DriverChoice::Microvm {
+        templates.build_kernel(|_| {}).await.expect("Debian's package mmdebstrap, and its registry");
+    }
     TestApp::with_sandboxes(settings).await
 }
 
@@ -66,7 +80,13 @@ async fn a_sandbox_keeps_what_code_leaves_until_it_is_deleted() {
     let made = made.ok(201);
     let id = made["id"].as_str().expect("an id");
     assert_eq!((&made["template"], &made["state"]), (&json!("python"), &json!("running")));
-    assert_eq!((&made["isolation"], &made["network"]), (&json!("gvisor"), &json!("none")));
+    let isolation = match driver() {
+        DriverChoice::Microvm => ["microvm", "microvm_emulated"].as_slice(),
+        DriverChoice::Process => &["process"],
+        _ => &["gvisor"],
+    };
+    assert!(isolation.contains(&made["isolation"].as_str().expect("a word")), "{made}");
+    assert_eq!(made["network"], "none");
     let url = made["url"].as_str().expect("a url");
     assert!(url.starts_with(&format!("http://{id}.localhost:8080/?token=")), "{url}");
     let list = app.get("/v1/resources").send().await.ok(200);
@@ -95,9 +115,9 @@ async fn a_sandbox_keeps_what_code_leaves_until_it_is_deleted() {
     assert_eq!(app.get(&format!("/v1/resources/{id}")).send().await.code(404), "not_found");
     assert_eq!(app.delete(&format!("/v1/resources/{id}")).send().await.code(404), "not_found");
     assert_eq!(app.get("/v1/resources").send().await.ok(200), json!([]));
+    close(&app).await;
     let left = std::fs::read_dir(app.files.path().join("compute/sandboxes")).expect("a folder").count();
     assert_eq!(left, 0);
-    close(&app).await;
 }
 
 #[tokio::test]
@@ -362,7 +382,10 @@ async fn a_repeated_request_makes_one_sandbox() {
 
 #[tokio::test]
 async fn without_a_driver_everything_else_works() {
-    let app = app_with(|settings| settings.runsc = "no-such-runsc".into()).await;
+    let missing = |settings: &mut ComputeSettings| {
+        (settings.driver, settings.runsc) = (DriverChoice::Gvisor, "no-such-runsc".into());
+    };
+    let app = app_with(missing).await;
     let reply = app.post("/v1/resources", json!({"template": "python"})).send().await;
     assert_eq!(reply.code(503), "no_sandbox_driver");
     let told = reply.json()["error"]["message"].as_str().expect("a message").to_owned();

@@ -191,7 +191,8 @@ impl Microvm {
         if image.exists() {
             return Ok(image);
         }
-        let under = root.with_extension(format!("erofs.{}", std::process::id()));
+        // Other hubs may share the templates, and make the same one meanwhile.
+        let under = root.with_extension(format!("erofs.{}", self.0.host.name()));
         let mut command = Command::new("mkfs.erofs");
         command.args(["-T0", "--quiet"]).arg(&under).arg(root).kill_on_drop(true);
         let made = command.output().await.map_err(|error| StartError::NoProgram {
