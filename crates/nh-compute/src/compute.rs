@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::drivers::Driver;
+use crate::drivers::{Driver, HostSetup};
 use crate::error::{ComputeError, invalid};
 use crate::live::{End, Live};
 use crate::meters;
@@ -129,14 +129,13 @@ impl Compute {
             return;
         }
         let kernel = inner.templates.kernel();
-        let opened = Driver::open(
-            &inner.settings,
-            kernel.as_deref(),
-            &inner.directory,
-            &inner.tasks,
-            inner.clock.clone(),
-        )
-        .await;
+        let setup = HostSetup {
+            directory: inner.directory.clone(),
+            tasks: inner.tasks.clone(),
+            clock: inner.clock.clone(),
+            stopping: inner.stopping.clone(),
+        };
+        let opened = Driver::open(&inner.settings, kernel.as_deref(), setup).await;
         inner.driver.send_replace(match opened {
             Ok(driver) => Choice::Ready(driver),
             Err(reason) => {

@@ -236,11 +236,7 @@ impl Compute {
             meters::started(From::Pool, began.elapsed());
             return Ok(running);
         }
-        let started = match self.copy(driver, &new.template, &new.env, spec).await {
-            Some(copied) => copied.map(|running| (running, From::Snapshot)),
-            None => driver.start(spec).await.map(|running| (running, From::Nothing)),
-        };
-        match started {
+        match self.begin_running(driver, &new.template, &new.env, spec).await {
             Ok((running, from)) => {
                 meters::started(from, began.elapsed());
                 Ok(running)

@@ -8,7 +8,7 @@ use metrics::{counter, gauge, histogram};
 use crate::live::End;
 
 /// Where a sandbox came from that somebody asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     Pool,
     Snapshot,

@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 
 use crate::compute::Compute;
 use crate::create::{Asked, environment, stop};
-use crate::drivers::{Driver, Running, Spec, StartError, prepare};
+use crate::drivers::{Driver, Running, Spec, StartError};
+use crate::meters::From;
+use crate::snapshots::is_kept;
 use crate::templates::Recipe;
 
 const WARM_TIMEOUT_MS: u64 = 120_000;
@@ -44,7 +46,7 @@ const READ_AT_START: [&str; 15] = [
 #[derive(Default)]
 pub(crate) struct Pool {
     ready: Mutex<HashMap<String, VecDeque<Running>>>,
-    /// One was taken.
+    /// One was taken, or something else is to be done.
     taken: Notify,
 }
 
@@ -55,6 +57,11 @@ impl Pool {
 
     pub(crate) fn count(&self, template: &str) -> u32 {
         self.ready().get(template).map_or(0, |ready| u32::try_from(ready.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Has whoever keeps it see what is to be done.
+    pub(crate) fn look(&self) {
+        self.taken.notify_one();
     }
 
     fn take(&self, template: &str) -> Option<Running> {
@@ -95,7 +102,7 @@ impl Compute {
             return None;
         }
         while let Some(running) = pool.take(template) {
-            pool.taken.notify_one();
+            pool.look();
             if env.is_empty() && !running.guest.is_closed() {
                 return Some(running);
             }
@@ -169,16 +176,20 @@ impl Compute {
             env: environment(&BTreeMap::new()),
             limits: Asked::usual(&inner.settings).limits(&inner.settings),
         };
-        self.save(driver, name, recipe, &spec()).await?;
+        self.save(driver, name, recipe, &spec()).await;
         while inner.pool.count(name) < inner.settings.pool_size && !inner.stopping.is_cancelled() {
-            let spec = spec();
-            let running = match self.copy(driver, name, &BTreeMap::new(), &spec).await {
-                Some(copied) => copied?,
-                None => driver.start(&spec).await?,
+            let (running, from) = self.begin_running(driver, name, &BTreeMap::new(), &spec()).await?;
+            let warmed = async {
+                // What it is a copy of was warm.
+                if from == From::Snapshot && is_kept(recipe.language) {
+                    Ok(())
+                } else {
+                    warm(&running, recipe).await
+                }
             };
             let warmed = tokio::select! {
-                warmed = warm(&running, recipe) => warmed,
-                () = inner.stopping.cancelled() => Err(StartError::Ended("the hub stops".to_owned())),
+                warmed = warmed => warmed,
+                () = inner.stopping.cancelled() => Err(StartError::Stopping),
             };
             if let Err(error) = warmed {
                 stop(running).await;
@@ -219,7 +230,7 @@ pub(crate) async fn give_env(
     env: &BTreeMap<String, String>,
     spec: &Spec,
 ) -> Result<(), StartError> {
-    running.guest.prepare(prepare(spec)).await?;
+    running.tell(spec).await?;
     // A JSON text is a literal of both languages, and the JSON in it another.
     let json = serde_json::to_string(env).and_then(|json| serde_json::to_string(&json));
     let json = json.map_err(|error| StartError::Ended(error.to_string()))?;

@@ -22,7 +22,7 @@ pub struct ComputeSettings {
     #[schema(value_type = Option<String>)]
     pub recipes_dir: Option<PathBuf>,
     /// Sandboxes of each template that are kept started, so that nobody waits for one. 0:
-    /// each is started when it is asked for.
+    /// each is started when it is asked for; of virtual machines as a copy of the first.
     #[schema(maximum = 100)]
     pub pool_size: u32,
     /// What a sandbox may have in memory, its files included, where a request says

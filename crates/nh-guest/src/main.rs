@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use nh_guest::{guest, vm};
 
 fn main() -> ExitCode {
-    let is_machine = std::env::args().next().as_deref() == Some(vm::PROGRAM);
-    let served = if is_machine { serve_machine() } else { guest::serve(stdin(), stdout()) };
+    let served = if vm::is_here() { serve_machine() } else { guest::serve(stdin(), stdout()) };
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

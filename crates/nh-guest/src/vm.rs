@@ -22,8 +22,8 @@ pub const PROGRAM: &str = "/init";
 /// Where an initramfs has the kernel's modules, by the order in which they are loaded.
 pub const MODULES: &str = "/modules";
 
-/// The kernel's argument that says how much the home folder may hold, and `/tmp` as much,
-/// in bytes.
+/// The kernel's argument that says how much the home folder may hold, and `/tmp` as much
+/// and shared memory a quarter of it, in bytes.
 pub const DISK: &str = "nh_disk";
 
 /// The kernel's argument that names the home folder.
@@ -51,6 +51,11 @@ pub fn begin() -> io::Result<File> {
     // Who asks for much gets it, as elsewhere, and is ended by name once it is too much.
     fs::write("/proc/sys/vm/overcommit_memory", "1")?;
     open_channel()
+}
+
+/// Whether this is one.
+pub fn is_here() -> bool {
+    std::env::args_os().next().is_some_and(|program| program == PROGRAM)
 }
 
 /// What copies of one machine must not share: what the kernel draws random numbers from,
@@ -128,12 +133,13 @@ fn mount_files() -> io::Result<()> {
         Some(c"mode=620,ptmxmode=666"),
     )?;
     let (disk, home) = (argument(DISK)?, argument(HOME)?);
+    let disk: u64 = disk.parse().map_err(io::Error::other)?;
     let files = |target: &str, options: String| {
         let options = std::ffi::CString::new(options).map_err(io::Error::other)?;
         mount("files", target, "tmpfs", safe, Some(options.as_c_str()))
             .map_err(|error| io::Error::other(format!("{target}: {error}")))
     };
-    files("/dev/shm", format!("mode=1777,size={disk}"))?;
+    files("/dev/shm", format!("mode=1777,size={}", disk / 4))?;
     files("/tmp", format!("mode=1777,size={disk}"))?;
     files(&home, format!("mode=755,size={disk}"))
 }

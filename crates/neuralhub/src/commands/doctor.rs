@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use http::{Request, header};
 use nh_compute::DriverChoice;
-use nh_compute::drivers::Driver;
+use nh_compute::drivers::{Driver, HostSetup};
 use nh_http::{Limits, Outbound};
 use nh_models::ResolvedProvider;
 use nh_types::sandbox::Isolation;
@@ -14,6 +14,7 @@ use nh_types::{SystemClock, SystemIds};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::{Bind, ClientArgs, Local};
@@ -248,24 +249,30 @@ async fn look_at_isolation(config: &Config, data_dir: &Path) -> Finding {
     };
     let kernel = nh_compute::templates(settings, data_dir).ok().and_then(|templates| templates.kernel());
     let directory = std::env::temp_dir().join(format!("neuralhub-doctor-{}", std::process::id()));
-    let opened =
-        Driver::open(settings, kernel.as_deref(), &directory, &TaskTracker::new(), Arc::new(SystemClock))
-            .await;
+    let setup = HostSetup {
+        directory: directory.clone(),
+        tasks: TaskTracker::new(),
+        clock: Arc::new(SystemClock),
+        stopping: CancellationToken::new(),
+    };
+    let opened = Driver::open(settings, kernel.as_deref(), setup).await;
     let opened = opened.map(|driver| driver.isolation());
     if let Err(error) = std::fs::remove_dir_all(&directory) {
         tracing::debug!(%error, "the doctor's folder could not be removed");
     }
     match opened {
         Ok(isolation) => {
-            let by = match isolation {
-                Isolation::Microvm => "virtual machines isolate them",
-                Isolation::MicrovmEmulated => "virtual machines isolate them, emulated: it is slow",
-                Isolation::Gvisor => "gVisor isolates them",
+            let (health, by) = match isolation {
+                Isolation::Microvm => (Health::Ok, "virtual machines isolate them"),
+                Isolation::MicrovmEmulated => {
+                    (Health::Note, "virtual machines isolate them, emulated, which is slow")
+                }
+                Isolation::Gvisor => (Health::Ok, "gVisor isolates them"),
                 Isolation::Process => {
-                    "this host's kernel alone isolates them: no place for code of strangers"
+                    (Health::Note, "this host's kernel alone isolates them: no place for code of strangers")
                 }
             };
-            Finding::new(what, Health::Ok, format!("one was started and ended; {by}"))
+            Finding::new(what, health, format!("one was started and ended; {by}"))
         }
         Err(error) => Finding::new(what, missing, format!("there can be none: {error}")),
     }

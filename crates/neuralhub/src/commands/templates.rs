@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use nh_compute::ComputeSettings;
+
 use nh_compute::drivers::Driver;
 use nh_compute::templates::{Said, Templates as Recipes};
+use nh_compute::{ComputeSettings, DriverChoice};
 use serde::Serialize;
 
 use crate::cli::{Bind, Local, Output};
@@ -15,7 +16,7 @@ use crate::local;
 use crate::output::{self, Progress, Unit};
 
 /// What is told of the kernel of virtual machines.
-const KERNEL: &str = "kernel";
+const KERNEL: &str = "kernel of virtual machines";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -117,7 +118,13 @@ impl Build {
         if with_kernel {
             let progress = self.begin(names.len(), count, KERNEL);
             let kernel = recipes.build_kernel(|said| show(&progress, said)).await;
-            built.insert(KERNEL.to_owned(), kernel.with_context(|| why_not("the kernel"))?);
+            drop(progress);
+            match kernel.with_context(|| why_not("the kernel of virtual machines")) {
+                Ok(kernel) => drop(built.insert(KERNEL.to_owned(), kernel)),
+                // Where another driver may do, the templates are of use without it.
+                Err(error) if settings.driver == DriverChoice::Auto => output::note(format!("{error:#}")),
+                Err(error) => return Err(error.into()),
+            }
         }
         if self.output.json {
             return output::json(&built);

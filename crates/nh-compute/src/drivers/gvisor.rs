@@ -66,7 +66,7 @@ impl Gvisor {
             // The host's other hubs have names for theirs too.
             .arg(format!("{}-{}", self.host.name(), spec.id));
         let launch = Launch::new(command, PACKAGE, directory, group);
-        launch.start(&self.host.tasks).await?.ready(spec).await
+        launch.start(&self.host).await?.ready(spec, None).await
     }
 
     /// What a sandbox has before it is started: its bundle, and its group where there are any.

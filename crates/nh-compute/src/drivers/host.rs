@@ -11,21 +11,34 @@ use std::time::Duration;
 use nh_types::SharedClock;
 use sha2::{Digest, Sha256};
 use tokio::fs;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cgroups::{Cgroup, Cgroups};
 use super::running::clear;
-use super::{Limits, make_folders};
+use super::{IMAGE, Limits, make_folders};
 use crate::guest::PROGRAM;
 
 const LOCK_TRIES: u32 = 20;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a hub gives its driver.
+pub struct HostSetup {
+    /// The hub's own, for sandboxes.
+    pub directory: PathBuf,
+    pub tasks: TaskTracker,
+    pub clock: SharedClock,
+    /// The hub stops: what is being started is given up.
+    pub stopping: CancellationToken,
+}
 
 pub(super) struct Host {
     directory: PathBuf,
     groups: Option<Cgroups>,
     pub(super) tasks: TaskTracker,
     pub(super) clock: SharedClock,
+    /// Nothing more is to be started.
+    pub(super) stopping: CancellationToken,
     /// On the directory, so that nobody else clears it.
     _lock: File,
 }
@@ -38,7 +51,8 @@ impl fmt::Debug for Host {
 
 impl Host {
     /// Removes what another hub left in the directory.
-    pub(super) async fn open(directory: &Path, tasks: TaskTracker, clock: SharedClock) -> io::Result<Self> {
+    pub(super) async fn open(setup: HostSetup) -> io::Result<Self> {
+        let HostSetup { directory, tasks, clock, stopping } = setup;
         fs::create_dir_all(directory.join("sandboxes")).await?;
         let directory = fs::canonicalize(directory).await?;
         let lock = lock(&directory).await?;
@@ -50,8 +64,10 @@ impl Host {
                  they keep in files and pipes is not counted"
             );
         }
-        let host = Self { directory, groups: groups.ok(), tasks, clock, _lock: lock };
+        let host = Self { directory, groups: groups.ok(), tasks, clock, stopping, _lock: lock };
         host.clear_all().await?;
+        // As an older release may have made it.
+        remove(&host.nothing().with_extension(IMAGE)).await?;
         make_folders(&host.nothing()).await?;
         host.put_guest().await?;
         Ok(host)
@@ -84,6 +100,10 @@ impl Host {
         Ok(directory)
     }
 
+    pub(super) fn has_groups(&self) -> bool {
+        self.groups.is_some()
+    }
+
     /// Its control group, where there are any.
     pub(super) fn make_group(&self, id: &str, limits: &Limits) -> io::Result<Option<Cgroup>> {
         self.groups.as_ref().map(|groups| groups.create(id, limits)).transpose()
@@ -106,6 +126,22 @@ impl Host {
         fs::write(&under, PROGRAM).await?;
         fs::set_permissions(&under, PermissionsExt::from_mode(0o555)).await?;
         fs::rename(&under, &path).await
+    }
+}
+
+/// Users of the host that nobody has: a sandbox has one of them.
+const FIRST_USER: u32 = 0x7000_0000;
+
+/// Of the sandbox of this id.
+pub(super) fn user(id: &str) -> u32 {
+    let hash = Sha256::digest(id);
+    FIRST_USER + u32::from_be_bytes([0, hash[0], hash[1], hash[2]])
+}
+
+async fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -16,18 +16,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nh_types::SharedClock;
-use nh_types::sandbox::Isolation;
-use tokio_util::task::TaskTracker;
-
 use crate::guest::GuestError;
 use crate::settings::{ComputeSettings, DriverChoice};
+use nh_types::sandbox::Isolation;
 
 pub use gvisor::Gvisor;
 use host::Host;
+pub use host::HostSetup;
 pub use microvm::{Microvm, Snapshot};
 pub use process::Process;
-pub(crate) use running::prepare;
 pub use running::{Ended, Meter, Running};
 
 /// What isolates sandboxes, shown to work on this host. Clones are the same.
@@ -39,18 +36,15 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Removes what another hub left in `directory`, the hub's own for sandboxes, and
-    /// starts a sandbox with what is chosen. `kernel` is of virtual machines, where it is
+    /// Removes what another hub left in the same directory, and starts a sandbox with what
+    /// is chosen. `kernel` is of virtual machines, where it is
     /// built. An error says what is missing, for people.
     pub async fn open(
         settings: &ComputeSettings,
         kernel: Option<&Path>,
-        directory: &Path,
-        tasks: &TaskTracker,
-        clock: SharedClock,
+        setup: HostSetup,
     ) -> Result<Self, String> {
-        let host = Host::open(directory, tasks.clone(), clock).await.map_err(|error| error.to_string())?;
-        let host = Arc::new(host);
+        let host = Arc::new(Host::open(setup).await.map_err(|error| error.to_string())?);
         let gvisor = || async {
             let opened = Gvisor::open(host.clone(), settings.runsc.clone()).await;
             opened.map(Self::Gvisor).map_err(|error| format!("gvisor: {error}"))
@@ -75,25 +69,30 @@ impl Driver {
             DriverChoice::Microvm => match microvm(false).await {
                 Ok(driver) => Ok(driver),
                 Err(reason) => {
-                    tracing::info!(reason, "the processor's help cannot be had for virtual machines");
+                    tracing::warn!(reason, "virtual machines are emulated, which is slow");
                     microvm(true).await
                 }
             },
             DriverChoice::Auto => {
-                let mut reasons = Vec::new();
-                for attempt in [0, 1, 2] {
-                    let opened = match attempt {
-                        0 => microvm(false).await,
-                        1 => gvisor().await,
-                        _ => microvm(true).await,
-                    };
-                    match opened {
-                        Ok(driver) => return Ok(driver),
-                        Err(reason) if reasons.contains(&reason) => {}
-                        Err(reason) => reasons.push(reason),
+                let helped = match microvm(false).await {
+                    Ok(driver) => return Ok(driver),
+                    Err(reason) => reason,
+                };
+                let gvisor = match gvisor().await {
+                    Ok(driver) => {
+                        tracing::info!(reason = helped, "gVisor was taken, as what is better cannot be had");
+                        return Ok(driver);
                     }
+                    Err(reason) => reason,
+                };
+                match microvm(true).await {
+                    Ok(driver) => {
+                        tracing::warn!(reasons = %format!("{helped}; {gvisor}"), "virtual machines are emulated, which is slow");
+                        Ok(driver)
+                    }
+                    Err(emulated) if emulated == helped => Err(format!("{helped}; {gvisor}")),
+                    Err(emulated) => Err(format!("{helped}; {gvisor}; {emulated}")),
                 }
-                Err(reasons.join("; "))
             }
         }
     }
@@ -158,8 +157,17 @@ pub const USER: u32 = 1000;
 /// Where the program for the inside is, in sandboxes that share the host's files.
 const GUEST: &str = "/.neuralhub";
 
+/// The extension of the disk that a machine has of a template's files, beside them.
+const IMAGE: &str = "erofs";
+
 /// What a sandbox's files must have, for others to be mounted there.
 pub const FOLDERS: [&str; 5] = [GUEST, "/proc", "/dev", "/tmp", HOME];
+
+/// Whether the host has a program.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
 
 /// One that is started to see whether the host can.
 fn probe(root: PathBuf) -> Spec {
@@ -187,6 +195,8 @@ pub enum StartError {
     Ended(String),
     #[error("the sandbox was not ready in time: {0}")]
     Late(String),
+    #[error("the hub is stopping")]
+    Stopping,
     #[error(transparent)]
     Guest(#[from] GuestError),
 }

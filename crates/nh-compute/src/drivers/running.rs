@@ -6,19 +6,23 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nh_guest::protocol::{Killed, Prepare};
+use nh_guest::protocol::{Killed, Prepare, Renewal};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Gid, Uid};
-use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid, unshare_unsafe,
+};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cgroups::Cgroup;
+use super::host::Host;
 use super::{HOME, Spec, StartError, USER, leftovers};
-use crate::guest::Guest;
+use crate::guest::{Guest, GuestError};
 
 /// From the start of a driver's process until its guest is ready.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -41,7 +45,9 @@ pub struct Running {
     said: Said,
     hearing: Option<JoinHandle<()>>,
     ends_itself: bool,
+    inside: u32,
     limit: Duration,
+    stopping: CancellationToken,
 }
 
 /// Tells what a sandbox takes, where the host counts it.
@@ -79,6 +85,8 @@ pub(super) struct Launch {
     pub(super) user: Option<(Uid, Gid)>,
     /// Whether it ends by itself once its guest does, and should.
     pub(super) ends_itself: bool,
+    /// Who what is inside is on the host.
+    pub(super) inside: u32,
     /// Until its guest is ready.
     pub(super) limit: Duration,
 }
@@ -94,10 +102,21 @@ impl Launch {
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let (inherited, user) = (Vec::new(), None);
-        Self { command, package, directory, group, inherited, user, ends_itself: true, limit: START_LIMIT }
+        Self {
+            command,
+            package,
+            directory,
+            group,
+            inherited,
+            user,
+            ends_itself: true,
+            inside: USER,
+            limit: START_LIMIT,
+        }
     }
 
-    pub(super) async fn start(mut self, tasks: &TaskTracker) -> Result<Running, StartError> {
+    pub(super) async fn start(mut self, host: &Host) -> Result<Running, StartError> {
+        let tasks = &host.tasks;
         let mut child = match self.spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -116,8 +135,9 @@ impl Launch {
         let hearing = child.stderr.take().map(|stderr| tasks.spawn(said.clone().hear(stderr)));
         let guest = Guest::connect(output, input, tasks);
         let (group, directory) = (self.group.map(Arc::new), self.directory);
-        let (ends_itself, limit) = (self.ends_itself, self.limit);
-        Ok(Running { guest, child, group, directory, said, hearing, ends_itself, limit })
+        let (ends_itself, inside, limit) = (self.ends_itself, self.inside, self.limit);
+        let stopping = host.stopping.clone();
+        Ok(Running { guest, child, group, directory, said, hearing, ends_itself, inside, limit, stopping })
     }
 
     fn spawn(&mut self) -> io::Result<Child> {
@@ -129,15 +149,37 @@ impl Launch {
 
 impl Running {
     /// Waits for the guest.
-    pub(super) async fn ready(self, spec: &Spec) -> Result<Self, StartError> {
-        self.ready_as(prepare(spec)).await
+    pub(super) async fn ready(self, spec: &Spec, renewal: Option<Renewal>) -> Result<Self, StartError> {
+        let told = tokio::select! {
+            told = timeout(self.limit, self.guest.prepare(Prepare { renewal, ..self.prepare(spec) })) => told,
+            () = self.stopping.cancelled() => {
+                self.stop().await?;
+                return Err(StartError::Stopping);
+            }
+        };
+        match told {
+            Ok(Ok(())) => Ok(self),
+            Ok(Err(error)) => {
+                let said = self.fail().await?;
+                Err(StartError::Ended(if said.is_empty() { error.to_string() } else { said }))
+            }
+            Err(_) => Err(StartError::Late(self.fail().await?)),
+        }
     }
 
-    pub(super) async fn ready_as(self, prepare: Prepare) -> Result<Self, StartError> {
-        match timeout(self.limit, self.guest.prepare(prepare)).await {
-            Ok(Ok(())) => Ok(self),
-            Ok(Err(_)) => Err(StartError::Ended(self.fail().await?)),
-            Err(_) => Err(StartError::Late(self.fail().await?)),
+    /// Has what begins from now on be as `spec` says.
+    pub(crate) async fn tell(&self, spec: &Spec) -> Result<(), GuestError> {
+        self.guest.prepare(self.prepare(spec)).await
+    }
+
+    fn prepare(&self, spec: &Spec) -> Prepare {
+        Prepare {
+            user: Some((self.inside, self.inside)),
+            home: HOME.to_owned(),
+            env: spec.env.clone(),
+            max_processes: spec.limits.processes,
+            max_memory: spec.limits.memory_bytes,
+            renewal: None,
         }
     }
 
@@ -204,20 +246,8 @@ pub(super) async fn clear(group: Option<&Cgroup>, directory: &Path) -> io::Resul
     }
 }
 
-/// What the guest is told first.
-pub(crate) fn prepare(spec: &Spec) -> Prepare {
-    Prepare {
-        user: Some((USER, USER)),
-        home: HOME.to_owned(),
-        env: spec.env.clone(),
-        max_processes: spec.limits.processes,
-        max_memory: spec.limits.memory_bytes,
-        renewal: None,
-    }
-}
-
 /// Has the process that a command starts be in a group from its first instruction on,
-/// have descriptors, and be somebody else.
+/// have descriptors, and be somebody else, who has no network.
 #[allow(unsafe_code)]
 fn enter(command: &mut Command, entrances: Vec<File>, inherited: Vec<OwnedFd>, user: Option<(Uid, Gid)>) {
     let enter = move || {
@@ -228,6 +258,9 @@ fn enter(command: &mut Command, entrances: Vec<File>, inherited: Vec<OwnedFd>, u
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
         if let Some((uid, gid)) = user {
+            // SAFETY: this process has no other thread. Where the host does not let it, who it
+            // is has to do.
+            let _ = unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWIPC) };
             set_thread_groups(&[])?;
             set_thread_res_gid(gid, gid, gid)?;
             set_thread_res_uid(uid, uid, uid)?;

@@ -42,7 +42,8 @@ impl Patience {
             Request::Execute(Execute { timeout_ms, .. }) | Request::Run(Run { timeout_ms, .. }) => {
                 until(*timeout_ms).unwrap_or(Self::Endless)
             }
-            Request::Connect { .. } => Self::Endless,
+            // Whoever starts a guest knows how long that may take.
+            Request::Connect { .. } | Request::Prepare(_) => Self::Endless,
             _ => Self::Idle,
         }
     }

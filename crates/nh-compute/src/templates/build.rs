@@ -3,9 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::process::geteuid;
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::process::{Signal, geteuid, set_parent_process_death_signal};
 use tokio::fs;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -143,7 +141,7 @@ async fn once(
 
 async fn fetch_kernel(building: &Path, said: &mut impl FnMut(&Said<'_>)) -> Result<(), TemplateError> {
     let unpacked = building.join("unpacked");
-    let mut command = Command::new("mmdebstrap");
+    let mut command = mmdebstrap()?;
     // Unpacked, not installed: nothing of it runs here.
     command.args(["--variant=extract", "--aptopt=APT::Install-Recommends \"false\""]);
     command.arg(format!("--include={KERNEL_PACKAGE}")).arg(KERNEL_SUITE).arg(&unpacked);
@@ -187,7 +185,7 @@ async fn bootstrap(
     for (kept, _) in DOWNLOADS {
         fs::create_dir_all(downloads.join(kept)).await.map_err(at)?;
     }
-    let mut command = Command::new("mmdebstrap");
+    let mut command = mmdebstrap()?;
     command.args(["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\""]);
     command.args(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
     command.arg(format!("--include={}", recipe.debian.join(",")));
@@ -200,12 +198,13 @@ async fn bootstrap(
         ));
     }
     if !recipe.pypi.is_empty() {
+        // Nothing of a package's runs on this host.
         let (packages, cache) = (recipe.pypi.join(" "), DOWNLOADS[1].1);
         command.arg(format!("--customize-hook=copy-in {CERTIFICATES} /tmp"));
         command.arg(format!(
             "--customize-hook=chroot \"$1\" python3 -m pip install --cache-dir {cache} \
-             --break-system-packages --root-user-action=ignore --no-compile --cert /tmp/ca-certificates.crt \
-             {packages}"
+             --only-binary=:all: --break-system-packages --root-user-action=ignore --no-compile \
+             --cert /tmp/ca-certificates.crt {packages}"
         ));
         command.arg("--customize-hook=rm \"$1\"/tmp/ca-certificates.crt");
     }
@@ -215,7 +214,27 @@ async fn bootstrap(
     command.arg(&recipe.suite).arg(root);
     run(command, name, said).await?;
     let at = |error| TemplateError::Files { path: root.to_owned(), error };
+    // They came with the builder, and are this host's.
+    fs::write(root.join("etc/hostname"), "sandbox\n").await.map_err(at)?;
+    fs::write(root.join("etc/resolv.conf"), "").await.map_err(at)?;
     drivers::make_folders(root).await.map_err(at)
+}
+
+/// The builder. What it mounts and starts is its own, and ends with it, however that ends.
+#[allow(unsafe_code)]
+fn mmdebstrap() -> Result<Command, TemplateError> {
+    const PROGRAM: &str = "mmdebstrap";
+    if !drivers::is_installed(PROGRAM) {
+        return Err(TemplateError::NoProgram(io::ErrorKind::NotFound.into()));
+    }
+    if !geteuid().is_root() {
+        return Ok(Command::new(PROGRAM));
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", PROGRAM]);
+    // SAFETY: between fork and exec it makes one system call, which takes no lock and no memory.
+    unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
+    Ok(command)
 }
 
 async fn run(
@@ -227,17 +246,17 @@ async fn run(
         command.as_std().get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
     let own: Vec<_> = own.collect();
     command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)))).envs(own);
-    with_own_mounts(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(TemplateError::NoProgram)?;
     let failed = |reason: String| TemplateError::Failed { name: name.to_owned(), reason };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(failed("it has no output".to_owned()));
     };
-    let (mut out, mut error) = (BufReader::new(stdout).lines(), BufReader::new(stderr).lines());
+    let (mut out, mut error) = (BufReader::new(stdout).split(b'\n'), BufReader::new(stderr).split(b'\n'));
     let mut last: Vec<String> = Vec::new();
     let mut percent = 0;
-    let mut hear = |line: String| {
+    let mut hear = |line: Vec<u8>| {
+        let line = String::from_utf8_lossy(&line).into_owned();
         let step = STEPS.iter().find(|(start, _)| line.starts_with(start));
         percent = step.map_or(percent, |(_, over)| percent.max(*over));
         said(&Said { percent, line: &line });
@@ -248,11 +267,11 @@ async fn run(
     let (mut out_ended, mut error_ended) = (false, false);
     while !(out_ended && error_ended) {
         tokio::select! {
-            line = out.next_line(), if !out_ended => match line {
+            line = out.next_segment(), if !out_ended => match line {
                 Ok(Some(line)) => hear(line),
                 _ => out_ended = true,
             },
-            line = error.next_line(), if !error_ended => match line {
+            line = error.next_segment(), if !error_ended => match line {
                 Ok(Some(line)) => hear(line),
                 _ => error_ended = true,
             },
@@ -263,22 +282,6 @@ async fn run(
         true => Ok(()),
         false => Err(failed(format!("mmdebstrap ended with {status}; it said:\n{}", last.join("\n")))),
     }
-}
-
-/// What a build that is killed has mounted goes with it.
-#[allow(unsafe_code)]
-fn with_own_mounts(command: &mut Command) {
-    if !geteuid().is_root() {
-        return;
-    }
-    let apart = || {
-        // SAFETY: this process has no other thread, and its descriptors stay its own.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
-    };
-    // SAFETY: between fork and exec it makes two system calls, which take no lock; the path
-    // is short enough to be made a C string without memory.
-    unsafe { command.pre_exec(apart) };
 }
 
 /// Held until it is dropped.

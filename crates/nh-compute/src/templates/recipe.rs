@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::TemplateError;
 
 /// Of how templates are built: one more, and all are built anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What is in a template, as `recipe.toml` in its folder says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -6,7 +6,7 @@ mod hostile;
 mod real;
 mod templates;
 
-/// Of the driver and of building templates, which isolate nothing for anybody else yet.
+/// Most drivers do, and building templates does.
 fn need_root() {
-    assert!(rustix::process::geteuid().is_root(), "the tests of gVisor and of templates need root");
+    assert!(rustix::process::geteuid().is_root(), "the tests of sandboxes and of templates need root");
 }

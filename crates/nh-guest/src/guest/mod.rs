@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use rustix::process::{Pid, Resource, Rlimit, getpid, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, setrlimit};
 
 use crate::protocol::{Answer, Failure, FailureKind, Frame, Language, Prepare, Request, VERSION, decode};
 use crate::vm;
@@ -169,6 +169,8 @@ impl Guest {
 /// gives the home folder to who has it.
 fn settle(prepare: &Prepare) -> io::Result<()> {
     for (resource, most) in [(Resource::Nofile, MAX_FILES), (Resource::Core, 0)] {
+        // More than it was given it may not take.
+        let most = getrlimit(resource).maximum.map_or(most, |given| most.min(given));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     match prepare.user {

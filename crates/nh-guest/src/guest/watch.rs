@@ -1,6 +1,7 @@
 //! Holds the sandbox to its processes and memory where the kernel below does not, and
 //! tells by which of them something was killed.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,6 +33,8 @@ struct Kept {
     is_kept: bool,
     /// Processes that the kernel killed for memory, as far as is known.
     out_of_memory: u64,
+    /// Threads of the kernel, which are looked at no more.
+    of_kernel: HashSet<i32>,
     last: Option<(Instant, Killed)>,
 }
 
@@ -45,6 +48,8 @@ impl Watch {
             return Ok(());
         }
         kept.out_of_memory = out_of_memory();
+        kept.of_kernel =
+            processes().into_iter().filter(|pid| matches!(state(*pid), Some(State::OfKernel))).collect();
         let watch = self.clone();
         #[allow(clippy::disallowed_methods)] // this thread does nothing else
         thread::Builder::new().spawn(move || {
@@ -80,13 +85,14 @@ impl Watch {
 
     fn look(&self) {
         self.look_at_kernel();
+        // Counted before anything else is asked of them: they may be multiplying.
+        let mut processes = processes();
         let (max_processes, max_memory) = {
             let kept = locked(&self.0);
+            processes.retain(|pid| !kept.of_kernel.contains(pid));
             (kept.max_processes, kept.max_memory)
         };
         let told = |killed| locked(&self.0).last = Some((Instant::now(), killed));
-        // Counted before anything else is asked of them: they may be multiplying.
-        let processes = processes();
         if processes.len() > max_processes && are_too_many(&processes, max_processes) {
             let _others_wait = self.calm();
             for _ in 0..PASSES {
@@ -162,7 +168,8 @@ fn state(pid: i32) -> Option<State> {
     })
 }
 
-/// `proc(5)`, `/proc/vmstat`. Not every kernel counts it.
+/// `proc(5)`, `/proc/vmstat`, where the kernel below has it. One that others have too
+/// counts theirs as well; only what was killed meanwhile is told to be for that.
 fn out_of_memory() -> u64 {
     let counts = fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let count = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));

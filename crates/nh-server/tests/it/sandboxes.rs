@@ -67,6 +67,18 @@ async fn bash(app: &TestApp, id: &str, code: &str) -> Value {
     exec(app, id, json!({"language": "bash", "code": code})).await
 }
 
+/// Until so many of the template `python` wait.
+async fn warm(app: &TestApp, count: u64) {
+    loop {
+        let templates = app.get("/v1/templates").send().await.ok(200);
+        let mut templates = templates["templates"].as_array().expect("templates").iter();
+        if templates.find(|one| one["name"] == "python").expect("python")["warm"] == count {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// Ends what is left, so that nothing of it outlives the test.
 pub(crate) async fn close(app: &TestApp) {
     app.hub.compute.close().await;
@@ -299,15 +311,7 @@ async fn a_life_ends_in_time_and_can_be_prolonged() {
 #[tokio::test]
 async fn a_started_sandbox_is_as_one_that_was_not() {
     let app = app_with(|settings| settings.pool_size = 1).await;
-    loop {
-        let templates = app.get("/v1/templates").send().await.ok(200);
-        let python =
-            templates["templates"].as_array().expect("templates").iter().find(|one| one["name"] == "python");
-        if python.expect("python")["warm"] == 1 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    warm(&app, 1).await;
     let value = "it's \"quoted\"\n\\ \u{2028} é";
     let body = json!({"template": "python", "env": {"MY_VAR": value}});
     let made = app.post("/v1/resources", body).send().await.ok(201);
@@ -319,6 +323,32 @@ async fn a_started_sandbox_is_as_one_that_was_not() {
     close(&app).await;
     let left = std::fs::read_dir(app.files.path().join("compute/sandboxes")).expect("a folder").count();
     assert_eq!(left, 0, "those that nobody took are gone too");
+}
+
+/// Where what is started is a copy, it draws other numbers than others.
+#[tokio::test]
+async fn a_started_sandbox_draws_numbers_of_its_own() {
+    let own = tempfile::TempDir::new().expect("a folder");
+    let recipe = include_str!("../../../../templates/python/recipe.toml");
+    std::fs::create_dir(own.path().join("python")).expect("a folder");
+    std::fs::write(
+        own.path().join("python/recipe.toml"),
+        format!("{recipe}warm = \"import random, tempfile\"\n"),
+    )
+    .expect("written");
+    let app = app_with(|settings| {
+        (settings.pool_size, settings.recipes_dir) = (2, Some(own.path().to_owned()));
+    })
+    .await;
+    warm(&app, 2).await;
+    let mut drawn = Vec::new();
+    for _ in 0..3 {
+        let id = create(&app).await;
+        let told = python(&app, &id, "[random.random(), next(tempfile._get_candidate_names())]").await;
+        drawn.push(told["artifacts"][0]["data"]["text/plain"].clone());
+    }
+    assert!(drawn[0].is_string() && drawn[0] != drawn[1] && drawn[1] != drawn[2], "{drawn:?}");
+    close(&app).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cpio::newc::{Builder, trailer};
@@ -17,8 +18,8 @@ const FILE: u32 = 0o100_555;
 /// Of the kernel in this folder, into another one.
 pub(super) fn make(kernel: &Path, folder: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(folder)?;
-    let path = folder.join("initramfs");
-    let mut output = File::create(&path)?;
+    let (path, under) = (folder.join("initramfs"), folder.join("initramfs.new"));
+    let mut output = File::create(&under)?;
     let inside = |path: &str| path.trim_start_matches('/').to_owned();
     output = put(output, &inside(vm::PROGRAM), FILE, PROGRAM)?;
     output = put(output, &inside(vm::MODULES), FOLDER, &[])?;
@@ -27,7 +28,11 @@ pub(super) fn make(kernel: &Path, folder: &Path) -> io::Result<PathBuf> {
         let name = format!("{}/{}", inside(vm::MODULES), entry.file_name().to_string_lossy());
         output = put(output, &name, FILE, &fs::read(entry.path())?)?;
     }
-    trailer(output)?.flush()?;
+    let mut output = trailer(output)?;
+    output.flush()?;
+    // QEMU is somebody else.
+    output.set_permissions(PermissionsExt::from_mode(0o444))?;
+    fs::rename(&under, &path)?;
     Ok(path)
 }
 

@@ -1,6 +1,6 @@
 //! The machine that QEMU is told to be (`qemu-system(1)`), and what it is on its host: a
-//! process of nobody else's user, which can open no file and start no program. All that it
-//! needs is opened before.
+//! process of a user that nobody has, without network, which can start no program. All that
+//! it needs is opened before.
 
 use std::fs::{File, metadata};
 use std::io;
@@ -11,12 +11,13 @@ use std::path::PathBuf;
 
 use nh_guest::vm;
 use rustix::process::{Gid, Uid, geteuid};
-use sha2::{Digest, Sha256};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::super::cgroups::Cgroup;
+use super::super::host;
 use super::super::running::Launch;
-use super::super::{HOME, Limits, Spec, StartError};
+use super::super::{HOME, Limits, Spec, StartError, is_installed};
 use super::KVM;
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -27,9 +28,6 @@ const KERNEL_BYTES: u64 = 96 << 20;
 /// On the host, for QEMU itself and the code that it makes of a machine's.
 const QEMU_BYTES: u64 = 128 << 20;
 const CODE_MB: u32 = 64;
-
-/// Users of the host that nobody has: a machine has one of them.
-const FIRST_USER: u32 = 0x7000_0000;
 
 /// A machine that panics or ends starts again, which QEMU takes for its end.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet reboot=t panic=-1 audit=0 apparmor=0 init_on_alloc=0 \
@@ -57,16 +55,30 @@ pub(super) enum Memory {
 /// The hub's ends of what QEMU has of it.
 pub(super) struct Ends {
     /// What the machine says to people.
-    pub(super) console: Socket,
+    pub(super) console: UnixStream,
     /// For the hub to say what is to be done with the machine.
-    pub(super) monitor: Socket,
+    pub(super) monitor: UnixStream,
+}
+
+/// QEMU's ends.
+pub(super) struct ItsEnds {
+    console: OwnedFd,
+    monitor: OwnedFd,
+}
+
+pub(super) fn ends() -> io::Result<(Ends, ItsEnds)> {
+    let pair = || {
+        let (ours, its) = Socket::pair()?;
+        ours.set_nonblocking(true)?;
+        io::Result::Ok((UnixStream::from_std(ours)?, OwnedFd::from(its)))
+    };
+    let ((console, its_console), (monitor, its_monitor)) = (pair()?, pair()?);
+    Ok((Ends { console, monitor }, ItsEnds { console: its_console, monitor: its_monitor }))
 }
 
 /// An error: QEMU is missing.
 pub(super) fn find() -> Result<(), StartError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM));
-    match places.any(|place| place.is_file()) {
+    match is_installed(PROGRAM) {
         true => Ok(()),
         false => Err(StartError::NoProgram {
             program: PROGRAM.to_owned(),
@@ -89,11 +101,10 @@ impl Machine {
     pub(super) fn launch(
         self,
         spec: &Spec,
+        its: ItsEnds,
         directory: PathBuf,
         group: Option<Cgroup>,
-    ) -> io::Result<(Launch, Ends)> {
-        let (console, its_console) = Socket::pair()?;
-        let (monitor, its_monitor) = Socket::pair()?;
+    ) -> Launch {
         let file = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
         let ram = ram_bytes(&spec.limits) >> 20;
         let mut command = Command::new(PROGRAM);
@@ -102,16 +113,16 @@ impl Machine {
             .args(["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"])
             // For who looks for processes that this sandbox left.
             .arg("-name")
-            .arg(format!("guest={}", directory.display()))
+            .arg(format!("guest={}", directory.display().to_string().replace(',', ",,")))
             .args(["-smp", &(spec.limits.cpus.ceil() as u32).max(1).to_string(), "-m", &format!("{ram}M")])
             .args(self.processor())
             .args(["-drive", &format!("if=none,id=image,file={},format=raw,readonly=on", file(&self.image))])
             .args(["-device", "virtio-blk-pci,drive=image", "-device", "virtio-serial-pci"])
             .args(["-chardev", "stdio,id=channel,signal=off"])
             .args(["-device", "virtserialport,chardev=channel"])
-            .args(["-chardev", &format!("socket,id=console,fd={}", its_console.as_raw_fd())])
+            .args(["-chardev", &format!("socket,id=console,fd={}", its.console.as_raw_fd())])
             .args(["-serial", "chardev:console"])
-            .args(["-chardev", &format!("socket,id=monitor,fd={}", its_monitor.as_raw_fd())])
+            .args(["-chardev", &format!("socket,id=monitor,fd={}", its.monitor.as_raw_fd())])
             .args(["-mon", "chardev=monitor,mode=control"])
             .args(["-kernel", &file(&self.kernel), "-initrd", &file(&self.initramfs)])
             .args(["-append", &self.kernel_arguments(spec)]);
@@ -134,13 +145,13 @@ impl Machine {
         }
         let mut launch = Launch::new(command, PACKAGE, directory, group);
         launch.inherited = vec![self.kernel.into(), self.initramfs.into(), self.image.into()];
-        launch.inherited.extend([its_console.into(), its_monitor.into()]);
+        launch.inherited.extend([its.console, its.monitor]);
         if let Memory::Saved(memory) | Memory::Copied(memory) = self.memory {
             launch.inherited.push(memory);
         }
         launch.user = user(&spec.id, self.is_emulated);
         launch.ends_itself = false;
-        Ok((launch, Ends { console, monitor }))
+        launch
     }
 
     fn processor(&self) -> [String; 4] {
@@ -152,20 +163,26 @@ impl Machine {
     }
 
     fn kernel_arguments(&self, spec: &Spec) -> String {
-        // Files are in memory, which has to be left for processes too.
-        let disk = spec.limits.disk_bytes.min(spec.limits.memory_bytes / 2);
+        // Files are in memory, of which processes have to have some too.
+        let disk = spec.limits.disk_bytes.min(spec.limits.memory_bytes / 3);
         let emulated = if self.is_emulated { EMULATED_ARGUMENTS } else { "" };
         format!("{KERNEL_ARGUMENTS} {emulated} {}={disk} {}={HOME}", vm::DISK, vm::HOME)
     }
 }
 
-/// Where the hub may choose. What helps a machine has its group's leave.
+/// Where the hub may choose.
 fn user(id: &str, is_emulated: bool) -> Option<(Uid, Gid)> {
     if !geteuid().is_root() {
         return None;
     }
-    let hash = Sha256::digest(id);
-    let uid = FIRST_USER + u32::from_be_bytes([0, hash[0], hash[1], hash[2]]);
-    let helper = metadata(KVM).ok().filter(|_| !is_emulated).map(|kvm| kvm.gid());
+    let uid = host::user(id);
+    let helper = (!is_emulated).then(kvm_group).flatten();
     Some((Uid::from_raw(uid), Gid::from_raw(helper.unwrap_or(uid))))
+}
+
+/// The group that KVM is for; None: it is for all, or for root alone.
+fn kvm_group() -> Option<u32> {
+    const OF_GROUP: u32 = 0o060;
+    let kvm = metadata(KVM).ok()?;
+    (kvm.gid() != 0 && kvm.mode() & OF_GROUP == OF_GROUP).then(|| kvm.gid())
 }

@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
+
+/// Bytes of what QEMU says at once.
+const MAX_LINE: u64 = 1 << 20;
 
 pub(super) struct Monitor(BufReader<UnixStream>);
 
@@ -43,7 +46,7 @@ impl Monitor {
     async fn returned(&mut self, name: &str) -> io::Result<Value> {
         loop {
             let mut line = String::new();
-            if self.0.read_line(&mut line).await? == 0 {
+            if (&mut self.0).take(MAX_LINE).read_line(&mut line).await? == 0 {
                 return Err(io::Error::other(format!("QEMU ended at `{name}`")));
             }
             let mut said: Value = serde_json::from_str(&line)?;

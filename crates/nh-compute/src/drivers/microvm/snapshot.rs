@@ -17,6 +17,9 @@ use tokio::time::timeout;
 use super::monitor::Monitor;
 use crate::drivers::{Limits, Spec};
 
+/// For a state to be told, either way.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Of a state; more is none.
 const MAX_STATE: u64 = 64 << 20;
 
@@ -67,7 +70,7 @@ pub(super) fn new_memory(bytes: u64) -> io::Result<OwnedFd> {
 const STATE: &str = "state";
 
 /// The state of a machine, which stands still afterwards.
-pub(super) async fn save(monitor: UnixStream, limit: Duration) -> io::Result<Vec<u8>> {
+pub(super) async fn save(monitor: UnixStream) -> io::Result<Vec<u8>> {
     let work = async {
         let (mut monitor, state) = begin(monitor).await?;
         monitor.command("migrate", json!({"uri": format!("fd:{STATE}")})).await?;
@@ -79,18 +82,18 @@ pub(super) async fn save(monitor: UnixStream, limit: Duration) -> io::Result<Vec
             false => Err(io::Error::other(format!("QEMU could not save a machine: {status}"))),
         }
     };
-    timeout(limit, work).await?
+    timeout(LIMIT, work).await.map_err(|_| io::Error::other("QEMU took too long"))?
 }
 
 /// Has a machine run on from a state.
-pub(super) async fn restore(monitor: UnixStream, bytes: &[u8], limit: Duration) -> io::Result<()> {
+pub(super) async fn restore(monitor: UnixStream, bytes: &[u8]) -> io::Result<()> {
     let work = async {
         let (mut monitor, mut state) = begin(monitor).await?;
         monitor.command("migrate-incoming", json!({"uri": format!("fd:{STATE}")})).await?;
         state.write_all(bytes).await?;
         state.shutdown().await
     };
-    timeout(limit, work).await?
+    timeout(LIMIT, work).await.map_err(|_| io::Error::other("QEMU took too long"))?
 }
 
 /// Memory that is a file is not told: it is there.

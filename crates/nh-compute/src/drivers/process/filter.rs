@@ -24,7 +24,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_linkat, libc::SYS_symlinkat, libc::SYS_readlinkat, libc::SYS_mknodat, libc::SYS_fchmod,
     libc::SYS_fchmodat, libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_umask, libc::SYS_utimensat,
     libc::SYS_truncate, libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fsync, libc::SYS_fdatasync,
-    libc::SYS_sync, libc::SYS_syncfs, libc::SYS_sync_file_range, libc::SYS_fadvise64, libc::SYS_readahead,
+    libc::SYS_sync_file_range, libc::SYS_fadvise64, libc::SYS_readahead,
     libc::SYS_flock, libc::SYS_fcntl, libc::SYS_dup, libc::SYS_dup3, libc::SYS_pipe2, libc::SYS_splice,
     libc::SYS_tee, libc::SYS_sendfile, libc::SYS_copy_file_range, libc::SYS_memfd_create,
     libc::SYS_getxattr, libc::SYS_lgetxattr, libc::SYS_fgetxattr, libc::SYS_listxattr,
@@ -92,8 +92,12 @@ const ALLOWED_TOO: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_TOO: &[libc::c_long] = &[];
 
-/// Families of sockets (`socket(2)`).
-const FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+/// Protocols of sockets of the internet (`socket(2)`): another one has the host load a
+/// module for it.
+const PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+
+/// What `socket(2)` takes beside the type itself is above this.
+const TYPE: u64 = 0xf;
 
 /// Flags of `clone(2)` that make namespaces.
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
@@ -130,8 +134,21 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let is = |argument, operator, value: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
     };
-    let families = FAMILIES.map(|family| when(vec![is(0, SeccompCmpOp::Eq, family as u64)?]));
-    rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    let of = |argument, value: libc::c_int| is(argument, SeccompCmpOp::Eq, value as u64);
+    let mut sockets = vec![
+        when(vec![of(0, libc::AF_UNIX)?])?,
+        // Which interfaces there are: of its own network, which is its loopback.
+        when(vec![of(0, libc::AF_NETLINK)?, of(2, libc::NETLINK_ROUTE)?])?,
+    ];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+            for protocol in PROTOCOLS {
+                let kind = is(1, SeccompCmpOp::MaskedEq(TYPE), kind as u64)?;
+                sockets.push(when(vec![of(0, family)?, kind, of(2, protocol)?])?);
+            }
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
     let typing = TYPING.map(|request| is(1, SeccompCmpOp::Ne, request & 0xffff_ffff));
     rules.insert(libc::SYS_ioctl, vec![when(typing.into_iter().collect::<Result<_, _>>()?)?]);
     let no_namespace = is(0, SeccompCmpOp::MaskedEq(u64::from(NAMESPACES as u32)), 0)?;

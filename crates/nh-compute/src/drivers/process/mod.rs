@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::process::Command;
 
-use super::host::Host;
+use super::host::{self, Host};
 use super::running::{Launch, clear};
 use super::{GUEST, HOME, Running, Spec, StartError, probe};
 
@@ -33,6 +33,11 @@ impl Process {
                 io::Error::other("the hub must be root to run what is inside as somebody else").into()
             );
         }
+        if !host.has_groups() {
+            return Err(
+                io::Error::other("without control groups nothing holds a process to its limits").into()
+            );
+        }
         let driver = Self { host };
         driver.start(&probe(driver.host.nothing())).await?.stop().await?;
         tracing::warn!(
@@ -45,8 +50,8 @@ impl Process {
     pub(super) async fn start(&self, spec: &Spec) -> Result<Running, StartError> {
         let directory = self.host.make_place(&spec.id).await?;
         let made =
-            self.host.make_group(&spec.id, &spec.limits).and_then(|group| Ok((group, filter::file()?)));
-        let (group, filter) = match made {
+            filter::file().and_then(|filter| Ok((filter, self.host.make_group(&spec.id, &spec.limits)?)));
+        let (filter, group) = match made {
             Ok(made) => made,
             Err(error) => {
                 clear(None, &directory).await?;
@@ -86,6 +91,8 @@ impl Process {
             .arg(format!("{GUEST}/guest"));
         let mut launch = Launch::new(command, PACKAGE, directory, group);
         launch.inherited.push(filter);
-        launch.start(&self.host.tasks).await?.ready(spec).await
+        // What users may have at once no other sandbox takes from this one.
+        launch.inside = host::user(&spec.id);
+        launch.start(&self.host).await?.ready(spec, None).await
     }
 }
