@@ -27,6 +27,9 @@ use crate::templates::{TemplateError, Templates};
 pub const MAX_LIFE_SECONDS: u32 = 24 * 60 * 60;
 pub(crate) const DEFAULT_LIFE_SECONDS: u32 = 15 * 60;
 
+/// After a look at what isolates sandboxes that found nothing.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long the end of a sandbox may take whose work is waited for.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
@@ -122,27 +125,37 @@ impl Compute {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Tries what isolates sandboxes, and removes what a hub left that was killed.
+    /// Tries what isolates sandboxes, and removes what a hub left that was killed; again
+    /// where something is missing, as it may be installed meanwhile. Until the hub stops.
     pub(crate) async fn open_driver(&self) {
         let inner = &self.inner;
-        if !matches!(*inner.driver.borrow(), Choice::Opening) {
+        if inner.settings.driver == DriverChoice::Off {
             return;
         }
-        let kernel = inner.templates.kernel();
-        let setup = HostSetup {
-            directory: inner.directory.clone(),
-            tasks: inner.tasks.clone(),
-            clock: inner.clock.clone(),
-            stopping: inner.stopping.clone(),
-        };
-        let opened = Driver::open(&inner.settings, kernel.as_deref(), setup).await;
-        inner.driver.send_replace(match opened {
-            Ok(driver) => Choice::Ready(driver),
-            Err(reason) => {
+        while !inner.stopping.is_cancelled() {
+            let kernel = inner.templates.kernel();
+            let setup = HostSetup {
+                directory: inner.directory.clone(),
+                tasks: inner.tasks.clone(),
+                clock: inner.clock.clone(),
+                stopping: inner.stopping.clone(),
+            };
+            let reason = match Driver::open(&inner.settings, kernel.as_deref(), setup).await {
+                Ok(driver) => {
+                    inner.driver.send_replace(Choice::Ready(driver));
+                    return;
+                }
+                Err(reason) => reason,
+            };
+            if self.unavailable().as_ref() != Some(&reason) {
                 tracing::warn!(reason, "there can be no sandboxes");
-                Choice::Missing(reason)
             }
-        });
+            inner.driver.send_replace(Choice::Missing(reason));
+            tokio::select! {
+                () = tokio::time::sleep(TRY_AGAIN) => {}
+                () = inner.stopping.cancelled() => {}
+            }
+        }
     }
 
     /// Waits until it is known.

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Signal, geteuid, set_parent_process_death_signal};
 use tokio::fs;
@@ -56,6 +57,9 @@ const KERNEL_MODULES: [&str; 9] = [
     "lib/libcrc32c",
     "fs/erofs/erofs",
 ];
+
+const REMOVALS: u32 = 50;
+const REMOVE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Lines of what a failed build said that are told.
 const LAST_LINES: usize = 8;
@@ -297,9 +301,16 @@ async fn lock(path: PathBuf) -> io::Result<File> {
     tokio::task::spawn_blocking(lock).await.map_err(io::Error::other)?
 }
 
+/// A builder that was killed may still be about to make something in it.
 async fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for _ in 0..REMOVALS {
+        match fs::remove_dir_all(directory).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(REMOVE_AGAIN).await;
     }
+    fs::remove_dir_all(directory).await
 }

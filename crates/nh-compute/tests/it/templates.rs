@@ -6,7 +6,7 @@ use std::path::Path;
 use nh_compute::DriverChoice;
 use nh_compute::drivers::{Driver, HOME, Limits, Running, Spec};
 use nh_compute::guest::Event;
-use nh_compute::templates::{TemplateError, Templates};
+use nh_compute::templates::{Said, TemplateError, Templates};
 use nh_guest::protocol::{Answer, Artifact, Ended, Language, Request, Run};
 use nh_types::{Clock, SystemClock};
 use tempfile::TempDir;
@@ -229,4 +229,42 @@ async fn a_build_that_fails_says_why_and_leaves_nothing() {
     let left = std::fs::read_dir(&built).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     let left: Vec<_> = left.filter(|name| !is_kept(&name.to_string_lossy())).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_build_that_broke_off_goes_on_with_what_it_had() {
+    need_root();
+    let own = TempDir::new().expect("a folder");
+    let folder = own.path().join("recipes/mine");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let recipe = "description = \"x\"\nsuite = \"bookworm\"\ndebian = [\"hello\"]";
+    std::fs::write(folder.join("recipe.toml"), recipe).expect("written");
+    let built = own.path().join("built");
+    let templates = Templates::open(built.clone(), Some(&own.path().join("recipes"))).expect("recipes");
+    let has_downloaded = tokio::sync::Notify::new();
+    let said = |said: &Said<'_>| {
+        if said.line.starts_with("I: extracting archives") {
+            has_downloaded.notify_one();
+        }
+    };
+    tokio::select! {
+        ended = templates.build("mine", said) => panic!("{ended:?}"),
+        () = has_downloaded.notified() => {}
+    }
+    let downloads = || {
+        let entries =
+            std::fs::read_dir(&built).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.into_iter().find(|path| path.to_string_lossy().ends_with(".downloads"))
+    };
+    let kept = std::fs::read_dir(downloads().expect("downloads").join("debian")).expect("a folder");
+    let kept =
+        kept.filter(|entry| entry.as_ref().is_ok_and(|one| one.path().extension() == Some("deb".as_ref())));
+    assert!(kept.count() > 50, "what it had");
+    let mut last = 0;
+    let root = templates.build("mine", |said: &Said<'_>| last = said.percent).await.expect("built");
+    assert!(root.join("usr/bin/hello").exists() && root.join("home/user").exists());
+    assert_eq!(std::fs::read_to_string(root.join("etc/hostname")).expect("a file"), "sandbox\n");
+    assert_eq!((last, downloads()), (100, None));
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
+    assert!(!mounts.contains(own.path().to_str().expect("text")), "{mounts}");
 }

@@ -77,8 +77,8 @@ impl Microvm {
         machine::find()?;
         let kernel = kernel.ok_or_else(|| {
             missing(
-                "its kernel is not there yet: run `neuralhub templates build`, with the hub's own --config and \
-                 --data-dir, and start the hub again",
+                "its kernel is not there yet: `neuralhub templates build` fetches it, with the hub's own --config \
+                 and --data-dir",
             )
         })?;
         let boot = boot();
