@@ -15,10 +15,17 @@ use crate::templates::Recipe;
 
 /// Has each copy of an interpreter draw other numbers, and defines nothing in it. Its
 /// kernel's are others already.
-const RESEED: &str = "exec('import os, sys\\nmodules = sys.modules\\n\\
-     for name in (\"random\", \"numpy.random\"):\\n if name in modules: modules[name].seed()\\n\\
-     if \"tempfile\" in modules: modules[\"tempfile\"]._name_sequence = None\\n\\
-     if \"ssl\" in modules: modules[\"ssl\"].RAND_add(os.urandom(32), 32.0)', {})";
+const RESEED: &str = r#"exec('''
+import os, sys
+modules = sys.modules
+for name in ("random", "numpy.random"):
+    if name in modules:
+        modules[name].seed()
+if "tempfile" in modules:
+    modules["tempfile"]._name_sequence = None
+if "ssl" in modules:
+    modules["ssl"].RAND_add(os.urandom(32), 32.0)
+''', {})"#;
 
 #[derive(Default)]
 pub(crate) struct Snapshots(Mutex<HashMap<String, Kept>>);
