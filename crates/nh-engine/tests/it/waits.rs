@@ -55,6 +55,11 @@ each_engine! {
         assert_eq!(process.signal(run, "s1", "go", json!("first")).await, Sent::Done);
         assert_eq!(process.signal(run, "s1", "go", json!("again")).await, Sent::Repeated);
         process.script.release();
+        // It may be seen to wait for the first one, too.
+        let second = "step.started 2.signal go 60".to_owned();
+        while !process.journal(run).await.contains(&second) {
+            tokio::task::yield_now().await;
+        }
         process.until(run, RunState::Waiting).await;
         process.clock.advance_ms(60);
         let ended = process.ended(run).await;
