@@ -9,19 +9,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::param::page_size;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process, setpriority_process};
 
 use super::locked;
 use crate::protocol::{Killed, Prepare};
 
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// `setpriority(2)`.
+const BEFORE_ALL: i32 = -20;
+
 /// Some kernels let processes escape that begin meanwhile: those that multiply are killed
 /// so often, one time right after the other.
 const PASSES: usize = 10;
 
 /// So many times the processes that there may be at once are too many that ended.
-const SWARM: usize = 4;
+pub(super) const SWARM: usize = 4;
 
 #[derive(Clone, Default)]
 pub(super) struct Watch(Arc<Mutex<Kept>>, Arc<Mutex<()>>);
@@ -53,6 +56,9 @@ impl Watch {
         let watch = self.clone();
         #[allow(clippy::disallowed_methods)] // this thread does nothing else
         thread::Builder::new().spawn(move || {
+            // This thread alone, and it begins no process: its turn comes before theirs, however
+            // many they are. Where it may not, it waits for its turn.
+            let _ = setpriority_process(None, BEFORE_ALL);
             loop {
                 thread::sleep(PAUSE);
                 watch.look();
