@@ -42,6 +42,8 @@ pub enum Command {
     Templates(commands::templates::Templates),
     /// List API keys, create or revoke one, generate one without storing it
     Keys(commands::keys::Keys),
+    /// Speak the Model Context Protocol on stdin and stdout, for desktop clients
+    Mcp(commands::mcp::Mcp),
     /// List the models of the hub
     Models(commands::models::Models),
     /// Ask a model, and print its answer as it comes
@@ -126,6 +128,7 @@ impl Cli {
             Command::Sandbox(command) => command.perform().await,
             Command::Templates(command) => command.perform().await,
             Command::Keys(command) => command.perform().await,
+            Command::Mcp(command) => command.perform().await,
             Command::Models(command) => command.perform().await,
             Command::Chat(command) => command.perform().await,
             Command::Setup(command) => command.perform().await,

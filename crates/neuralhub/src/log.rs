@@ -41,10 +41,12 @@ pub(crate) fn start(settings: &LogSettings, spans: Option<SpanLayer>) -> Result<
 pub(crate) fn targets(text: &str) -> Result<Targets, String> {
     let is_level =
         |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
+    // It tells of each request three times, in its own words.
+    let whole = format!("rmcp=warn,{text}");
     let wrong =
         || format!("`{text}` should be error, warn, info, debug or trace, or such as info,nh_models=debug");
     if text.split(',').all(|part| is_level(part.trim())) {
-        text.parse().map_err(|_| wrong())
+        whole.parse().map_err(|_| wrong())
     } else {
         Err(wrong())
     }

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod agents;
 mod answers;
 pub mod approval;
+mod catalogue;
 mod conversation;
 pub mod definition;
 mod fork;
@@ -32,6 +33,7 @@ pub mod workflow;
 pub mod workflows;
 
 pub use answers::StepDecision;
+pub use catalogue::{Callable, Catalogue};
 pub use hub::{Hub, HubError, HubSetup, RunCaller, RunRequest};
 pub use limits::{check_limits, check_usd};
 pub use settings::AgentsSettings;

@@ -104,23 +104,25 @@ fn describe_responses(operation: &mut Operation) {
     }
 }
 
-/// Every route as axum knows it, with its methods.
-pub(crate) fn routes(document: &OpenApi) -> Vec<(String, Method)> {
-    let mut routes = Vec::new();
-    for (path, item) in &document.paths.paths {
-        for (method, operation) in [
+/// Every operation, with its path and method.
+pub(crate) fn operations(document: &OpenApi) -> impl Iterator<Item = (&str, Method, &Operation)> {
+    document.paths.paths.iter().flat_map(|(path, item)| {
+        let of_path = [
             (Method::GET, &item.get),
             (Method::POST, &item.post),
             (Method::PATCH, &item.patch),
             (Method::PUT, &item.put),
             (Method::DELETE, &item.delete),
-        ] {
-            if operation.is_some() {
-                routes.push((path.clone(), method));
-            }
-        }
-    }
-    routes
+        ];
+        of_path
+            .into_iter()
+            .filter_map(|(method, operation)| Some((path.as_str(), method, operation.as_ref()?)))
+    })
+}
+
+/// Every route as axum knows it, with its methods.
+pub(crate) fn routes(document: &OpenApi) -> Vec<(String, Method)> {
+    operations(document).map(|(path, method, _)| (path.to_owned(), method)).collect()
 }
 
 fn operations_mut(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -23,6 +23,7 @@ use url::Url;
 use crate::app::App;
 use crate::auth::api_key::ApiKey;
 use crate::failure::{Answer, Failed, Failure};
+use crate::mcp::{self, Answered};
 use crate::metrics::Meters;
 use crate::routes::storage::vercel;
 use crate::sandbox_origin::{self, Forwarded, Target};
@@ -64,11 +65,42 @@ impl Methods {
     }
 }
 
+/// In whose words an error is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Hub,
+    Vercel,
+    Mcp,
+}
+
+impl Dialect {
+    fn of(path: &str) -> Self {
+        match path {
+            mcp::PATH => Self::Mcp,
+            _ if vercel::is_below(path) => Self::Vercel,
+            _ => Self::Hub,
+        }
+    }
+
+    fn body(self, error: &ApiError, request_id: String) -> Vec<u8> {
+        let body = match self {
+            Self::Hub => serde_json::to_vec(&error.body(Some(request_id))),
+            Self::Vercel => {
+                let mut body = error.body(Some(request_id));
+                body.error.code = vercel::code(error.code).to_owned();
+                serde_json::to_vec(&body)
+            }
+            Self::Mcp => serde_json::to_vec(&mcp::error(error, request_id)),
+        };
+        body.unwrap_or_default()
+    }
+}
+
 pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&edge.app, request.headers());
     let method = request.method().clone();
-    let is_vercel = vercel::is_below(request.uri().path());
+    let dialect = Dialect::of(request.uri().path());
     let sandbox = sandbox_origin::target(&edge.app, &request);
     // What a path is there is the sandbox's business.
     let path = request.extensions().get::<MatchedPath>().filter(|_| sandbox.is_none()).cloned();
@@ -90,7 +122,7 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     };
     unread.discard(&edge.app);
     let route = path.as_ref().map(MatchedPath::as_str);
-    let response = finish(response, &method, route, id, &edge.methods, is_vercel);
+    let response = finish(response, &method, route, id, &edge.methods, dialect);
     let time = began.elapsed();
     edge.meters.of(route, &method).count(response.status(), time);
     span::answered(&span, response.status());
@@ -220,15 +252,16 @@ fn finish(
     route: Option<&str>,
     id: HeaderValue,
     methods: &Methods,
-    is_vercel: bool,
+    dialect: Dialect,
 ) -> Response {
-    // A sandbox's own answers are no errors of the hub.
-    if response.extensions().get::<Forwarded>().is_none() {
+    // A sandbox's own answers are no errors of the hub, and some others are told already.
+    let extensions = response.extensions();
+    if extensions.get::<Forwarded>().is_none() && extensions.get::<Answered>().is_none() {
         if response.status() == StatusCode::METHOD_NOT_ALLOWED && method == Method::OPTIONS {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
         if response.status().is_client_error() || response.status().is_server_error() {
-            response = explain(response, method, route, &id, methods, is_vercel);
+            response = explain(response, method, route, &id, methods, dialect);
         }
     }
     let headers = response.headers_mut();
@@ -244,7 +277,7 @@ fn explain(
     route: Option<&str>,
     id: &HeaderValue,
     methods: &Methods,
-    is_vercel: bool,
+    dialect: Dialect,
 ) -> Response {
     let failed = response.extensions_mut().remove::<Failed>();
     let request_id = id.to_str().unwrap_or_default().to_owned();
@@ -258,12 +291,7 @@ fn explain(
         let told = error.message.as_str();
         tracing::error!(request_id, method, route, code, told, cause, "a request failed");
     }
-    let mut body = error.body(Some(request_id));
-    if is_vercel {
-        body.error.code = vercel::code(error.code).to_owned();
-    }
-    let body = serde_json::to_vec(&body).unwrap_or_default();
-    *response.body_mut() = Body::from(body);
+    *response.body_mut() = Body::from(dialect.body(&error, request_id));
     let headers = response.headers_mut();
     headers.remove(http::header::CONTENT_LENGTH);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -75,6 +75,18 @@ impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool, const MAY_BE_YAML: bool> Fro
     }
 }
 
+/// A body as it came, with the memory that it was given, for who reads it elsewhere.
+pub(crate) async fn unparsed(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, Option<Room>), Failure> {
+    let bytes = read(app, headers, body, usize::MAX).await?;
+    check_size(&bytes)?;
+    let room = app.body_room.take(parsed_bytes(&bytes))?;
+    Ok((bytes, room))
+}
+
 /// A body that is a list, for a handler that reads other bodies too.
 pub(crate) async fn list<T: DeserializeOwned>(
     app: &App,

@@ -19,6 +19,7 @@ mod failure;
 mod first_start;
 mod idempotency;
 mod json;
+mod mcp;
 mod metrics;
 mod paging;
 mod router;

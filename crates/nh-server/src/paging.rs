@@ -112,7 +112,7 @@ pub(crate) fn seal_cursor(after: &str) -> String {
     URL_SAFE_NO_PAD.encode(after)
 }
 
-fn open_cursor(cursor: &str) -> Result<String, ApiError> {
+pub(crate) fn open_cursor(cursor: &str) -> Result<String, ApiError> {
     let bytes = (cursor.len() <= MAX_CURSOR_CHARS).then(|| URL_SAFE_NO_PAD.decode(cursor).ok()).flatten();
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|text| !text.contains('\0'));
     text.ok_or_else(|| {

@@ -15,8 +15,8 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, memory, memory_lines, metrics, models, resources, runs,
-    schedules, tools, values, webhooks, workflows,
+    agents, answers, auth, chat, docs, health, keys, llms, mcp, memory, memory_lines, metrics, models,
+    resources, runs, schedules, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -89,6 +89,10 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))
         .routes(routes!(tools::find, tools::change, tools::delete))
+        .routes(routes!(mcp::speak))
+        .routes(routes!(mcp::manifest))
+        .routes(routes!(llms::short))
+        .routes(routes!(llms::full))
         .routes(routes!(metrics::show))
         .routes(routes!(docs::openapi_json))
         .routes(routes!(docs::open))

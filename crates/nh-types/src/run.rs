@@ -190,6 +190,26 @@ pub struct StartRun {
     pub webhook_url: Option<String>,
 }
 
+impl StartRun {
+    /// With nothing but what is needed.
+    pub fn of(run_type: RunType, target: String, input: Value) -> Self {
+        Self {
+            target,
+            run_type,
+            input,
+            is_async: false,
+            wait_seconds: None,
+            timeout_seconds: None,
+            metadata: None,
+            thread_id: None,
+            priority: None,
+            delay_seconds: None,
+            budget: None,
+            webhook_url: None,
+        }
+    }
+}
+
 /// `POST /v1/run/{runId}/retry`. What is left out is as it was.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -22,6 +22,7 @@ pub struct ToolView {
     pub output_schema: Option<Value>,
     /// What a run must hold for the tool to be offered to its agent.
     pub scopes: Vec<Scope>,
+    pub effects: Effects,
     pub timeout_ms: u64,
     /// Whether a call that was in flight at a crash may be made again.
     pub repeatable: bool,
@@ -33,6 +34,29 @@ pub struct ToolView {
     pub language: Option<CodeLanguage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+}
+
+/// What a call may change: hints for people and for clients, as the annotations of the Model
+/// Context Protocol are (specification 2026-07-28, `ToolAnnotations`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Effects {
+    /// It changes nothing.
+    pub read_only: bool,
+    /// It may replace or delete what is there.
+    pub destructive: bool,
+    /// The same call again changes nothing more.
+    pub idempotent: bool,
+    /// It reaches what is outside of the hub.
+    pub open_world: bool,
+}
+
+impl Effects {
+    pub const READS: Self = Self { read_only: true, destructive: false, idempotent: true, open_world: false };
+    pub const READS_OUTSIDE: Self = Self { open_world: true, ..Self::READS };
+    pub const ADDS: Self = Self { read_only: false, idempotent: false, ..Self::READS };
+    pub const REPLACES: Self = Self { read_only: false, destructive: true, ..Self::READS };
+    pub const ANY_IN_THE_HUB: Self = Self { idempotent: false, ..Self::REPLACES };
+    pub const ANY: Self = Self { open_world: true, ..Self::ANY_IN_THE_HUB };
 }
 
 /// A function in Python or JavaScript that is a tool of its workspace. It runs in the

@@ -145,6 +145,22 @@ impl Client {
         Ok((response.status.as_u16(), response.text().await.map_err(anyhow::Error::new)?))
     }
 
+    /// The answer to a message in JSON, whatever its status.
+    pub async fn speak(
+        &self,
+        path: &str,
+        message: String,
+        headers: &[(header::HeaderName, &str)],
+    ) -> Result<Response, Failure> {
+        let body = Body { content_type: Cow::Borrowed("application/json"), bytes: message.into() };
+        self.exchange(LIMITS, Method::POST, path, Some(body), headers).await
+    }
+
+    /// For who would learn too late that there is none.
+    pub fn require_key(&self) -> Result<(), Failure> {
+        if self.key.is_none() { Err(Failure::Usage(NO_KEY.to_owned())) } else { Ok(()) }
+    }
+
     /// A successful answer; any other is a [`Failure`].
     async fn send(
         &self,
@@ -164,9 +180,7 @@ impl Client {
         body: Option<Body>,
         headers: &[(header::HeaderName, &str)],
     ) -> Result<Response, Failure> {
-        if self.key.is_none() {
-            return Err(Failure::Usage(NO_KEY.to_owned()));
-        }
+        self.require_key()?;
         let response = self.exchange(limits, method, path, body, headers).await?;
         if response.status.is_success() { Ok(response) } else { Err(refused(response).await) }
     }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod config;
 pub mod doctor;
 pub mod keys;
+pub mod mcp;
 pub mod memory;
 pub mod memory_lines;
 pub mod memory_model;

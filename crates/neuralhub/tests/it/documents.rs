@@ -180,6 +180,7 @@ pages! {
     the_page_on_storage_is_right "docs/storage.md";
     the_page_on_compute_is_right "docs/compute.md";
     the_page_on_tools_is_right "docs/tools.md";
+    the_page_on_mcp_is_right "docs/mcp.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";
     the_page_on_sessions_is_right "docs/sessions.md";

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use fend_core::{Context, Interrupt};
 use futures_util::future::BoxFuture;
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -209,6 +210,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::RunWrite],
+        effects: Effects::READS,
         timeout_ms: TIMEOUT_MS,
         repeatable: true,
         unavailable: None,

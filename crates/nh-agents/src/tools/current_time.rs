@@ -1,6 +1,7 @@
 use futures_util::future::BoxFuture;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use serde_json::json;
 
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
@@ -132,6 +133,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::RunWrite],
+        effects: Effects::READS,
         timeout_ms: 1_000,
         repeatable: true,
         unavailable: None,

@@ -4,6 +4,7 @@ use nh_memory::{Author, Memories, Query};
 use nh_models::Models;
 use nh_types::Scope;
 use nh_types::memory::MemoryHit;
+use nh_types::tool::Effects;
 use serde_json::{Value, json};
 
 use super::memory_store::{namespace_schema, refused};
@@ -116,6 +117,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::MemoriesRead],
+        effects: Effects::READS,
         timeout_ms: 30_000,
         repeatable: true,
         unavailable: None,

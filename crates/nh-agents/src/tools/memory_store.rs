@@ -4,6 +4,7 @@ use nh_models::Models;
 use nh_store::Once;
 use nh_store::memories::Added;
 use nh_types::memory::CreateMemory;
+use nh_types::tool::Effects;
 use nh_types::{Scope, Timestamp};
 use serde_json::{Value, json};
 
@@ -119,6 +120,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::MemoriesWrite],
+        effects: Effects::ADDS,
         timeout_ms: 60_000,
         repeatable: true,
         unavailable: None,

@@ -251,6 +251,7 @@ fn view(tool: &dyn Tool) -> ToolView {
         input_schema: spec.input_schema.clone(),
         output_schema: spec.output_schema.clone(),
         scopes: spec.scopes.clone(),
+        effects: spec.effects,
         timeout_ms: spec.timeout_ms,
         repeatable: spec.repeatable,
         available: unavailable.is_none(),

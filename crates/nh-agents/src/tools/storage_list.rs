@@ -1,6 +1,7 @@
 use futures_util::future::BoxFuture;
 use nh_blobs::{Blobs, Listing};
 use nh_types::blob::{Named, Pathname};
+use nh_types::tool::Effects;
 use nh_types::{Scope, WorkspaceId};
 use serde_json::{Value, json};
 
@@ -135,6 +136,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::StorageRead],
+        effects: Effects::READS,
         timeout_ms: 30_000,
         repeatable: true,
         unavailable: None,

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use nh_blobs::{BlobError, Blobs};
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use serde_json::json;
 
 use super::storage_write::{named, nothing, pathname_schema, refused, shown, shown_schema};
@@ -123,6 +124,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::StorageRead],
+        effects: Effects::READS,
         timeout_ms: 60_000,
         repeatable: true,
         unavailable: None,

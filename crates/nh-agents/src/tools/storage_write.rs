@@ -7,6 +7,7 @@ use nh_blobs::{Author, BlobError, Blobs, New};
 use nh_store::blobs::{BlobRecord, Condition, PutDone};
 use nh_store::{Idempotency, Once};
 use nh_types::blob::{Access, Named, Pathname};
+use nh_types::tool::Effects;
 use nh_types::{Scope, WorkspaceId};
 use serde_json::{Value, json};
 
@@ -183,6 +184,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::StorageWrite],
+        effects: Effects::REPLACES,
         timeout_ms: 60_000,
         repeatable: true,
         unavailable: None,

@@ -1,7 +1,7 @@
 use futures_util::future::BoxFuture;
 use nh_models::Caller;
 use nh_types::model::Usage;
-use nh_types::tool::CodeTool;
+use nh_types::tool::{CodeTool, Effects};
 use nh_types::{Clock, RunId, Scope, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
@@ -37,6 +37,7 @@ pub struct ToolSpec {
     pub output_schema: Option<Value>,
     /// A run must hold all of these for the tool to be offered to its agent.
     pub scopes: Vec<Scope>,
+    pub effects: Effects,
     pub timeout_ms: u64,
     /// Whether a call that was in flight at a crash may be made again.
     pub repeatable: bool,

@@ -21,7 +21,8 @@ use nh_types::key::KeyLimits;
 use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet, UserId, WorkspaceId};
 
 pub(crate) use browser::{
-    SESSION_IDLE_MS, SESSION_LIFE_MS, SessionToken, check_origin, cookies, is_https, session_cookie,
+    SESSION_IDLE_MS, SESSION_LIFE_MS, SessionToken, check_foreign_origin, check_origin, cookies, is_https,
+    session_cookie,
 };
 pub(crate) use credentials::{CredentialHash, Credentials};
 pub(crate) use rate::RateLimits;
@@ -179,6 +180,26 @@ impl<N: Needs> FromRequestParts<Arc<App>> for Auth<N> {
     }
 }
 
+/// The checked caller who sent a key: a browser's session does not count.
+pub(crate) struct KeyAuth<N>(Auth<N>);
+
+impl<N> KeyAuth<N> {
+    pub(crate) fn shared(&self) -> Arc<Principal> {
+        self.0.shared()
+    }
+}
+
+impl<N: Needs> FromRequestParts<Arc<App>> for KeyAuth<N> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        if bearer(parts)?.is_none() {
+            return Err(Failure::new(ErrorCode::MissingCredential, NO_KEY));
+        }
+        Auth::from_request_parts(parts, app).await.map(Self)
+    }
+}
+
 /// The checked caller where there is one, for what everybody may see in part.
 pub(crate) struct MaybeAuth<N>(Answer<Auth<N>>);
 
@@ -196,6 +217,8 @@ impl<N: Needs> FromRequestParts<Arc<App>> for MaybeAuth<N> {
     }
 }
 
+const NO_KEY: &str = "no credential came with the request; send `Authorization: Bearer nh_…`";
+
 /// A bearer header wins over a cookie, also when it is wrong.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<Principal>, Failure> {
     if let Some(token) = bearer(parts)? {
@@ -208,8 +231,7 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<Principal>, Failur
         }
         return Ok(principal);
     }
-    let message = "no credential came with the request; send `Authorization: Bearer nh_…`";
-    Err(Failure::new(ErrorCode::MissingCredential, message))
+    Err(Failure::new(ErrorCode::MissingCredential, NO_KEY))
 }
 
 fn bearer(parts: &Parts) -> Result<Option<api_key::ApiKey>, ApiError> {

@@ -8,6 +8,8 @@ pub(crate) mod chat;
 pub(crate) mod docs;
 pub(crate) mod health;
 pub(crate) mod keys;
+pub(crate) mod llms;
+pub(crate) mod mcp;
 pub(crate) mod memory;
 pub(crate) mod memory_lines;
 pub(crate) mod metrics;

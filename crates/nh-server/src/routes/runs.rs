@@ -240,7 +240,7 @@ pub(crate) async fn cancel(
     values::whole(status, run.ok_or_else(|| missing(&id))?).await
 }
 
-pub(super) fn caller(principal: &Principal) -> RunCaller {
+pub(crate) fn caller(principal: &Principal) -> RunCaller {
     RunCaller {
         workspace_id: principal.workspace_id.clone(),
         scopes: principal.scopes.clone(),

@@ -20,6 +20,7 @@ mod first_start;
 mod forks;
 mod fuzz;
 mod keys;
+mod mcp;
 mod memory;
 mod memory_models;
 mod receiver;

@@ -59,6 +59,20 @@ impl Operation {
         if self.path.starts_with("/v1/storage/vercel") { "forbidden" } else { ours }
     }
 
+    /// Sessions do not count there, and errors are JSON-RPC's.
+    fn is_mcp(&self) -> bool {
+        self.path == "/v1/mcp"
+    }
+
+    fn refusal(&self, reply: &crate::app::Reply, status: u16) -> (String, Option<String>) {
+        if !self.is_mcp() {
+            return reply.error(status);
+        }
+        assert_eq!(reply.status.as_u16(), status, "{reply:?}");
+        let told = reply.json()["error"]["data"].clone();
+        (told["code"].as_str().expect("a code").to_owned(), told["param"].as_str().map(str::to_owned))
+    }
+
     async fn send(&self, app: &TestApp, key: Option<&str>, path: &str) -> crate::app::Reply {
         let mut call = app.anonymous(self.method.clone(), path);
         if let Some(key) = key {
@@ -172,7 +186,15 @@ async fn theirs(app: &TestApp) -> Value {
 fn the_public_operations_are_the_known_ones() {
     let mut public: Vec<_> = operations().iter().filter(|one| one.is_public()).map(Operation::name).collect();
     public.sort_unstable();
-    let known = ["GET /docs", "GET /healthz", "GET /openapi.json", "GET /readyz", "POST /v1/auth/login"];
+    let known = [
+        "GET /docs",
+        "GET /healthz",
+        "GET /llms-full.txt",
+        "GET /llms.txt",
+        "GET /openapi.json",
+        "GET /readyz",
+        "POST /v1/auth/login",
+    ];
     assert_eq!(public, known);
 }
 
@@ -186,7 +208,8 @@ async fn without_a_key_everything_else_is_a_401() {
         match operation.is_public() {
             true => assert_ne!(reply.status.as_u16(), 401, "{}", operation.name()),
             false => {
-                assert_eq!(reply.code(401), operation.code("missing_credential"), "{}", operation.name())
+                let told = operation.refusal(&reply, 401).0;
+                assert_eq!(told, operation.code("missing_credential"), "{}", operation.name())
             }
         }
     }
@@ -200,13 +223,14 @@ async fn the_documented_scope_is_the_enforced_one() {
     let mut checked = 0;
     for operation in operations() {
         let Some(scope) = operation.scope() else { continue };
-        assert_eq!(operation.needs("session"), operation.needs("bearer"), "{}", operation.name());
+        let session = Some(vec![scope.to_string()]).filter(|_| !operation.is_mcp());
+        assert_eq!(operation.needs("session"), session, "{}", operation.name());
         let path = filled(&operation.path, &ids);
         let without: ScopeSet = Scope::EVERY.iter().copied().filter(|held| !held.includes(scope)).collect();
         let key = app.key_with(&without.to_text()).await;
         let reply = operation.send(&app, Some(&key), &path).await;
         assert_eq!(
-            reply.error(403),
+            operation.refusal(&reply, 403),
             (operation.code("missing_scope").to_owned(), Some(scope.to_string())),
             "{} with every scope but {scope}",
             operation.name()

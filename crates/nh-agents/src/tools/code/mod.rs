@@ -9,7 +9,7 @@ use jsonschema::Validator;
 use nh_compute::{Compute, OfRun, What, Work};
 use nh_types::Scope;
 use nh_types::sandbox::{CodeLanguage, Execution};
-use nh_types::tool::CodeTool;
+use nh_types::tool::{CodeTool, Effects};
 use serde_json::{Value, json};
 
 use super::run_code::{Place, failed};
@@ -40,6 +40,7 @@ impl Code {
             input_schema: definition.input_schema.clone(),
             output_schema: definition.output_schema.clone(),
             scopes: vec![Scope::ResourcesWrite],
+            effects: Effects::ADDS,
             timeout_ms: u64::from(definition.timeout_seconds) * 1000 + START_MS,
             // Without a network there is nothing outside its run's sandbox that it could do.
             repeatable: true,

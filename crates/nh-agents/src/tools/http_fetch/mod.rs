@@ -11,6 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use nh_http::{HttpError, Limits, Outbound};
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -253,6 +254,7 @@ fn spec() -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::RunWrite],
+        effects: Effects::READS_OUTSIDE,
         timeout_ms: TIMEOUT_MS,
         repeatable: true,
         unavailable: None,

@@ -1,4 +1,5 @@
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use serde_json::json;
 
 use crate::tools::storage_write::{pathname_schema, shown_schema};
@@ -72,6 +73,7 @@ pub(super) fn spec(name: &str, about: &str, example: &str) -> ToolSpec {
         })),
         scopes: vec![Scope::ResourcesWrite],
         // Room for a start, and for files.
+        effects: Effects::ANY_IN_THE_HUB,
         timeout_ms: (MAX_SECONDS + 60) * 1000,
         // What it does stays in the sandbox, which a crash of the hub ends; what it stores is
         // stored once.

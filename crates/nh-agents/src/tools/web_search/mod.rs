@@ -12,6 +12,7 @@ use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode};
 use nh_http::{Limits, Outbound};
 use nh_types::Scope;
+use nh_types::tool::Effects;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -328,6 +329,7 @@ fn spec(unavailable: Option<String>) -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::RunWrite],
+        effects: Effects::READS_OUTSIDE,
         timeout_ms: TIMEOUT_MS,
         repeatable: true,
         unavailable,

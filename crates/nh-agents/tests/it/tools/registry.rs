@@ -3,6 +3,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use nh_agents::search::{SearchProvider, SearchSettings};
 use nh_agents::tools::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec, Tools};
+use nh_types::tool::Effects;
 use nh_types::{Scope, ScopeSet};
 use serde_json::{Value, json};
 
@@ -121,6 +122,7 @@ impl Fake {
             input_schema,
             output_schema: None,
             scopes: Vec::new(),
+            effects: Effects::READS,
             timeout_ms: 20,
             repeatable: false,
             unavailable: None,
