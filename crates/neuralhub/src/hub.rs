@@ -219,6 +219,10 @@ async fn open(
         metrics,
         stopping: stopping.clone(),
     });
+    #[cfg(debug_assertions)]
+    if std::env::var_os("NEURALHUB_MCP_FIXTURES").is_some() {
+        app.show_mcp_fixtures();
+    }
     Ok(Parts { store, hub, app, usage, deliveries, tasks, stopping })
 }
 

@@ -54,6 +54,8 @@ pub struct App {
     pub(crate) tasks: TaskTracker,
     /// `GET /openapi.json`, written when it is first asked for.
     pub(crate) openapi_json: OnceLock<Bytes>,
+    #[cfg(debug_assertions)]
+    has_mcp_fixtures: std::sync::atomic::AtomicBool,
 }
 
 impl App {
@@ -67,6 +69,8 @@ impl App {
             sync_waits: SyncWaits::default(),
             tasks: TaskTracker::new(),
             openapi_json: OnceLock::new(),
+            #[cfg(debug_assertions)]
+            has_mcp_fixtures: std::sync::atomic::AtomicBool::new(false),
             settings: setup.settings,
             hub: setup.hub,
             clock: setup.clock,
@@ -74,6 +78,18 @@ impl App {
             metrics: setup.metrics,
             stopping: setup.stopping,
         })
+    }
+
+    /// Shows what the conformance suite of the Model Context Protocol looks for, beside what
+    /// there is. For tests alone: a release has nothing of it.
+    #[cfg(debug_assertions)]
+    pub fn show_mcp_fixtures(&self) {
+        self.has_mcp_fixtures.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn has_mcp_fixtures(&self) -> bool {
+        self.has_mcp_fixtures.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Writes down when keys and sessions were last used. [`crate::serve`]

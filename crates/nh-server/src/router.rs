@@ -108,6 +108,11 @@ pub fn router(app: Arc<App>) -> Router {
     let (routes, written) = documented().split_for_parts();
     let meters = Arc::new(Meters::new(document::routes(&written).into_iter()));
     let methods = Arc::new(Methods::new(document::routes(&written).into_iter()));
+    #[cfg(debug_assertions)]
+    let routes = match app.has_mcp_fixtures() {
+        true => routes.route("/v1/mcp", get(mcp::in_session).delete(mcp::in_session)),
+        false => routes,
+    };
     let edge = Edge { app: app.clone(), meters, methods };
     routes
         .route("/v1/storage/{workspace}/{*pathname}", options(links::preflight))

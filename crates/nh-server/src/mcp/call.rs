@@ -22,7 +22,7 @@ use crate::routes::runs::caller;
 use crate::span;
 
 /// A client that knows tasks is given one for what takes longer.
-const TASK_AFTER: Duration = Duration::from_secs(2);
+const TASK_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) async fn call(
     server: &Server,

@@ -6,6 +6,8 @@
 //! revisions of the protocol are spoken; the SDK tells them apart.
 
 mod call;
+#[cfg(debug_assertions)]
+mod fixtures;
 mod progress;
 mod prompts;
 mod resources;
@@ -16,19 +18,18 @@ mod tasks;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use nh_types::{ApiError, ErrorCode};
-use rmcp::ErrorData;
 use rmcp::model::JsonRpcError;
 use rmcp::transport::StreamableHttpServerConfig;
-use rmcp::transport::streamable_http_server::StreamableHttpService;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use serde::de::IgnoredAny;
+use rmcp::transport::streamable_http_server::{SessionManager, StreamableHttpService};
+use rmcp::{ErrorData, ServerHandler};
 use serde_json::json;
 
 use crate::app::App;
@@ -61,20 +62,31 @@ pub(crate) async fn answer(
         // The edge has looked at both; the body was read within the hub's own bound.
         .disable_allowed_hosts()
         .with_max_request_body_bytes(body.len().max(1));
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&body) {
-        return Err(Failure::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {error}")));
-    }
-    let service = StreamableHttpService::new(
-        move || Ok(server.clone()),
-        Arc::new(NeverSessionManager::default()),
-        config,
-    );
     // What was sent is JSON by whatever name.
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let response = service.handle(Request::from_parts(parts, Full::new(body))).await;
+    let request = Request::from_parts(parts, Full::new(body));
+    #[cfg(debug_assertions)]
+    if app.has_mcp_fixtures() {
+        let (config, server) = (config.with_legacy_session_mode(true), fixtures::Fixtures(server));
+        return finish(serve(server, fixtures::sessions(), config, request).await).await;
+    }
+    finish(serve(server, Arc::new(NeverSessionManager::default()), config, request).await).await
+}
+
+async fn serve<S: ServerHandler + Clone, M: SessionManager>(
+    server: S,
+    sessions: Arc<M>,
+    config: StreamableHttpServerConfig,
+    request: Request<Full<Bytes>>,
+) -> Response {
+    let service = StreamableHttpService::new(move || Ok(server.clone()), sessions, config);
+    service.handle(request).await.map(Body::new)
+}
+
+/// What the SDK refuses before it reads it is told as the hub tells errors.
+async fn finish(mut response: Response) -> Answer<Response> {
     let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if response.status().is_success() || is_json {
-        let mut response = response.map(Body::new).into_response();
         response.extensions_mut().insert(Answered);
         return Ok(response);
     }

@@ -78,10 +78,14 @@ fn request(wait: &WaitView) -> Result<InputRequest, ErrorData> {
     Ok(InputRequest::Elicitation(ElicitRequest::new(params)))
 }
 
-/// Each answer decides the step that it names. Who declines has denied.
+/// Each answer decides the step that it names, if that waits still. Who declines has denied.
 pub(super) async fn update(server: &Server, request: UpdateTaskParams) -> Result<(), ErrorData> {
     let run_id = permitted(server, &request.task_id, Scope::RunWrite)?;
+    let run = found(server, run_id).await?;
     for (step, answer) in request.input_responses {
+        if !asks(&run).any(|wait| wait.step == step) {
+            continue;
+        }
         let decision = decision(step, &answer)?;
         let decided = server.app.hub.decide_step(&caller(&server.principal), run_id, decision).await;
         decided.map_err(|error| refused(error.into()))?;

@@ -39,6 +39,16 @@ pub(crate) async fn speak(
     mcp::answer(&app, auth.shared(), parts, body).await
 }
 
+/// What belongs to sessions, which only the fixtures have.
+#[cfg(debug_assertions)]
+pub(crate) async fn in_session(
+    auth: KeyAuth<ToolsRead>,
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Answer<Response> {
+    mcp::answer(&app, auth.shared(), request.into_parts().0, bytes::Bytes::new()).await
+}
+
 /// `GET /v1/mcp/manifest`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
