@@ -91,6 +91,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(tools::find, tools::change, tools::delete))
         .routes(routes!(mcp::speak))
         .routes(routes!(mcp::manifest))
+        .routes(routes!(mcp::registry_entry))
         .routes(routes!(llms::short))
         .routes(routes!(llms::full))
         .routes(routes!(metrics::show))

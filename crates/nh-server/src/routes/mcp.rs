@@ -8,14 +8,14 @@ use axum::response::Response;
 use http::HeaderMap;
 use nh_types::PageRequest;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::{Auth, KeyAuth, ToolsRead, check_foreign_origin};
 use crate::failure::Answer;
 use crate::paging::{Query, seal_cursor};
-use crate::{json, mcp};
+use crate::{json as body, mcp};
 
 /// Speak the Model Context Protocol: JSON-RPC 2.0 over streamable HTTP, without sessions.
 ///
@@ -35,7 +35,7 @@ pub(crate) async fn speak(
 ) -> Answer<Response> {
     let (parts, body) = request.into_parts();
     check_foreign_origin(&app, &parts)?;
-    let (body, _room) = json::unparsed(&app, &parts.headers, body).await?;
+    let (body, _room) = body::unparsed(&app, &parts.headers, body).await?;
     mcp::answer(&app, auth.shared(), parts, body).await
 }
 
@@ -89,4 +89,45 @@ pub(crate) async fn manifest(
         tools: tools.filter_map(Result::ok).collect(),
         next_cursor: page.next.as_deref().map(seal_cursor),
     }))
+}
+
+/// This hub as an entry of a registry of MCP servers: what a registry, or a client that reads
+/// its format, is to be told of it (`server.json`, schema 2025-12-11).
+#[utoipa::path(get, path = "/v1/mcp/server.json", tag = "Tools",
+    security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
+    responses((status = 200, body = Object)))]
+pub(crate) async fn registry_entry(
+    _: Auth<ToolsRead>,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer<Json<Value>> {
+    query.finish()?;
+    let base = app.base_url(&headers);
+    Ok(Json(json!({
+        "$schema": "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json",
+        "name": format!("{}/neuralhub", namespace(&base)),
+        "title": "NeuralHub",
+        "description": "The agents, tools, memory, storage and sandboxes of one self-hosted hub.",
+        "version": env!("CARGO_PKG_VERSION"),
+        "remotes": [{
+            "type": "streamable-http",
+            "url": format!("{base}{}", mcp::PATH),
+            "headers": [{
+                "name": "Authorization",
+                "description": "An API key of the hub, with the scope tools:read and those of what is called",
+                "isRequired": true,
+                "isSecret": true,
+                "value": "Bearer {api_key}",
+                "variables": {"api_key": {"description": "An API key: nh_…", "isRequired": true, "isSecret": true}},
+            }],
+        }],
+    })))
+}
+
+/// The host's name the other way round: whose servers these are.
+fn namespace(base: &str) -> String {
+    let url = url::Url::parse(base).ok();
+    let host = url.as_ref().and_then(|url| url.domain()).unwrap_or("localhost");
+    host.split('.').rev().collect::<Vec<_>>().join(".")
 }

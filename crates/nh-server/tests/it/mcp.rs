@@ -414,6 +414,18 @@ async fn lists_go_on_where_they_ended() {
 }
 
 #[tokio::test]
+async fn a_registry_is_told_where_the_hub_is() {
+    let url = "https://hub.example.com".parse().expect("a url");
+    let settings =
+        nh_server::ServerSettings { public_url: Some(url), ..nh_server::ServerSettings::default() };
+    let app = TestApp::with(settings, Vec::new()).await;
+    let entry = app.get("/v1/mcp/server.json").send().await.ok(200);
+    assert_eq!(entry["name"], "com.example.hub/neuralhub");
+    assert_eq!(entry["remotes"][0]["url"], "https://hub.example.com/v1/mcp");
+    assert!(entry["description"].as_str().is_some_and(|text| text.len() <= 100), "{entry}");
+}
+
+#[tokio::test]
 async fn llms_txt_lists_what_the_reader_may_call() {
     let app = TestApp::new().await;
     let anyone = app.anonymous(Method::GET, "/llms.txt").header("accept", "*/*").send().await;
