@@ -41,8 +41,8 @@ pub(crate) fn start(settings: &LogSettings, spans: Option<SpanLayer>) -> Result<
 pub(crate) fn targets(text: &str) -> Result<Targets, String> {
     let is_level =
         |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
-    // It tells of each request three times, in its own words.
-    let whole = format!("rmcp=warn,{text}");
+    // It tells of each request three times, and of each refusal in the client's own words.
+    let whole = format!("rmcp=error,rmcp::service=off,{text}");
     let wrong =
         || format!("`{text}` should be error, warn, info, debug or trace, or such as info,nh_models=debug");
     if text.split(',').all(|part| is_level(part.trim())) {

@@ -18,7 +18,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli.perform()) {
+    let ended = runtime.block_on(cli.perform());
+    // All is done by now, but perhaps a look at stdin, where nobody may ever say anything.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let message = failure.to_string();

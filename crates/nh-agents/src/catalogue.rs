@@ -6,7 +6,7 @@ use nh_store::{StoreError, agents, workflows};
 use nh_types::run::RunType;
 use nh_types::tool::Effects;
 use nh_types::{Page, PageRequest, Scope, ScopeSet, WorkspaceId};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::hub::Hub;
 use crate::pin;
@@ -154,7 +154,7 @@ impl Catalogue<'_> {
         let page = workflows::list(&self.hub.store, self.workspace_id, &page).await?;
         let mut found = Vec::new();
         for record in &page.items {
-            found.push(self.of_workflow(record).await?);
+            found.extend(self.of_workflow(record).await?);
         }
         Ok((found, page.next.map(|next| Place::Workflows(Some(next)))))
     }
@@ -172,7 +172,7 @@ impl Catalogue<'_> {
                 let Some(record) = workflows::current(store, workspace_id, &id).await? else {
                     return Ok(None);
                 };
-                self.of_workflow(&record).await.map(Some)
+                self.of_workflow(&record).await
             }
             RunType::Tool => Ok(None),
         }
@@ -192,18 +192,20 @@ impl Catalogue<'_> {
         })
     }
 
-    async fn of_workflow(&self, record: &workflows::WorkflowRecord) -> Result<Callable, StoreError> {
+    /// Arguments are an object: one that takes none is run by its id alone.
+    async fn of_workflow(&self, record: &workflows::WorkflowRecord) -> Result<Option<Callable>, StoreError> {
         let workflow = &record.definition;
+        let Some(input_schema) = of_objects(workflow.input_schema.as_ref()) else { return Ok(None) };
         let target = Target::Workflow(record.id.clone());
-        Ok(Callable {
+        Ok(Some(Callable {
             name: self.name_of(&target).await?,
             title: Some(workflow.name.clone()),
             description: described(&workflow.description, || format!("Runs the workflow {}.", workflow.name)),
-            input_schema: workflow.input_schema.clone().unwrap_or_else(|| json!({"type": "object"})),
+            input_schema,
             output_schema: None,
             effects: Effects::ANY,
             target,
-        })
+        }))
     }
 
     /// `run_agent_researcher` for `agent_researcher` and for `researcher`; where both are there,
@@ -260,6 +262,22 @@ fn of_tool(spec: &ToolSpec) -> Callable {
         effects: spec.effects,
         target: Target::Tool(spec.name.clone()),
     }
+}
+
+/// The schema, of type `object` in so many words; None where it allows no object.
+fn of_objects(schema: Option<&Value>) -> Option<Value> {
+    let mut schema = match schema {
+        Some(Value::Object(schema)) => schema.clone(),
+        Some(Value::Bool(false)) => return None,
+        _ => Map::new(),
+    };
+    let may_be = match schema.get("type") {
+        None => true,
+        Some(Value::Array(types)) => types.iter().any(|one| one == "object"),
+        Some(one) => one == "object",
+    };
+    schema.insert("type".to_owned(), "object".into());
+    may_be.then_some(Value::Object(schema))
 }
 
 fn described(description: &str, otherwise: impl FnOnce() -> String) -> String {

@@ -54,6 +54,8 @@ pub struct App {
     pub(crate) tasks: TaskTracker,
     /// `GET /openapi.json`, written when it is first asked for.
     pub(crate) openapi_json: OnceLock<Bytes>,
+    /// The operations as `GET /llms-full.txt` lists them.
+    pub(crate) llms_operations: OnceLock<String>,
     #[cfg(debug_assertions)]
     has_mcp_fixtures: std::sync::atomic::AtomicBool,
 }
@@ -69,6 +71,7 @@ impl App {
             sync_waits: SyncWaits::default(),
             tasks: TaskTracker::new(),
             openapi_json: OnceLock::new(),
+            llms_operations: OnceLock::new(),
             #[cfg(debug_assertions)]
             has_mcp_fixtures: std::sync::atomic::AtomicBool::new(false),
             settings: setup.settings,

@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use nh_types::{ApiError, ErrorCode};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::app::App;
@@ -75,7 +75,7 @@ impl<T: DeserializeOwned, const MAY_BE_EMPTY: bool, const MAY_BE_YAML: bool> Fro
     }
 }
 
-/// A body of JSON as it came, with the memory that it was given, for who reads it elsewhere.
+/// A body that calls itself JSON, as it came, with the memory that it was given, for who reads it elsewhere.
 pub(crate) async fn unparsed(
     app: &App,
     headers: &HeaderMap,
@@ -83,9 +83,6 @@ pub(crate) async fn unparsed(
 ) -> Result<(Bytes, Option<Room>), Failure> {
     let bytes = read(app, headers, body, usize::MAX).await?;
     check_size(&bytes)?;
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&bytes) {
-        return Err(Failure::new(ErrorCode::InvalidJson, format!("the body is not valid JSON: {error}")));
-    }
     let room = app.body_room.take(parsed_bytes(&bytes))?;
     Ok((bytes, room))
 }

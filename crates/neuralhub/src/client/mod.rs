@@ -149,7 +149,7 @@ impl Client {
     pub async fn speak(
         &self,
         path: &str,
-        message: String,
+        message: Vec<u8>,
         headers: &[(header::HeaderName, &str)],
     ) -> Result<Response, Failure> {
         let body = Body { content_type: Cow::Borrowed("application/json"), bytes: message.into() };

@@ -2,9 +2,10 @@
 //! instead of asking for an address. What is said here is said to the hub, message by
 //! message, and its answers come back as they are.
 
-use std::collections::HashMap;
-use std::sync::Mutex as SyncMutex;
-use std::sync::PoisonError;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::Engine;
@@ -17,19 +18,24 @@ use http::header::CONTENT_TYPE;
 use nh_http::Response;
 use nh_http::sse::{SseLimits, frames};
 use serde_json::{Value, json};
-use tokio::io::{AsyncWriteExt, Stdout, stdin, stdout};
-use tokio::sync::Mutex;
-use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, Stdout, stdin, stdout};
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ClientArgs;
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::output;
 
 const PATH: &str = "/v1/mcp";
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-/// Requests that are answered at once; others wait for one of them.
+/// Requests that the hub is asked at once; others wait for one of them.
 const MAX_IN_FLIGHT: usize = 64;
+/// Those and the others: then no more are read.
+const MAX_WAITING: usize = 1024;
+/// What is still to come when the client says no more.
+const GRACE: Duration = Duration::from_secs(10);
+const NO_ANSWER: &str = "the hub's answer ended before it was whole; what was called may go on";
 /// JSON-RPC 2.0, section 5.1.
 const PARSE_ERROR: i64 = -32700;
 const INTERNAL_ERROR: i64 = -32603;
@@ -45,28 +51,79 @@ impl Mcp {
         let client = Client::new(&self.client)?;
         client.require_key()?;
         let bridge = Bridge::new(client);
-        let mut lines = FramedRead::new(stdin(), LinesCodec::new_with_max_length(MAX_LINE_BYTES));
+        let mut lines = Lines::new(BufReader::new(stdin()));
         let mut answers = FuturesUnordered::new();
         let mut is_open = true;
         loop {
+            // Once nobody asks any more, what is on its way has a while to come.
+            let grace = async {
+                if is_open { std::future::pending().await } else { tokio::time::sleep(GRACE).await }
+            };
             tokio::select! {
-                line = lines.next(), if is_open && answers.len() < MAX_IN_FLIGHT => match line {
-                    Some(Ok(line)) if line.trim().is_empty() => {}
-                    Some(Ok(line)) => match Message::parse(line) {
+                line = lines.next(), if is_open && answers.len() < MAX_WAITING => match line {
+                    Ok(Some(Line::Whole(line))) if line.trim_ascii().is_empty() => {}
+                    Ok(Some(Line::Whole(line))) => match Message::parse(line) {
                         Ok(message) => answers.push(bridge.answer(message)),
                         Err(error) => bridge.write(&error).await?,
                     },
-                    Some(Err(LinesCodecError::MaxLineLengthExceeded)) => {
+                    Ok(Some(Line::TooLong)) => {
                         let told = format!("a message has more than {MAX_LINE_BYTES} bytes");
                         bridge.write(&error(None, PARSE_ERROR, &told)).await?;
                     }
-                    Some(Err(LinesCodecError::Io(error))) => {
+                    Err(error) => {
                         return Err(anyhow::Error::new(error).context("stdin cannot be read").into());
                     }
-                    None => is_open = false,
+                    Ok(None) => is_open = false,
                 },
                 Some(answered) = answers.next(), if !answers.is_empty() => answered?,
+                () = grace, if !answers.is_empty() => return Ok(()),
                 else => return Ok(()),
+            }
+        }
+    }
+}
+
+enum Line {
+    Whole(Vec<u8>),
+    TooLong,
+}
+
+/// Lines of a bounded length. One that is longer is passed over, and the next is read.
+struct Lines<R> {
+    reader: R,
+    line: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl<R: AsyncBufRead + Unpin> Lines<R> {
+    fn new(reader: R) -> Self {
+        Self { reader, line: Vec::new(), is_too_long: false }
+    }
+
+    /// None at the end. Whoever gives it up and asks again loses nothing.
+    async fn next(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            let bytes = self.reader.fill_buf().await?;
+            let is_end = bytes.is_empty();
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let more = &bytes[..end.unwrap_or(bytes.len())];
+            self.is_too_long |= self.line.len() + more.len() > MAX_LINE_BYTES;
+            if self.is_too_long {
+                self.line.clear();
+            } else {
+                self.line.extend_from_slice(more);
+            }
+            let read = end.map_or(bytes.len(), |end| end + 1);
+            self.reader.consume(read);
+            if end.is_some() || (is_end && (self.is_too_long || !self.line.is_empty())) {
+                let line = std::mem::take(&mut self.line);
+                return Ok(Some(match std::mem::take(&mut self.is_too_long) {
+                    true => Line::TooLong,
+                    false => Line::Whole(line),
+                }));
+            }
+            if is_end {
+                return Ok(None);
             }
         }
     }
@@ -75,12 +132,12 @@ impl Mcp {
 /// One line of the client.
 struct Message {
     value: Value,
-    line: String,
+    line: Vec<u8>,
 }
 
 impl Message {
-    fn parse(line: String) -> Result<Self, Value> {
-        match serde_json::from_str(&line) {
+    fn parse(line: Vec<u8>) -> Result<Self, Value> {
+        match serde_json::from_slice(&line) {
             Ok(value) => Ok(Self { value, line }),
             Err(wrong) => Err(error(None, PARSE_ERROR, &format!("the message is not valid JSON: {wrong}"))),
         }
@@ -102,7 +159,10 @@ impl Message {
         let params = &self.value["params"];
         let named = |name: &'static str, value: String| (HeaderName::from_static(name), value);
         let own = params["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str();
-        let mut headers = vec![named("accept", "application/json, text/event-stream".to_owned())];
+        let mut headers = vec![
+            named("accept", "application/json, text/event-stream".to_owned()),
+            named("x-neuralhub-cancel-on-close", "true".to_owned()),
+        ];
         if let Some(version) = own.or(agreed.filter(|_| self.method() != "initialize")) {
             headers.push(named("mcp-protocol-version", version.to_owned()));
         }
@@ -139,12 +199,17 @@ fn error(id: Option<&Value>, code: i64, message: &str) -> Value {
     told
 }
 
+fn is_answer(said: &Value) -> bool {
+    said["jsonrpc"] == "2.0" && (said.get("result").is_some() || said.get("error").is_some())
+}
+
 struct Bridge {
     client: Client,
     /// The revision that was agreed on in a handshake.
     agreed: SyncMutex<Option<String>>,
-    /// The requests that are being answered, by their ids.
-    in_flight: SyncMutex<HashMap<String, CancellationToken>>,
+    /// The requests that are being answered, numbered: a client may use an id twice.
+    in_flight: SyncMutex<BTreeMap<u64, (Value, CancellationToken)>>,
+    turns: Semaphore,
     out: Mutex<Stdout>,
 }
 
@@ -154,6 +219,7 @@ impl Bridge {
             client,
             agreed: SyncMutex::default(),
             in_flight: SyncMutex::default(),
+            turns: Semaphore::new(MAX_IN_FLIGHT),
             out: Mutex::new(stdout()),
         }
     }
@@ -162,47 +228,61 @@ impl Bridge {
     async fn answer(&self, message: Message) -> Result<(), Failure> {
         if message.method() == "notifications/cancelled" {
             // The hub hears of it by the end of the connection.
-            let id = message.value["params"]["requestId"].to_string();
-            if let Some(cancelled) = locked(&self.in_flight).remove(&id) {
-                cancelled.cancel();
-            }
+            let id = &message.value["params"]["requestId"];
+            let in_flight = locked(&self.in_flight);
+            in_flight.values().filter(|(known, _)| known == id).for_each(|(_, cancelled)| cancelled.cancel());
             return Ok(());
         }
         let cancelled = CancellationToken::new();
-        let id = message.id().map(Value::to_string);
-        if let Some(id) = &id {
-            locked(&self.in_flight).insert(id.clone(), cancelled.clone());
-        }
-        let answered = tokio::select! {
-            answered = self.exchange(&message) => answered,
-            () = cancelled.cancelled() => return Ok(()),
+        let Some(id) = message.id().cloned() else {
+            return match self.exchange(&message).await {
+                Err(Failure::OutputClosed) => Err(Failure::OutputClosed),
+                // Nobody waits for an answer.
+                Err(failure) => {
+                    output::note(format!("{} was not heard: {failure}", message.method()));
+                    Ok(())
+                }
+                Ok(_) => Ok(()),
+            };
         };
-        if let Some(id) = &id {
-            locked(&self.in_flight).remove(id);
-        }
-        match (answered, message.id()) {
-            (Err(Failure::OutputClosed), _) => Err(Failure::OutputClosed),
-            (Err(failure), Some(id)) => {
-                self.write(&error(Some(id), INTERNAL_ERROR, &failure.to_string())).await
-            }
-            _ => Ok(()),
+        let number = {
+            let mut in_flight = locked(&self.in_flight);
+            let number = in_flight.last_key_value().map_or(0, |(last, _)| last + 1);
+            in_flight.insert(number, (id.clone(), cancelled.clone()));
+            number
+        };
+        let answered = tokio::select! {
+            answered = self.exchange(&message) => Some(answered),
+            () = cancelled.cancelled() => None,
+        };
+        locked(&self.in_flight).remove(&number);
+        match answered {
+            None | Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => self.write(&error(Some(&id), INTERNAL_ERROR, NO_ANSWER)).await,
+            Some(Err(Failure::OutputClosed)) => Err(Failure::OutputClosed),
+            Some(Err(failure)) => self.write(&error(Some(&id), INTERNAL_ERROR, &failure.to_string())).await,
         }
     }
 
-    async fn exchange(&self, message: &Message) -> Result<(), Failure> {
+    /// Whether what came answers the message.
+    async fn exchange(&self, message: &Message) -> Result<bool, Failure> {
+        // It is never closed.
+        let _turn = self.turns.acquire().await.map_err(anyhow::Error::new)?;
         let headers = message.headers(locked(&self.agreed).as_deref());
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.clone(), value.as_str())).collect();
         let response = self.client.speak(PATH, message.line.clone(), &headers).await?;
         if response.header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream")) {
-            return self.relay_stream(response).await;
+            return self.relay_stream(response, message).await;
         }
         let (status, bytes) = (response.status, response.bytes().await.map_err(anyhow::Error::new)?);
-        if bytes.is_empty() {
-            return Ok(());
+        if bytes.is_empty() && status.is_success() {
+            return Ok(false);
         }
-        let mut answer: Value = serde_json::from_slice(&bytes).with_context(|| {
-            format!("what answers at {}{PATH} ({status}) is not a hub", self.client.base())
-        })?;
+        let foreign = || format!("what answers at {}{PATH} ({status}) is not a hub", self.client.base());
+        let mut answer: Value = serde_json::from_slice(&bytes).with_context(foreign)?;
+        if !is_answer(&answer) {
+            return Err(anyhow::anyhow!(foreign()).into());
+        }
         if message.method() == "initialize" {
             *locked(&self.agreed) = answer["result"]["protocolVersion"].as_str().map(str::to_owned);
         }
@@ -210,18 +290,22 @@ impl Bridge {
         if let (Some(id), Some(answer)) = (message.id(), answer.as_object_mut()) {
             answer.entry("id").or_insert_with(|| id.clone());
         }
-        self.write(&answer).await
+        self.write(&answer).await?;
+        Ok(true)
     }
 
-    async fn relay_stream(&self, response: Response) -> Result<(), Failure> {
+    async fn relay_stream(&self, response: Response, message: &Message) -> Result<bool, Failure> {
         let mut frames = std::pin::pin!(frames(response.body, SseLimits::default()));
         while let Some(frame) = frames.next().await {
             let frame = frame.map_err(anyhow::Error::new)?;
-            if let Ok(message) = serde_json::from_str::<Value>(&frame.data) {
-                self.write(&message).await?;
+            if let Ok(said) = serde_json::from_str::<Value>(&frame.data) {
+                self.write(&said).await?;
+                if is_answer(&said) && said.get("id") == message.id() {
+                    return Ok(true);
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// One message is one line.
@@ -244,11 +328,26 @@ fn locked<T>(mutex: &SyncMutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_line_that_is_too_long_costs_no_other() {
+        let long = "x".repeat(MAX_LINE_BYTES + 1);
+        let text = format!("first\n{long}\nlast");
+        let mut lines = Lines::new(text.as_bytes());
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next().await.expect("readable") {
+            seen.push(match line {
+                Line::Whole(line) => String::from_utf8(line).expect("text"),
+                Line::TooLong => "too long".to_owned(),
+            });
+        }
+        assert_eq!(seen, ["first", "too long", "last"]);
+    }
+
     #[test]
     fn what_is_in_headers_follows_from_the_message() {
         let of = |message: Value, agreed: Option<&str>| {
-            let message = Message::parse(message.to_string()).expect("json");
-            let headers = message.headers(agreed).into_iter().skip(1);
+            let message = Message::parse(message.to_string().into_bytes()).expect("json");
+            let headers = message.headers(agreed).into_iter().skip(2);
             headers.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
         };
         let old = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::request::Parts;
 use nh_agents::{HubError, MAX_WAIT_SECONDS, RunRequest};
 use nh_engine::Submitted;
 use nh_types::RunId;
@@ -21,6 +22,8 @@ use crate::failure::Failure;
 use crate::routes::runs::caller;
 use crate::span;
 
+/// What `neuralhub mcp` sends: its one client said what it cancels.
+const CANCEL_ON_CLOSE: &str = "x-neuralhub-cancel-on-close";
 /// A client that knows tasks is given one for what takes longer.
 const TASK_AFTER: Duration = Duration::from_millis(500);
 
@@ -30,7 +33,7 @@ pub(super) async fn call(
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResponse, ErrorData> {
     let hub = &server.app.hub;
-    let Some(callable) = server.find(&request.name).await.map_err(refused)? else {
+    let Some(callable) = server.callable(&request.name).await.map_err(refused)? else {
         let name: String = request.name.chars().take(128).collect();
         let message =
             format!("there is no tool `{name}` that this key may call; tools/list tells which there are");
@@ -52,16 +55,24 @@ pub(super) async fn call(
         true => TASK_AFTER,
         false => Duration::from_secs(MAX_WAIT_SECONDS.unsigned_abs()),
     };
-    let mut progress = Progress::new(server, run_id, &context);
+    let cancels = gives_up_by_closing(&context);
+    let RequestContext { ct: gone, meta, peer, extensions, .. } = context;
+    let mut progress = Progress::new(server, run_id, meta.get_progress_token(), peer);
+    // Not kept while the run goes on.
+    drop((meta, extensions));
     let waiting = hub.wait_for_started(&server.principal.workspace_id, started, time);
     tokio::pin!(waiting);
     let ended = loop {
         tokio::select! {
             ended = &mut waiting => break ended,
             () = progress.tell() => {}
-            () = given_up(&context) => return Ok(cancelled(server, run_id).await.into()),
+            () = gone.cancelled() => return Ok(match cancels {
+                true => cancelled(server, run_id).await,
+                false => goes_on(run_id),
+            }.into()),
         }
     };
+    progress.tell_rest().await;
     match ended.map_err(|error| refused(error.into()))? {
         Some(run) => Ok(shown::result(&run).into()),
         None if takes_tasks => Ok(CreateTaskResult::new(tasks::of_run(&found(server, run_id).await?)).into()),
@@ -69,14 +80,12 @@ pub(super) async fn call(
     }
 }
 
-/// When the client wants the answer no longer. Before 2026-07-28 the end of a connection
-/// does not say so (specification 2025-11-25, basic/transports, "Sending Messages").
-async fn given_up(context: &RequestContext<RoleServer>) {
-    let says_so = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
-    match says_so {
-        true => context.ct.cancelled().await,
-        false => std::future::pending().await,
-    }
+/// Before 2026-07-28 the end of a connection ends nothing but the wait (specification
+/// 2025-11-25, basic/transports, "Sending Messages to the Server"), unless the client says so.
+fn gives_up_by_closing(context: &RequestContext<RoleServer>) -> bool {
+    let said =
+        context.extensions.get::<Parts>().is_some_and(|parts| parts.headers.contains_key(CANCEL_ON_CLOSE));
+    said || context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
 async fn cancelled(server: &Server, run_id: RunId) -> CallToolResult {

@@ -6,6 +6,7 @@
 //! revisions of the protocol are spoken; the SDK tells them apart.
 
 mod call;
+mod envelope;
 #[cfg(debug_assertions)]
 mod fixtures;
 mod progress;
@@ -16,14 +17,16 @@ mod shown;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
+use nh_agents::MAX_WAIT_SECONDS;
 use nh_types::{ApiError, ErrorCode};
 use rmcp::model::JsonRpcError;
 use rmcp::transport::StreamableHttpServerConfig;
@@ -34,6 +37,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::auth::Principal;
+use crate::body_room::Room;
 use crate::failure::{Answer, Failure};
 use server::Server;
 pub(crate) use shown::tool;
@@ -43,6 +47,9 @@ pub(crate) const PATH: &str = "/v1/mcp";
 pub(crate) const PROTOCOL_VERSION: &str = "2026-07-28";
 /// What the SDK says of a message that it refuses before it reads it.
 const MAX_REFUSAL_BYTES: usize = 4096;
+
+/// Longer than the longest wait.
+const ANSWER_LIMIT: Duration = Duration::from_secs(MAX_WAIT_SECONDS.unsigned_abs() + 30);
 
 /// The answer is whole as it is: the edge gives it no other body.
 #[derive(Clone)]
@@ -54,23 +61,72 @@ pub(crate) async fn answer(
     principal: Arc<Principal>,
     mut parts: Parts,
     body: Bytes,
+    room: Option<Room>,
 ) -> Answer<Response> {
-    let server = Server::new(app.clone(), principal, &parts.headers).await?;
-    let config = StreamableHttpServerConfig::default()
+    let called = envelope::check(&body)?;
+    let server = Server::new(app.clone(), principal, called.as_deref(), room).await?;
+    // What was sent is JSON by whatever name, and who takes anything takes both.
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if takes_json(&parts.headers) {
+        parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    }
+    #[cfg(debug_assertions)]
+    if app.has_mcp_fixtures() {
+        return respond_in_session(server, Request::from_parts(parts, Full::new(body))).await;
+    }
+    refuse_session(&parts.headers)?;
+    let request = Request::from_parts(parts, Full::new(body));
+    finish(serve(server, Arc::new(NeverSessionManager::default()), config(), request).await?).await
+}
+
+/// What comes without a message belongs to a session.
+#[cfg(debug_assertions)]
+pub(crate) async fn answer_in_session(
+    app: &Arc<App>,
+    principal: Arc<Principal>,
+    parts: Parts,
+) -> Answer<Response> {
+    let server = Server::new(app.clone(), principal, None, None).await?;
+    respond_in_session(server, Request::from_parts(parts, Full::default())).await
+}
+
+#[cfg(debug_assertions)]
+async fn respond_in_session(server: Server, request: Request<Full<Bytes>>) -> Answer<Response> {
+    let (config, server) = (config().with_legacy_session_mode(true), fixtures::Fixtures(server));
+    finish(serve(server, fixtures::sessions(), config, request).await?).await
+}
+
+fn config() -> StreamableHttpServerConfig {
+    StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // The edge has looked at both; the body was read within the hub's own bound.
         .disable_allowed_hosts()
-        .with_max_request_body_bytes(body.len().max(1));
-    // What was sent is JSON by whatever name.
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let request = Request::from_parts(parts, Full::new(body));
-    #[cfg(debug_assertions)]
-    if app.has_mcp_fixtures() {
-        let (config, server) = (config.with_legacy_session_mode(true), fixtures::Fixtures(server));
-        return finish(serve(server, fixtures::sessions(), config, request).await).await;
+        .with_max_request_body_bytes(usize::MAX)
+}
+
+/// `*/*`, as `curl` sends, and JSON alone are enough: an event stream is sent only to who asks
+/// to hear of progress.
+fn takes_json(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut ranges = lines.flat_map(|line| line.split(',')).peekable();
+    let is_json = |range: &str| {
+        let range = range.split(';').next().unwrap_or_default().trim();
+        ["*/*", "application/*", "application/json"].iter().any(|known| range.eq_ignore_ascii_case(known))
+    };
+    ranges.peek().is_none() || ranges.any(is_json)
+}
+
+/// A client that believes in a session of another server has to begin anew (specification
+/// 2025-11-25, basic/transports, "Session Management"). 2026-07-28 knows none.
+fn refuse_session(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_new = headers.get("mcp-protocol-version").is_some_and(|version| version == PROTOCOL_VERSION);
+    if is_new || !headers.contains_key("mcp-session-id") {
+        return Ok(());
     }
-    finish(serve(server, Arc::new(NeverSessionManager::default()), config, request).await).await
+    let message =
+        "there is no such session, as the hub keeps none; initialize anew, and send no Mcp-Session-Id";
+    Err(ApiError::new(ErrorCode::NotFound, message).param("Mcp-Session-Id"))
 }
 
 async fn serve<S: ServerHandler + Clone, M: SessionManager>(
@@ -78,9 +134,11 @@ async fn serve<S: ServerHandler + Clone, M: SessionManager>(
     sessions: Arc<M>,
     config: StreamableHttpServerConfig,
     request: Request<Full<Bytes>>,
-) -> Response {
+) -> Answer<Response> {
     let service = StreamableHttpService::new(move || Ok(server.clone()), sessions, config);
-    service.handle(request).await.map(Body::new)
+    // The SDK has no bound of its own for a handler that came to no end.
+    let answered = tokio::time::timeout(ANSWER_LIMIT, service.handle(request)).await;
+    Ok(answered.map_err(Failure::internal)?.map(Body::new))
 }
 
 /// What the SDK refuses before it reads it is told as the hub tells errors.

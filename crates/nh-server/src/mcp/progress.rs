@@ -3,7 +3,7 @@ use nh_store::runs;
 use nh_types::RunId;
 use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
-use rmcp::service::{Peer, RequestContext};
+use rmcp::service::Peer;
 use serde::Deserialize;
 
 use super::server::Server;
@@ -18,6 +18,7 @@ pub(super) struct Progress<'s> {
     told: Option<Told>,
     watch: Watch,
     after: i64,
+    may_have_grown: bool,
 }
 
 struct Told {
@@ -26,38 +27,62 @@ struct Told {
 }
 
 impl<'s> Progress<'s> {
-    pub(super) fn new(server: &'s Server, run_id: RunId, context: &RequestContext<RoleServer>) -> Self {
-        let token = context.meta.get_progress_token();
-        let told = token.map(|token| Told { token, peer: context.peer.clone() });
-        Self { server, run_id, told, watch: server.app.hub.engine.watch(run_id), after: 0 }
+    pub(super) fn new(
+        server: &'s Server,
+        run_id: RunId,
+        token: Option<ProgressToken>,
+        peer: Peer<RoleServer>,
+    ) -> Self {
+        let told = token.map(|token| Told { token, peer });
+        Self {
+            server,
+            run_id,
+            told,
+            watch: server.app.hub.engine.watch(run_id),
+            after: 0,
+            may_have_grown: true,
+        }
     }
 
-    /// Waits until there is something to tell, and tells it; for ever where nobody asked.
+    /// Tells what there is to tell, or waits until there may be something; for ever where nobody
+    /// asked.
     pub(super) async fn tell(&mut self) {
-        let Some(told) = &self.told else { return std::future::pending().await };
-        self.watch.changed().await;
+        if self.told.is_none() {
+            return std::future::pending().await;
+        }
+        if !self.may_have_grown {
+            self.watch.changed().await;
+            self.may_have_grown = true;
+        }
+        self.may_have_grown = self.tell_batch().await;
+    }
+
+    /// What the run did last.
+    pub(super) async fn tell_rest(&mut self) {
+        while self.told.is_some() && self.tell_batch().await {}
+    }
+
+    /// Whether there may be more.
+    async fn tell_batch(&mut self) -> bool {
         let (store, workspace_id) = (&self.server.app.hub.store, &self.server.principal.workspace_id);
         let rows = match runs::events(store, workspace_id, self.run_id, self.after, BATCH).await {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::warn!(run = %self.run_id, %error, "a run's progress could not be read");
-                return;
+                return false;
             }
         };
+        let has_more = rows.len() == BATCH as usize;
         for row in rows {
             self.after = row.seq;
-            let Some(step) = (row.kind == "step.started").then(|| row.data.read::<Began>().ok()).flatten()
-            else {
-                continue;
-            };
-            let number = row.seq as f64;
-            let progress =
-                ProgressNotificationParam::new(told.token.clone(), number).with_message(step.to_text());
-            if told.peer.notify_progress(progress).await.is_err() {
+            let began = (row.kind == "step.started").then(|| row.data.read::<Began>().ok()).flatten();
+            let (Some(step), Some(told)) = (began, &self.told) else { continue };
+            let progress = ProgressNotificationParam::new(told.token.clone(), row.seq as f64);
+            if told.peer.notify_progress(progress.with_message(step.to_text())).await.is_err() {
                 self.told = None;
-                return;
             }
         }
+        has_more
     }
 }
 

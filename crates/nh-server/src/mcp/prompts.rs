@@ -51,6 +51,7 @@ pub(super) async fn get(
     let mut arguments = request.arguments.unwrap_or_default();
     let goal = arguments.remove(GOAL);
     if let Some(unknown) = arguments.keys().next() {
+        let unknown: String = unknown.chars().take(80).collect();
         let message = format!("the prompt takes `{GOAL}`, and no `{unknown}`");
         return Err(ErrorData::invalid_params(message, None));
     }

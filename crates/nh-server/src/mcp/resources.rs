@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use nh_blobs::BlobError;
 use nh_memory::Which;
+use nh_store::StoreError;
 use nh_store::blobs::BlobRecord;
 use nh_store::runs::{self, RunFilter, RunRecord};
 use nh_types::blob::{Named, Pathname};
@@ -16,13 +17,13 @@ use rmcp::model::{ListResourcesResult, ReadResourceResult, Resource, ResourceCon
 use serde::Serialize;
 
 use super::server::Server;
-use super::{call, shown::refused};
+use super::shown::refused;
 use crate::failure::{Answer, Failure};
 use crate::paging::seal_cursor;
 
 const SCHEME: &str = "neuralhub://";
-/// A larger file is read from its URL.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// What is larger is read from its URL.
+const MAX_BYTES: usize = 1024 * 1024;
 /// A memory's beginning is its title.
 const TITLE_CHARS: usize = 80;
 const JSON: &str = "application/json";
@@ -46,9 +47,14 @@ enum Kind {
 /// One kind after another, as far as the key may read them: memories and runs from the
 /// newest, files by their names.
 pub(super) async fn list(server: &Server, page: PageRequest) -> Answer<ListResourcesResult> {
-    let (name, mut after) = match page.after.as_deref().and_then(|after| after.split_once(':')) {
-        Some((name, after)) => (name.to_owned(), Some(after.to_owned()).filter(|after| !after.is_empty())),
-        None => (KINDS[0].1.to_owned(), None),
+    let (name, mut after) = match page.after.as_deref() {
+        None => (KINDS[0].1, None),
+        Some(given) => match given.split_once(':') {
+            Some((name, after)) if KINDS.iter().any(|(_, known, _)| *known == name) => {
+                (name, Some(after.to_owned()).filter(|after| !after.is_empty()))
+            }
+            _ => return Err(StoreError::InvalidCursor(given.chars().take(80).collect()).into()),
+        },
     };
     let mut listed = Vec::new();
     let mut next = None;
@@ -139,23 +145,33 @@ pub(super) async fn read(server: &Server, uri: &str) -> Result<ReadResourceResul
         Kind::Memories => {
             let Ok(id) = name.parse() else { return Err(missing(uri)) };
             let found = server.app.hub.memories.find(&server.principal.workspace_id, &id).await;
-            let found = found.map_err(|error| refused(error.into()))?;
-            in_json(uri, &found.ok_or_else(|| missing(uri))?)
+            let memory = found.map_err(|error| refused(error.into()))?.ok_or_else(|| missing(uri))?;
+            ResourceContents::text(in_json(&memory), uri).with_mime_type(JSON)
         }
         Kind::Files => {
             file_contents(server, uri, name).await.map_err(refused)?.ok_or_else(|| missing(uri))?
         }
         Kind::Runs => {
             let Ok(id) = name.parse() else { return Err(missing(uri)) };
-            in_json(uri, &call::found(server, id).await.map_err(|_| missing(uri))?)
+            let found = server.app.hub.run_view(&server.principal.workspace_id, id).await;
+            let run = found.map_err(|error| refused(error.into()))?.ok_or_else(|| missing(uri))?;
+            // Writing a large one as text would hold others up.
+            let text = if run.is_large { None } else { Some(in_json(&run)) };
+            let text = text.filter(|text| text.len() <= MAX_BYTES).ok_or_else(|| {
+                let message = format!(
+                    "the run has more than the {MAX_BYTES} bytes that are sent here; read it with GET /v1/run/{id}"
+                );
+                refused(Failure::new(ErrorCode::PayloadTooLarge, message))
+            })?;
+            ResourceContents::text(text, uri).with_mime_type(JSON)
         }
     };
     Ok(ReadResourceResult::new(vec![contents]))
 }
 
-fn in_json(uri: &str, value: &impl Serialize) -> ResourceContents {
+fn in_json(value: &impl Serialize) -> String {
     // What the API shows serialises.
-    ResourceContents::text(serde_json::to_string(value).unwrap_or_default(), uri).with_mime_type(JSON)
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 async fn file_contents(server: &Server, uri: &str, path: &str) -> Answer<Option<ResourceContents>> {
@@ -164,9 +180,9 @@ async fn file_contents(server: &Server, uri: &str, path: &str) -> Answer<Option<
     let Ok(Named::Here(pathname)) = Pathname::of(workspace_id, &path) else { return Ok(None) };
     let Some(opened) = server.app.hub.blobs.open(workspace_id, &pathname).await? else { return Ok(None) };
     let blob = opened.blob.clone();
-    if blob.size > MAX_FILE_BYTES {
+    if blob.size > MAX_BYTES as u64 {
         let message = format!(
-            "the file has {} bytes, more than the {MAX_FILE_BYTES} that are sent here; read it with \
+            "the file has {} bytes, more than the {MAX_BYTES} that are sent here; read it with \
              GET /v1/storage/{}",
             blob.size,
             pathname.full(workspace_id)

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::HeaderMap;
+use nh_agents::Callable;
 use nh_types::{PageRequest, Scope};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, ExtensionCapabilities, GetPromptRequestParams,
@@ -16,12 +16,15 @@ use super::shown::{self, refused};
 use super::{call, prompts, resources, tasks};
 use crate::app::App;
 use crate::auth::Principal;
+use crate::body_room::Room;
 use crate::failure::Answer;
 use crate::paging::{open_cursor, seal_cursor};
 
 /// What a page holds: most workspaces have all on one, which matters to clients that ask
 /// for no second one.
 const PAGE: u32 = 500;
+/// Memories are read whole to be listed.
+const RESOURCES_PAGE: u32 = 100;
 const INSTRUCTIONS: &str = "The tools, agents and workflows of one NeuralHub workspace. Each call is a durable \
     run; `run_agent_…` and `run_workflow_…` may take minutes, and go on when the connection ends. Resources \
     are what the workspace remembers, its files and its runs.";
@@ -31,23 +34,37 @@ const INSTRUCTIONS: &str = "The tools, agents and workflows of one NeuralHub wor
 pub(super) struct Server {
     pub(super) app: Arc<App>,
     pub(super) principal: Arc<Principal>,
-    /// The tool that is called, where the headers name it.
-    called: Option<Tool>,
+    /// What is called, if it is there.
+    called: Option<Callable>,
+    /// The memory of the message: the SDK may go on with it when its connection has ended.
+    _room: Option<Arc<Room>>,
 }
 
 impl Server {
-    /// The tool has to be known before its call is: its schema says which of the arguments
-    /// come in headers too.
-    pub(super) async fn new(app: Arc<App>, principal: Arc<Principal>, headers: &HeaderMap) -> Answer<Self> {
-        let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let mut server = Self { app, principal, called: None };
-        if let (Some("tools/call"), Some(name)) = (said("mcp-method"), said("mcp-name")) {
-            server.called = server.find(name).await?.map(shown::tool);
+    /// What is called has to be known before its call is read: its schema says which of the
+    /// arguments come in headers too.
+    pub(super) async fn new(
+        app: Arc<App>,
+        principal: Arc<Principal>,
+        called: Option<&str>,
+        room: Option<Room>,
+    ) -> Answer<Self> {
+        let mut server = Self { app, principal, called: None, _room: room.map(Arc::new) };
+        if let Some(name) = called {
+            server.called = server.find(name).await?;
         }
         Ok(server)
     }
 
-    pub(super) async fn find(&self, name: &str) -> Answer<Option<nh_agents::Callable>> {
+    /// In a session, each call finds its own.
+    pub(super) async fn callable(&self, name: &str) -> Answer<Option<Callable>> {
+        match &self.called {
+            Some(called) if called.name == name => Ok(Some(called.clone())),
+            _ => self.find(name).await,
+        }
+    }
+
+    async fn find(&self, name: &str) -> Answer<Option<Callable>> {
         let Principal { workspace_id, scopes, .. } = &*self.principal;
         Ok(self.app.hub.catalogue(workspace_id, scopes).await?.find(name).await?)
     }
@@ -66,9 +83,9 @@ impl Server {
     }
 }
 
-fn page(request: Option<PaginatedRequestParams>) -> Answer<PageRequest> {
+fn page(request: Option<PaginatedRequestParams>, limit: u32) -> Answer<PageRequest> {
     let after = request.and_then(|request| request.cursor).map(|cursor| open_cursor(&cursor)).transpose()?;
-    Ok(PageRequest { limit: PAGE, after })
+    Ok(PageRequest { limit, after })
 }
 
 impl ServerHandler for Server {
@@ -86,7 +103,7 @@ impl ServerHandler for Server {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.called.clone().filter(|tool| tool.name == name)
+        self.called.clone().filter(|called| called.name == name).map(shown::tool)
     }
 
     async fn list_tools(
@@ -94,7 +111,7 @@ impl ServerHandler for Server {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        self.tools(page(request).map_err(refused)?).await.map_err(refused)
+        self.tools(page(request, PAGE).map_err(refused)?).await.map_err(refused)
     }
 
     async fn call_tool(
@@ -110,7 +127,7 @@ impl ServerHandler for Server {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(self, page(request).map_err(refused)?).await.map_err(refused)
+        resources::list(self, page(request, RESOURCES_PAGE).map_err(refused)?).await.map_err(refused)
     }
 
     async fn list_resource_templates(
@@ -134,7 +151,7 @@ impl ServerHandler for Server {
         request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        prompts::list(self, page(request).map_err(refused)?).await.map_err(refused)
+        prompts::list(self, page(request, PAGE).map_err(refused)?).await.map_err(refused)
     }
 
     async fn get_prompt(

@@ -82,7 +82,7 @@ pub(super) fn with_run(mut result: CallToolResult, run_id: RunId) -> CallToolRes
 /// The error that a request ends with. What only the log may say is logged.
 pub(super) fn refused(failure: Failure) -> ErrorData {
     let chain = failure.chain();
-    let ApiError { code, message, param, .. } = failure.error;
+    let ApiError { code, message, param, retry_after_seconds, .. } = failure.error;
     if code.status() >= 500 {
         tracing::error!(code = code.as_str(), told = message, cause = chain, "a request failed");
     }
@@ -91,5 +91,6 @@ pub(super) fn refused(failure: Failure) -> ErrorData {
         _ if code.status() >= 500 => McpCode::INTERNAL_ERROR,
         _ => McpCode::INVALID_PARAMS,
     };
-    ErrorData::new(told, message, Some(json!({"code": code.as_str(), "param": param})))
+    let data = json!({"code": code.as_str(), "param": param, "retry_after_seconds": retry_after_seconds});
+    ErrorData::new(told, message, Some(data))
 }

@@ -27,7 +27,8 @@ pub(super) fn of_run(run: &RunView) -> Task {
     let status = match run.state {
         RunState::Success | RunState::Failed => TaskStatus::Completed,
         RunState::Cancelled => TaskStatus::Cancelled,
-        RunState::Waiting if asks(run).next().is_some() => TaskStatus::InputRequired,
+        // Another branch may go on meanwhile.
+        _ if asks(run).next().is_some() => TaskStatus::InputRequired,
         RunState::Pending | RunState::Running | RunState::Waiting => TaskStatus::Working,
     };
     let updated = run.finished_at.or(run.started_at).unwrap_or(run.created_at);
@@ -78,15 +79,22 @@ fn request(wait: &WaitView) -> Result<InputRequest, ErrorData> {
     Ok(InputRequest::Elicitation(ElicitRequest::new(params)))
 }
 
-/// Each answer decides the step that it names, if that waits still. Who declines has denied.
+/// Each answer decides the step that it names. Who declines has denied. All of them are looked
+/// at before any counts.
 pub(super) async fn update(server: &Server, request: UpdateTaskParams) -> Result<(), ErrorData> {
     let run_id = permitted(server, &request.task_id, Scope::RunWrite)?;
     let run = found(server, run_id).await?;
+    let mut decisions = Vec::new();
     for (step, answer) in request.input_responses {
         if !asks(&run).any(|wait| wait.step == step) {
-            continue;
+            let (step, waiting) = (shortened(&step), asks(&run).map(|wait| wait.step.as_str()));
+            let waiting = waiting.collect::<Vec<_>>().join(", ");
+            let message = format!("no step `{step}` of the task waits for input; waiting: [{waiting}]");
+            return Err(ErrorData::invalid_params(message, None));
         }
-        let decision = decision(step, &answer)?;
+        decisions.push(decision(step, &answer)?);
+    }
+    for decision in decisions {
         let decided = server.app.hub.decide_step(&caller(&server.principal), run_id, decision).await;
         decided.map_err(|error| refused(error.into()))?;
     }
@@ -100,8 +108,9 @@ fn decision(step: String, answer: &Value) -> Result<StepDecision, ErrorData> {
         (Some("decline" | "cancel"), _) => false,
         _ => {
             let message = format!(
-                "the answer to `{step}` must have an `action`: `accept` with `content.{APPROVE}` true or \
-                 false, `decline` or `cancel`"
+                "the answer to `{}` must have an `action`: `accept` with `content.{APPROVE}` true or \
+                 false, `decline` or `cancel`",
+                shortened(&step)
             );
             return Err(ErrorData::invalid_params(message, None));
         }
@@ -125,8 +134,12 @@ fn permitted(server: &Server, task_id: &str, scope: Scope) -> Result<RunId, Erro
 }
 
 fn missing(task_id: &str) -> ErrorData {
-    let id: String = task_id.chars().take(80).collect();
-    ErrorData::invalid_params(format!("there is no task `{id}` in this workspace"), None)
+    let message = format!("there is no task `{}` in this workspace", shortened(task_id));
+    ErrorData::invalid_params(message, None)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn object(result: &impl serde::Serialize) -> Result<JsonObject, ErrorData> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use nh_agents::{Callable, Target};
 use nh_types::{ErrorCode, PageRequest};
 use serde_json::json;
@@ -58,14 +58,17 @@ pub(crate) async fn full(
 ) -> Answer<Response> {
     let (base, listed) = (app.base_url(&headers), listed(&app, auth).await?);
     let mut text = head(&base);
-    let document = crate::openapi();
-    section(&mut text, "Operations", operations(&document));
+    text.push_str(app.llms_operations.get_or_init(|| {
+        let mut text = String::new();
+        section(&mut text, "Operations", operations(&crate::openapi()));
+        text
+    }));
     for one in &listed {
         let schema = |name: &str, schema: &serde_json::Value| format!("{name}:\n\n```json\n{schema}\n```\n");
         let input = schema("Arguments", &one.input_schema);
         let output = one.output_schema.as_ref().map(|output| schema("Result", output)).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n## {}\n\n{}\n\n{input}\n{output}", one.name, one.description.trim());
+        let _ = write!(text, "\n## {}\n\n{}\n\n{input}\n{output}", one.name, on_one_line(&one.description));
     }
     Ok(negotiated(text, &headers))
 }
@@ -123,15 +126,21 @@ fn line(base: &str, one: &Callable) -> String {
         Target::Agent(id) => ("agents", id.as_str()),
         Target::Workflow(id) => ("workflows", id.as_str()),
     };
-    // A list's item is one line.
-    let about = one.description.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("- [{}]({base}/v1/{kind}/{name}): {about}", one.name)
+    format!("- [{}]({base}/v1/{kind}/{name}): {}", one.name, on_one_line(&one.description))
+}
+
+/// What somebody wrote makes no heading and no item of its own.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim_start_matches(['#', '-', '>', '`', ' '])
+        .to_owned()
 }
 
 fn operations(document: &OpenApi) -> impl Iterator<Item = String> {
     document::operations(document).map(|(path, method, operation)| {
-        let about = operation.summary.as_deref().unwrap_or_default();
-        let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+        let about = on_one_line(operation.summary.as_deref().unwrap_or_default());
         format!("- `{method} {path}`{}: {about}", scope(operation))
     })
 }
@@ -146,7 +155,8 @@ fn scope(operation: &Operation) -> String {
 
 /// Markdown, unless JSON is named and no text is preferred to it.
 fn negotiated(text: String, headers: &HeaderMap) -> Response {
-    let vary: [(HeaderName, &str); 1] = [(VARY, "Accept")];
+    // It tells each reader something else.
+    let vary = [(VARY, "Accept, Authorization, Cookie"), (CACHE_CONTROL, "private, no-cache")];
     let (json, markdown) = (quality(headers, is_json), quality(headers, |range| range.starts_with("text/")));
     if json > 0 && json >= markdown {
         return (vary, Json(json!({"content": text}))).into_response();

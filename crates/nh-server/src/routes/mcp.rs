@@ -35,8 +35,8 @@ pub(crate) async fn speak(
 ) -> Answer<Response> {
     let (parts, body) = request.into_parts();
     check_foreign_origin(&app, &parts)?;
-    let (body, _room) = body::unparsed(&app, &parts.headers, body).await?;
-    mcp::answer(&app, auth.shared(), parts, body).await
+    let (body, room) = body::unparsed(&app, &parts.headers, body).await?;
+    mcp::answer(&app, auth.shared(), parts, body, room).await
 }
 
 /// What belongs to sessions, which only the fixtures have.
@@ -46,7 +46,7 @@ pub(crate) async fn in_session(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Answer<Response> {
-    mcp::answer(&app, auth.shared(), request.into_parts().0, bytes::Bytes::new()).await
+    mcp::answer_in_session(&app, auth.shared(), request.into_parts().0).await
 }
 
 /// `GET /v1/mcp/manifest`.

@@ -1,6 +1,9 @@
 //! `/v1/mcp` in both eras of the protocol, and what is found about it elsewhere.
 
+use std::time::Duration;
+
 use http::Method;
+use nh_types::run::RunState;
 use serde_json::{Value, json};
 
 use crate::app::{Call, Reply, TestApp};
@@ -91,8 +94,29 @@ async fn what_is_no_message_is_told_in_json_rpc() {
     };
     let reply = call(&app.key).header("content-type", "application/json").body("{nothing").send().await;
     assert_eq!(code(&reply, 400), -32700);
-    let reply = call(&app.key).json(json!({"hello": "world"})).send().await;
-    assert_eq!(code(&reply, 400), -32600);
+    let message = |field: &str, value: Value| {
+        let mut message = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}});
+        *message.pointer_mut(field).expect("a field") = value;
+        message
+    };
+    let long = "x".repeat(100_000);
+    let wrong = [
+        json!({"hello": "world"}),
+        json!([message("/id", json!(1))]),
+        message("/method", json!(5)),
+        message("/method", json!(long)),
+        message("/id", json!(long)),
+        message("/params", json!({"_meta": {"x": long}})),
+        message("/params", json!({"_meta": {"progressToken": "x".repeat(1000)}})),
+    ];
+    for body in wrong {
+        let reply = call(&app.key).json(body).send().await;
+        assert_eq!(code(&reply, 400), -32600);
+        assert!(reply.body.len() < 2000, "{reply:?}");
+    }
+    let reply = old(&app, &app.key, "ping", json!({})).header("mcp-session-id", "theirs").send().await;
+    assert_eq!(code(&reply, 404), -32600);
+    old(&app, &app.key, "ping", json!({})).header("accept", "*/*").send().await.ok(200);
     let reply = old(&app, &app.key, "tools/conjure", json!({})).send().await;
     assert_eq!(code(&reply, 200), -32601);
     assert_eq!(code(&new(&app, &app.key, "tools/conjure", json!({}), json!({})).send().await, 404), -32601);
@@ -107,6 +131,9 @@ async fn what_is_no_message_is_told_in_json_rpc() {
     let reply = old(&app, &app.key, "tools/list", json!({})).header("accept", "text/html").send().await;
     assert_eq!(code(&reply, 400), -32600);
     let reply = old(&app, &app.key, "tools/list", json!({"cursor": "nonsense"})).send().await;
+    assert_eq!(code(&reply, 200), -32602);
+    let elsewhere = app.get("/v1/mcp/manifest?limit=1").send().await.ok(200)["nextCursor"].clone();
+    let reply = old(&app, &app.key, "resources/list", json!({"cursor": elsewhere})).send().await;
     assert_eq!(code(&reply, 200), -32602);
     for method in [Method::GET, Method::DELETE] {
         let reply = app.call(method, "/v1/mcp").header("accept", "text/event-stream").send().await;
@@ -152,7 +179,14 @@ async fn tools_are_those_that_the_key_may_call() {
     .ok(201);
     let flow = json!({"id": "workflow_report", "name": "Report", "steps": [{"id": "a", "uses": "tool:current_time"}]});
     app.post("/v1/workflows", flow).send().await.ok(201);
+    for (id, schema) in [("w_text", json!({"type": "string"})), ("w_any", json!({"required": ["a"]}))] {
+        let flow = json!({"id": id, "name": id, "input_schema": schema, "steps": [{"id": "a", "uses": "tool:current_time"}]});
+        app.post("/v1/workflows", flow).send().await.ok(201);
+    }
     let listed = told(&app, "tools/list", json!({})).await;
+    assert!(
+        listed["tools"].as_array().expect("tools").iter().all(|tool| tool["inputSchema"]["type"] == "object")
+    );
     let all = [
         "calculate",
         "current_time",
@@ -165,6 +199,7 @@ async fn tools_are_those_that_the_key_may_call() {
         "run_agent_researcher",
         "run_agent_default",
         "run_workflow_report",
+        "run_workflow_w_any",
     ];
     assert_eq!(names(&listed["tools"]), all);
     let calculate = &listed["tools"][0];
@@ -177,7 +212,14 @@ async fn tools_are_those_that_the_key_may_call() {
 
     let few = app.key_with("tools:call run:write memories:read").await;
     let reply = old(&app, &few, "tools/list", json!({})).send().await.ok(200);
-    let some = ["calculate", "current_time", "http_fetch", "memory_search", "run_workflow_report"];
+    let some = [
+        "calculate",
+        "current_time",
+        "http_fetch",
+        "memory_search",
+        "run_workflow_report",
+        "run_workflow_w_any",
+    ];
     assert_eq!(names(&reply["result"]["tools"]), some);
     let call = json!({"name": "memory_store", "arguments": {"content": "x"}});
     assert_eq!(code(&old(&app, &few, "tools/call", call).send().await, 200), -32602);
@@ -284,17 +326,34 @@ async fn a_long_run_is_a_task_for_who_knows_tasks() {
     assert_eq!(asked["method"], "elicitation/create", "{seen}");
     assert_eq!(asked["params"]["requestedSchema"]["properties"]["approve"]["type"], "boolean");
 
+    let unknown = json!({"taskId": id, "inputResponses": {"nothing": {"action": "decline"}}});
+    let refused = call("tasks/update", unknown).send().await;
+    assert_eq!(code(&refused, 200), -32602);
+    assert!(refused.json()["error"]["message"].as_str().expect("text").contains("[ask]"), "{refused:?}");
     let unclear = json!({"taskId": id, "inputResponses": {"ask": {"action": "accept", "content": {}}}});
     assert_eq!(code(&call("tasks/update", unclear).send().await, 200), -32602);
     let answer =
         json!({"taskId": id, "inputResponses": {"ask": {"action": "accept", "content": {"approve": true}}}});
     call("tasks/update", answer).send().await.ok(200);
-    let run = format!("/v1/run/{}", id.as_str().expect("an id"));
-    while app.get(&run).send().await.ok(200)["state"] != "SUCCESS" {}
+    let ended = app.hub.wait_for_run(
+        &app.workspace_id,
+        id.as_str().expect("an id").parse().expect("an id"),
+        Duration::from_secs(60),
+    );
+    assert!(ended.await.expect("read").is_some_and(|run| run.state == RunState::Success));
     let seen = call("tasks/get", json!({"taskId": id})).send().await.ok(200)["result"].clone();
     assert_eq!(seen["status"], "completed");
     assert_eq!(seen["result"]["isError"], json!(false), "{seen}");
 
+    let id = begin().await["taskId"].clone();
+    let declined = json!({"taskId": id, "inputResponses": {"ask": {"action": "decline"}}});
+    call("tasks/update", declined).send().await.ok(200);
+    let denied = app.hub.wait_for_run(
+        &app.workspace_id,
+        id.as_str().expect("an id").parse().expect("an id"),
+        Duration::from_secs(60),
+    );
+    assert!(denied.await.expect("read").is_some_and(|run| run.state == RunState::Failed));
     let id = begin().await["taskId"].clone();
     call("tasks/cancel", json!({"taskId": id})).send().await.ok(200);
     let seen = call("tasks/get", json!({"taskId": id})).send().await.ok(200)["result"].clone();
@@ -304,6 +363,42 @@ async fn a_long_run_is_a_task_for_who_knows_tasks() {
     assert_eq!(code(&elsewhere, 200), -32602);
     let unaware = new(&app, &app.key, "tasks/get", json!({"taskId": id}), json!({})).send().await;
     assert_eq!(code(&unaware, 400), -32021);
+}
+
+#[tokio::test]
+async fn who_goes_away_has_given_up_as_its_revision_says() {
+    let app = TestApp::new().await;
+    let flow = json!({"id": "careful", "name": "Careful", "steps": [{"id": "ask", "uses": "approval"}]});
+    app.post("/v1/workflows", flow).send().await.ok(201);
+    let waiting = async |app: &TestApp| loop {
+        let runs = app.get("/v1/runs?state=WAITING").send().await.ok(200);
+        if let Some(run) = runs["runs"][0]["runId"].as_str() {
+            return run.parse().expect("an id");
+        }
+    };
+    let params = || json!({"name": "run_workflow_careful", "arguments": {}});
+    let ended = |id| app.hub.wait_for_run(&app.workspace_id, id, Duration::from_secs(60));
+
+    let id = tokio::select! {
+        reply = new(&app, &app.key, "tools/call", params(), json!({})).send() => panic!("{reply:?}"),
+        id = waiting(&app) => id,
+    };
+    assert_eq!(ended(id).await.expect("read").map(|run| run.state), Some(RunState::Cancelled));
+
+    let id = tokio::select! {
+        reply = old(&app, &app.key, "tools/call", params()).send() => panic!("{reply:?}"),
+        id = waiting(&app) => id,
+    };
+    app.post(&format!("/v1/run/{id}/approve"), json!({})).send().await.ok(202);
+    assert_eq!(ended(id).await.expect("read").map(|run| run.state), Some(RunState::Success));
+
+    // `neuralhub mcp` says that it means it.
+    let call = old(&app, &app.key, "tools/call", params()).header("x-neuralhub-cancel-on-close", "true");
+    let id = tokio::select! {
+        reply = call.send() => panic!("{reply:?}"),
+        id = waiting(&app) => id,
+    };
+    assert_eq!(ended(id).await.expect("read").map(|run| run.state), Some(RunState::Cancelled));
 }
 
 #[tokio::test]
@@ -431,7 +526,7 @@ async fn llms_txt_lists_what_the_reader_may_call() {
     let anyone = app.anonymous(Method::GET, "/llms.txt").header("accept", "*/*").send().await;
     assert_eq!(
         (anyone.header("content-type"), anyone.header("vary")),
-        ("text/markdown; charset=utf-8", "Accept")
+        ("text/markdown; charset=utf-8", "Accept, Authorization, Cookie")
     );
     let text = String::from_utf8(anyone.body.to_vec()).expect("text");
     assert!(text.starts_with("# NeuralHub Capabilities\n\n> "), "{text}");

@@ -72,8 +72,8 @@ pub(super) fn spec(name: &str, about: &str, example: &str) -> ToolSpec {
             "additionalProperties": false,
         })),
         scopes: vec![Scope::ResourcesWrite],
-        // Room for a start, and for files.
         effects: Effects::ANY_IN_THE_HUB,
+        // Room for a start, and for files.
         timeout_ms: (MAX_SECONDS + 60) * 1000,
         // What it does stays in the sandbox, which a crash of the hub ends; what it stores is
         // stored once.
