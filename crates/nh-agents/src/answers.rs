@@ -116,7 +116,7 @@ impl Hub {
         let tool = wait.name.strip_prefix("tool:").unwrap_or(&wait.name);
         let definition = Definition::read(&run.definition);
         let tools = match &definition {
-            Ok(definition) => self.tools.with(&self.compute, definition.code_tools()),
+            Ok(definition) => self.tools.with(&self.workshop, definition.own_tools()),
             Err(_) => self.tools.clone(),
         };
         if tools.get(tool).is_none() {

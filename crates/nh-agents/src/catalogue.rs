@@ -2,6 +2,8 @@
 //! workflows. `tools/list` of the Model Context Protocol, the manifest and `llms.txt` are
 //! read from here, and a call finds here what to run.
 
+use std::sync::Arc;
+
 use nh_store::{StoreError, agents, workflows};
 use nh_types::run::RunType;
 use nh_types::tool::Effects;
@@ -35,6 +37,11 @@ pub struct Catalogue<'h> {
     workspace_id: &'h WorkspaceId,
     scopes: &'h ScopeSet,
     tools: Tools,
+}
+
+enum Record {
+    Agent(Arc<agents::AgentRecord>),
+    Workflow(Arc<workflows::WorkflowRecord>),
 }
 
 /// Where a page begins: in one of the three lists, one after another.
@@ -160,19 +167,23 @@ impl Catalogue<'_> {
     }
 
     async fn run(&self, kind: RunType, id: &str) -> Result<Option<Callable>, StoreError> {
+        match self.record(kind, id).await? {
+            Some(Record::Agent(record)) => self.of_agent(&record).await.map(Some),
+            Some(Record::Workflow(record)) => self.of_workflow(&record).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn record(&self, kind: RunType, id: &str) -> Result<Option<Record>, StoreError> {
         let (store, workspace_id) = (&self.hub.store, self.workspace_id);
         match kind {
             RunType::Agent => {
                 let Ok(id) = id.parse() else { return Ok(None) };
-                let Some(record) = agents::current(store, workspace_id, &id).await? else { return Ok(None) };
-                self.of_agent(&record).await.map(Some)
+                Ok(agents::current(store, workspace_id, &id).await?.map(Record::Agent))
             }
             RunType::Workflow => {
                 let Ok(id) = id.parse() else { return Ok(None) };
-                let Some(record) = workflows::current(store, workspace_id, &id).await? else {
-                    return Ok(None);
-                };
-                self.of_workflow(&record).await
+                Ok(workflows::current(store, workspace_id, &id).await?.map(Record::Workflow))
             }
             RunType::Tool => Ok(None),
         }
@@ -218,25 +229,10 @@ impl Catalogue<'_> {
             None => (id, Some(format!("{prefix}{id}"))),
         };
         let is_taken = match twin {
-            Some(twin) => self.is_there(kind, &twin).await?,
+            Some(twin) => self.record(kind, &twin).await?.is_some(),
             None => false,
         };
         Ok(if is_taken { format!("run_{kind}.{id}") } else { format!("run_{kind}_{short}") })
-    }
-
-    async fn is_there(&self, kind: RunType, id: &str) -> Result<bool, StoreError> {
-        let (store, workspace_id) = (&self.hub.store, self.workspace_id);
-        match kind {
-            RunType::Agent => match id.parse() {
-                Ok(id) => Ok(agents::current(store, workspace_id, &id).await?.is_some()),
-                Err(_) => Ok(false),
-            },
-            RunType::Workflow => match id.parse() {
-                Ok(id) => Ok(workflows::current(store, workspace_id, &id).await?.is_some()),
-                Err(_) => Ok(false),
-            },
-            RunType::Tool => Ok(false),
-        }
     }
 
     /// As a run of type `tool` is held to.

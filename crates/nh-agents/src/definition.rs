@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use nh_types::agent::AgentDefinition;
 use nh_types::run::RunType;
-use nh_types::tool::CodeTool;
+use nh_types::tool::OwnTool;
 use nh_types::workflow::WorkflowDefinition;
 use nh_types::{AgentId, WorkflowId};
 use serde::{Deserialize, Serialize};
@@ -30,8 +30,8 @@ pub struct PinnedAgent {
     /// run's scopes allowed them.
     pub tools: Vec<String>,
     /// What those of them do that the workspace registered.
-    #[serde(default, skip_serializing_if = "<[CodeTool]>::is_empty")]
-    pub code_tools: Box<[CodeTool]>,
+    #[serde(default, rename = "code_tools", skip_serializing_if = "<[OwnTool]>::is_empty")]
+    pub own_tools: Box<[OwnTool]>,
     /// The agents and workflows offered as tools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<PinnedRun>,
@@ -45,8 +45,8 @@ pub struct PinnedTool {
     /// output schema) or its text.
     pub structured: bool,
     /// What it does, where the workspace registered it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<Box<CodeTool>>,
+    #[serde(default, rename = "code", skip_serializing_if = "Option::is_none")]
+    pub own: Option<Box<OwnTool>>,
 }
 
 /// A run that another may begin.
@@ -103,13 +103,13 @@ impl PinnedTool {
 
 impl Definition {
     /// The tools of the workspace that the run may call, as they were when it was submitted.
-    pub(crate) fn code_tools(&self) -> Vec<&CodeTool> {
+    pub(crate) fn own_tools(&self) -> Vec<&OwnTool> {
         match self {
-            Definition::Agent(pinned) => pinned.code_tools.iter().collect(),
-            Definition::Tool(pinned) => pinned.code.as_deref().into_iter().collect(),
+            Definition::Agent(pinned) => pinned.own_tools.iter().collect(),
+            Definition::Tool(pinned) => pinned.own.as_deref().into_iter().collect(),
             Definition::Workflow(pinned) => {
                 let tools = pinned.uses.values().filter_map(|used| match used {
-                    PinnedUse::Tool(tool) => tool.code.as_deref(),
+                    PinnedUse::Tool(tool) => tool.own.as_deref(),
                     PinnedUse::Run(_) => None,
                 });
                 tools.collect()

@@ -190,8 +190,8 @@ fn changed(
     let model_id = change.model_id.clone().flatten().unwrap_or(pinned.model_id);
     let agent = agents::change(&pinned.agent, change, tools)?;
     let offered = pin::agents_tools(tools, &agent, &caller.scopes);
-    let code_tools = pin::code_of(tools, &offered);
-    Ok(PinnedAgent { agent, model_id, tools: offered, code_tools, ..pinned })
+    let own_tools = pin::own_of(tools, &offered);
+    Ok(PinnedAgent { agent, model_id, tools: offered, own_tools, ..pinned })
 }
 
 /// The first field given that changes what the agent is.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::program::RunProgram;
 use crate::spending::Spending;
 use crate::target::Target;
-use crate::tools::Tools;
+use crate::tools::{Tools, Workshop};
 use crate::webhooks::Webhooks;
 use crate::{fork, start, view};
 
@@ -102,6 +102,7 @@ pub struct Hub {
     pub blobs: Blobs,
     pub compute: Compute,
     pub tools: Tools,
+    pub(crate) workshop: Workshop,
     pub(crate) webhooks: Webhooks,
     pub engine: Engine,
     pub ledger: Ledger,
@@ -132,11 +133,17 @@ impl Hub {
             stopping,
         } = setup;
         let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
+        let workshop = Workshop {
+            compute: compute.clone(),
+            http: webhooks.http.clone(),
+            store: store.clone(),
+            sealer: webhooks.sealer.clone(),
+        };
         let program = Arc::new(RunProgram {
             models: models.clone(),
             memories: memories.clone(),
             tools: tools.clone(),
-            compute: compute.clone(),
+            workshop: workshop.clone(),
             clock: clock.clone(),
             ledger: ledger.clone(),
             store: store.clone(),
@@ -151,6 +158,7 @@ impl Hub {
             blobs,
             compute,
             tools,
+            workshop,
             webhooks,
             engine,
             ledger,
@@ -163,7 +171,7 @@ impl Hub {
     /// The hub's tools, and those that the workspace registered.
     pub async fn tools_of(&self, workspace_id: &WorkspaceId) -> Result<Tools, StoreError> {
         let own = nh_store::tools::all(&self.store, workspace_id).await?;
-        Ok(self.tools.with(&self.compute, own.iter().map(|tool| &tool.definition)))
+        Ok(self.tools.with(&self.workshop, own.iter().map(|tool| &tool.definition)))
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use nh_store::{Store, agents, workflows};
 use nh_types::agent::{AgentDefinition, MemoryMode};
-use nh_types::tool::CodeTool;
+use nh_types::tool::OwnTool;
 use nh_types::{AgentId, ApiError, ErrorCode, Scope, ScopeSet, WorkflowId};
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ impl Pinning<'_> {
             }
             let tools = agents_tools(self.tools, &record.definition, &self.caller.scopes);
             Ok(PinnedAgent {
-                code_tools: code_of(self.tools, &tools),
+                own_tools: own_of(self.tools, &tools),
                 tools,
                 runs,
                 model_id: record.definition.model_id.clone().unwrap_or_else(|| self.default_model.clone()),
@@ -148,7 +148,7 @@ pub(crate) fn tool(tools: &Tools, caller: &RunCaller, name: &str) -> Result<Pinn
         name: spec.name.clone(),
         repeatable: spec.repeatable,
         structured: spec.output_schema.is_some(),
-        code: tool.code().cloned().map(Box::new),
+        own: tool.own().cloned().map(Box::new),
     })
 }
 
@@ -169,8 +169,8 @@ pub(crate) fn agents_tools(tools: &Tools, agent: &AgentDefinition, scopes: &Scop
 }
 
 /// What those do that the workspace registered.
-pub(crate) fn code_of(tools: &Tools, names: &[String]) -> Box<[CodeTool]> {
-    names.iter().filter_map(|name| tools.get(name)?.code().cloned()).collect()
+pub(crate) fn own_of(tools: &Tools, names: &[String]) -> Box<[OwnTool]> {
+    names.iter().filter_map(|name| tools.get(name)?.own().cloned()).collect()
 }
 
 /// What an agent that is a tool, or a step, is given.

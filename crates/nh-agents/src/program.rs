@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nh_compute::Compute;
 use nh_engine::program::Performing;
 use nh_engine::{ChildRun, Decision, Ending, History, Live, Outcome, Performed, Program, Step, Work};
 use nh_memory::Memories;
@@ -21,7 +20,7 @@ use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::spending::{RunCharges, Spending};
-use crate::tools::{MEMORY_TOOLS, ToolError, Tools};
+use crate::tools::{MEMORY_TOOLS, ToolError, Tools, Workshop};
 use crate::workflow::work::WorkflowWork;
 use crate::{schema, start};
 
@@ -38,7 +37,7 @@ pub(crate) struct RunProgram {
     pub(crate) models: Models,
     pub(crate) memories: Memories,
     pub(crate) tools: Tools,
-    pub(crate) compute: Compute,
+    pub(crate) workshop: Workshop,
     pub(crate) clock: SharedClock,
     pub(crate) ledger: Ledger,
     pub(crate) store: Store,
@@ -49,7 +48,7 @@ impl Program for RunProgram {
         let (mut program, charges) = (self.clone(), RunCharges::of(run, &self.ledger));
         let definition = Definition::read(&run.definition);
         if let Ok(definition) = &definition {
-            program.tools = self.tools.with(&self.compute, definition.code_tools());
+            program.tools = self.tools.with(&self.workshop, definition.own_tools());
         }
         match definition {
             Ok(Definition::Agent(pinned)) => Box::new(AgentWork { program, charges, pinned }),

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use nh_types::tool::CodeTool;
+use nh_types::tool::OwnTool;
 use nh_types::{Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+use crate::seals::{Put, Remove};
 use crate::sql::{Row, args, to_json};
 use crate::{Store, StoreError, Tx, Write};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolRecord {
     pub workspace_id: WorkspaceId,
-    pub definition: CodeTool,
+    pub definition: OwnTool,
     /// `key:42` or `session:user_…`: who made it.
     pub created_by: String,
     pub created_at: Timestamp,
@@ -66,10 +67,19 @@ pub async fn find(
         .await
 }
 
+/// The table that a tool's secrets are sealed for. Each has a row of its own.
+pub const TABLE: &str = "tools";
+
+/// The row of one secret, which belongs to the origin that it is told to: another definition of
+/// that name, which an old run may still have, tells it to nobody else.
+pub fn secret_row(tool: &str, secret: &str, origin: &str) -> String {
+    format!("{tool}/{secret}/{origin}")
+}
+
 /// Registers a tool. A taken name is a [`StoreError::Conflict`].
-#[derive(Clone, Debug)]
 pub struct Create {
     pub tool: ToolRecord,
+    pub secrets: Vec<Put>,
     /// Tools that the workspace may have.
     pub most: u32,
 }
@@ -91,7 +101,7 @@ impl Write for Create {
         if count.first().map_or(Ok(0), |row| Columns::of(row).int())? >= i64::from(self.most) {
             return Ok(Created::Full);
         }
-        let name = &new.definition.name;
+        let name = new.definition.name();
         let made = tx
             .execute(
                 "insert into tools (workspace_id, name, definition, created_by, created_at, updated_at) \
@@ -109,19 +119,25 @@ impl Write for Create {
         if made == 0 {
             return Err(StoreError::Conflict(format!("there is a tool `{name}` already")));
         }
+        for secret in &self.secrets {
+            secret.apply(tx).await?;
+        }
         tx.changes_definitions();
         Ok(Created::Done(Box::new(new.clone())))
     }
 }
 
 /// Puts another definition in place of the one that was read.
-#[derive(Clone, Debug)]
 pub struct Change {
     /// As it is to be.
     pub tool: ToolRecord,
     /// When what was read was last changed: one changed since is a
     /// [`StoreError::Conflict`].
     pub from: Timestamp,
+    /// New ones.
+    pub secrets: Vec<Put>,
+    /// The rows of those that are needed no more.
+    pub forgotten: Vec<String>,
 }
 
 impl Write for Change {
@@ -135,7 +151,7 @@ impl Write for Change {
                  where workspace_id = $1 and name = $2 and updated_at = $5",
                 args![
                     &new.workspace_id,
-                    &new.definition.name,
+                    new.definition.name(),
                     to_json(&new.definition)?,
                     new.updated_at,
                     self.from
@@ -144,6 +160,13 @@ impl Write for Change {
             .await?;
         if changed == 0 {
             return Err(StoreError::Conflict("the tool was changed meanwhile".to_owned()));
+        }
+        for secret in &self.secrets {
+            secret.apply(tx).await?;
+        }
+        for row_id in self.forgotten.iter().cloned() {
+            let workspace_id = new.workspace_id.clone();
+            Remove { workspace_id, table: TABLE, row_id }.apply(tx).await?;
         }
         tx.changes_definitions();
         Ok(())
@@ -167,6 +190,12 @@ impl Write for Delete {
                 args![&self.workspace_id, &self.name],
             )
             .await?;
+        // `0` follows `/`: all rows of this name, and no other's.
+        tx.execute(
+            "delete from secrets where workspace_id = $1 and owner_table = $2 and row_id >= $3 and row_id < $4",
+            args![&self.workspace_id, TABLE, format!("{}/", self.name), format!("{}0", self.name)],
+        )
+        .await?;
         tx.changes_definitions();
         Ok(deleted > 0)
     }

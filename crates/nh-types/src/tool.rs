@@ -1,5 +1,8 @@
 //! `/v1/tools`.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +15,7 @@ use crate::scope::Scope;
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ToolView {
     pub name: String,
-    /// `builtin`, or `code`: one that the workspace registered.
+    /// `builtin`, or of one that the workspace registered `code` or `http`.
     pub kind: String,
     pub description: String,
     /// JSON Schema, draft 2020-12, of type object.
@@ -34,6 +37,19 @@ pub struct ToolView {
     pub language: Option<CodeLanguage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Of a tool of kind `http`.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpToolView>,
+}
+
+/// What a tool of kind `http` asks. The values of its secrets are shown to nobody.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HttpToolView {
+    pub method: HttpMethod,
+    pub url: String,
+    pub headers: BTreeMap<String, String>,
+    /// The names of its secrets.
+    pub secrets: Vec<String>,
 }
 
 /// What a call may change: hints for people and for clients, as the annotations of the Model
@@ -57,6 +73,66 @@ impl Effects {
     pub const REPLACES: Self = Self { read_only: false, destructive: true, ..Self::READS };
     pub const ANY_IN_THE_HUB: Self = Self { idempotent: false, ..Self::REPLACES };
     pub const ANY: Self = Self { open_world: true, ..Self::ANY_IN_THE_HUB };
+}
+
+/// A tool that a workspace registered, as its row and its runs keep it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OwnTool {
+    Code(CodeTool),
+    Http(HttpTool),
+}
+
+impl OwnTool {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Code(tool) => &tool.name,
+            Self::Http(tool) => &tool.name,
+        }
+    }
+}
+
+/// One request to a server, which is a tool of its workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpTool {
+    pub name: String,
+    pub description: String,
+    pub method: HttpMethod,
+    /// In its path and query `{argument}` is replaced.
+    pub url: String,
+    /// `{secret:NAME}` is replaced, when the request is made.
+    pub headers: BTreeMap<String, String>,
+    /// JSON Schema, draft 2020-12, of type object.
+    pub input_schema: Value,
+    /// Of the JSON that is answered.
+    pub output_schema: Option<Value>,
+    pub timeout_seconds: u32,
+    /// Whether a request that was in flight at a crash may be made again.
+    pub repeatable: bool,
+    /// The names of its secrets, sorted; their values are kept sealed elsewhere.
+    pub secrets: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HttpMethod {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// Values that are told to nobody again, by their names.
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct SecretValues(pub BTreeMap<String, String>);
+
+impl fmt::Debug for SecretValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A function in Python or JavaScript that is a tool of its workspace. It runs in the
@@ -83,20 +159,41 @@ pub struct CreateTool {
     pub name: String,
     /// For the model: what it does, and when to use it.
     pub description: String,
-    /// `code`, and nothing else yet.
+    /// `code`, a function that runs in a sandbox, or `http`, a request to a server. Absent: `code`.
     #[serde(default)]
     pub kind: Option<String>,
-    /// `python` or `nodejs`.
-    pub language: CodeLanguage,
-    /// It defines a function `main`: in Python it gets the arguments by their names, in
+    /// Of `code`: `python` or `nodejs`.
+    #[serde(default)]
+    pub language: Option<CodeLanguage>,
+    /// Of `code`: it defines a function `main`. In Python it gets the arguments by their names, in
     /// JavaScript as one object, and may be asynchronous. What it returns goes back as JSON.
-    pub code: String,
+    #[serde(default)]
+    pub code: Option<String>,
+    /// Of `http`.
+    #[serde(default)]
+    pub method: Option<HttpMethod>,
+    /// Of `http`: `{argument}` in its path and query is replaced; other arguments are the query
+    /// of GET, HEAD and DELETE, and a JSON body otherwise.
+    #[serde(default)]
+    #[schema(max_length = 2048)]
+    pub url: Option<String>,
+    /// Of `http`: `{secret:NAME}` is replaced.
+    #[serde(default)]
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Of `http`: what its headers name. Kept encrypted, and shown to nobody.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub secrets: Option<SecretValues>,
+    /// Of `http`: whether a request that was in flight at a crash may be made again. Absent: as
+    /// the method says (RFC 9110, section 9.2.2).
+    #[serde(default)]
+    pub repeatable: Option<bool>,
     /// JSON Schema, draft 2020-12, of type object. Absent: any arguments.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub input_schema: Option<Value>,
-    /// What is returned has to fit it. With it a run of the tool has the value as its
-    /// result, without it the value as text.
+    /// What comes back has to fit it. With it a run of the tool has the value as its
+    /// result, without it a text.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
@@ -121,6 +218,23 @@ pub struct ChangeTool {
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub code: Option<String>,
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = HttpMethod, required = false)]
+    pub method: Option<HttpMethod>,
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub url: Option<String>,
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Those that are named here are put in the place of those that there were; the others stay,
+    /// as long as a header names them.
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
+    pub secrets: Option<SecretValues>,
+    #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required = false)]
+    pub repeatable: Option<bool>,
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Object, required = false)]
     pub input_schema: Option<Value>,

@@ -6,10 +6,12 @@
 mod calculate;
 mod code;
 mod current_time;
+mod http_call;
 mod http_fetch;
 mod memory_search;
 mod memory_store;
 mod meter;
+mod own;
 mod registry;
 mod run_code;
 mod storage_list;
@@ -25,7 +27,7 @@ use nh_compute::Compute;
 use nh_memory::Memories;
 use nh_models::Models;
 
-pub use code::{changed, created};
+pub use own::{Workshop, changed, created, secret_row, secret_rows, secrets_of};
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 

@@ -3,17 +3,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jsonschema::Validator;
-use nh_compute::Compute;
 use nh_http::Outbound;
 use nh_types::ScopeSet;
-use nh_types::tool::{CodeTool, ToolView};
+use nh_types::tool::{HttpToolView, OwnTool, ToolView};
 use serde_json::{Value, json};
 
 use super::calculate::Calculate;
-use super::code::Code;
 use super::current_time::CurrentTime;
 use super::http_fetch::HttpFetch;
 use super::meter::ToolMeter;
+use super::own::Workshop;
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use super::web_search::WebSearch;
 use crate::schema::{self, Fault};
@@ -36,7 +35,10 @@ struct Entry {
 impl Entry {
     /// Names that users choose are too many to be counted one by one.
     fn counted_as(&self) -> &str {
-        if self.tool.code().is_some() { "code" } else { &self.tool.spec().name }
+        match self.tool.own() {
+            Some(own) => kind(own),
+            None => &self.tool.spec().name,
+        }
     }
 
     fn new(tool: Arc<dyn Tool>) -> Result<Self, BadTool> {
@@ -104,17 +106,16 @@ impl Tools {
 
     /// These and a workspace's own, none of which comes in the place of one of these. One
     /// that this version cannot take is left out, so that it keeps no other from being used.
-    pub(crate) fn with<'t>(&self, compute: &Compute, own: impl IntoIterator<Item = &'t CodeTool>) -> Self {
+    pub(crate) fn with<'t>(&self, workshop: &Workshop, own: impl IntoIterator<Item = &'t OwnTool>) -> Self {
         let mut own = own.into_iter().peekable();
         if own.peek().is_none() {
             return self.clone();
         }
         let mut entries = BTreeMap::clone(&self.entries);
         for definition in own {
-            let name = definition.name.clone();
-            let bad = |message| BadTool { name: name.clone(), message };
-            let made = Code::new(definition, compute).map_err(bad);
-            match made.and_then(|code| Entry::new(Arc::new(code))) {
+            let name = definition.name().to_owned();
+            let made = workshop.make(definition).map_err(|message| BadTool { name: name.clone(), message });
+            match made.and_then(Entry::new) {
                 Ok(entry) => drop(entries.entry(name).or_insert_with(|| Arc::new(entry))),
                 Err(error) => tracing::error!(%error, "a registered tool cannot be used"),
             }
@@ -242,11 +243,24 @@ fn is_tool_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
+/// As `GET /v1/tools` calls it.
+fn kind(own: &OwnTool) -> &'static str {
+    match own {
+        OwnTool::Code(_) => "code",
+        OwnTool::Http(_) => "http",
+    }
+}
+
 fn view(tool: &dyn Tool) -> ToolView {
-    let (spec, unavailable, code) = (tool.spec(), tool.unavailable(), tool.code());
+    let (spec, unavailable, own) = (tool.spec(), tool.unavailable(), tool.own());
+    let (code, http) = match own {
+        Some(OwnTool::Code(code)) => (Some(code), None),
+        Some(OwnTool::Http(http)) => (None, Some(http)),
+        None => (None, None),
+    };
     ToolView {
         name: spec.name.clone(),
-        kind: if code.is_some() { "code" } else { "builtin" }.to_owned(),
+        kind: own.map_or("builtin", kind).to_owned(),
         description: spec.description.clone(),
         input_schema: spec.input_schema.clone(),
         output_schema: spec.output_schema.clone(),
@@ -258,5 +272,11 @@ fn view(tool: &dyn Tool) -> ToolView {
         unavailable_reason: unavailable,
         language: code.map(|code| code.language),
         code: code.map(|code| code.code.clone()),
+        http: http.map(|http| HttpToolView {
+            method: http.method,
+            url: http.url.clone(),
+            headers: http.headers.clone(),
+            secrets: http.secrets.clone(),
+        }),
     }
 }

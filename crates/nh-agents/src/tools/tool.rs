@@ -1,7 +1,7 @@
 use futures_util::future::BoxFuture;
 use nh_models::Caller;
 use nh_types::model::Usage;
-use nh_types::tool::{CodeTool, Effects};
+use nh_types::tool::{Effects, OwnTool};
 use nh_types::{Clock, RunId, Scope, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub trait Tool: Send + Sync + 'static {
     }
 
     /// What it does, where a workspace registered it: a run keeps that.
-    fn code(&self) -> Option<&CodeTool> {
+    fn own(&self) -> Option<&OwnTool> {
         None
     }
 

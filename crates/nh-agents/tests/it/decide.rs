@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 fn agent(max_steps: u32) -> PinnedAgent {
     PinnedAgent {
-        code_tools: Box::default(),
+        own_tools: Box::default(),
         id: "agent_default".parse().expect("an id"),
         version: 1,
         agent: AgentDefinition { max_steps, ..AgentDefinition::default_agent() },

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
+use nh_agents::tools::{secret_row, secret_rows, secrets_of};
 use nh_store::tools::{self, Created, ToolRecord};
-use nh_store::{Once, StoreError};
-use nh_types::tool::{ChangeTool, CreateTool, ToolList, ToolView};
+use nh_store::{Once, StoreError, seals};
+use nh_types::tool::{ChangeTool, CreateTool, OwnTool, SecretValues, ToolList, ToolView};
 use nh_types::{ApiError, ErrorCode, Page, WorkspaceId};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::app::App;
 use crate::auth::{Auth, ToolsRead, ToolsWrite};
@@ -40,7 +42,7 @@ pub(crate) async fn list(
 }
 
 /// Register a tool: a function in Python or JavaScript, which runs in the sandbox of the
-/// run that calls it.
+/// run that calls it, or a request to a server.
 #[utoipa::path(post, path = "/v1/tools", tag = "Tools", request_body = CreateTool,
     params(("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
@@ -51,8 +53,11 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     creating: Creating<CreateTool>,
 ) -> Answer<(StatusCode, Json<ToolView>)> {
-    let (definition, now) = (nh_agents::tools::created(creating.body, &app.hub.tools)?, app.clock.now());
-    let name = definition.name.clone();
+    let (body, now) = (creating.body, app.clock.now());
+    let values = body.secrets.clone();
+    let definition = nh_agents::tools::created(body, &app.hub.tools)?;
+    let name = definition.name().to_owned();
+    let secrets = sealed(&app, &auth.workspace_id, &definition, values)?;
     let tool = ToolRecord {
         workspace_id: auth.workspace_id.clone(),
         definition,
@@ -61,7 +66,7 @@ pub(crate) async fn create(
         updated_at: now,
     };
     let once = creating.once.map(|once| once.record(&auth, now));
-    match app.hub.store.write_once(once, tools::Create { tool, most: MAX_TOOLS }).await {
+    match app.hub.store.write_once(once, tools::Create { tool, secrets, most: MAX_TOOLS }).await {
         Ok(Once::First(Created::Done(_)) | Once::Replay(Created::Done(_))) => {
             Ok((StatusCode::CREATED, Json(view(&app, &auth.workspace_id, &name).await?)))
         }
@@ -72,7 +77,7 @@ pub(crate) async fn create(
     }
 }
 
-/// Get a tool, with its code where the workspace registered it.
+/// Get a tool, with what it does where the workspace registered it.
 #[utoipa::path(get, path = "/v1/tools/{name}", tag = "Tools", params(("name" = String, Path)),
     security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
     responses((status = 200, body = ToolView)))]
@@ -100,10 +105,14 @@ pub(crate) async fn change(
     let now = tools::find(&app.hub.store, &auth.workspace_id, &name).await?;
     let now = now.ok_or_else(|| missing(&app, &name))?;
     let from = now.updated_at;
-    let definition = nh_agents::tools::changed(now.definition.clone(), body)?;
+    let definition = nh_agents::tools::changed(now.definition.clone(), &body)?;
+    let secrets = sealed(&app, &auth.workspace_id, &definition, body.secrets)?;
+    let kept = secret_rows(&definition);
+    let forgotten = secret_rows(&now.definition).into_iter().filter(|row| !kept.contains(row)).collect();
     // Each change is later than the one before, whatever the clock says.
     let updated_at = app.clock.now().max(from.plus_millis(1));
-    let change = tools::Change { tool: ToolRecord { definition, updated_at, ..now }, from };
+    let change =
+        tools::Change { tool: ToolRecord { definition, updated_at, ..now }, from, secrets, forgotten };
     match app.hub.store.write(change).await {
         Ok(()) => view(&app, &auth.workspace_id, &name).await.map(Json),
         Err(StoreError::Conflict(_)) => {
@@ -126,6 +135,20 @@ pub(crate) async fn delete(
 ) -> Answer<StatusCode> {
     let delete = tools::Delete { workspace_id: auth.workspace_id.clone(), name: name.clone() };
     if app.hub.store.write(delete).await? { Ok(StatusCode::NO_CONTENT) } else { Err(missing(&app, &name)) }
+}
+
+fn sealed(
+    app: &App,
+    workspace_id: &WorkspaceId,
+    tool: &OwnTool,
+    values: Option<SecretValues>,
+) -> Answer<Vec<seals::Put>> {
+    let seal = |(name, value): (String, SecretString)| {
+        let value = SecretSlice::from(value.expose_secret().as_bytes().to_vec());
+        let row = secret_row(tool, &name)?;
+        Some(seals::Put::sealing(app.hub.sealer(), workspace_id, tools::TABLE, &row, &value))
+    };
+    Ok(secrets_of(values).filter_map(seal).collect::<Result<_, _>>()?)
 }
 
 async fn view(app: &App, workspace_id: &WorkspaceId, name: &str) -> Answer<ToolView> {

@@ -19,6 +19,7 @@ mod events;
 mod first_start;
 mod forks;
 mod fuzz;
+mod http_tools;
 mod keys;
 mod mcp;
 mod memory;

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt;
 use nh_http::{Guard, HttpSettings, Outbound, Resolve, Resolving};
 use nh_server::ServerSettings;
@@ -23,7 +23,9 @@ use crate::app::TestApp;
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
+    pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -91,7 +93,8 @@ impl Receiver {
 async fn answer(State(shared): State<Shared>, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
-    let told = Told { path: head.uri.path().to_owned(), headers: head.headers, body };
+    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+    let told = Told { method: head.method, path, query, headers: head.headers, body };
     let is_silent = told.path == "/silent";
     shared.told.send_modify(|all| all.push(told));
     if is_silent {

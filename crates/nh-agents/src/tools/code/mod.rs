@@ -2,21 +2,17 @@
 //! process of its own in the sandbox of its run, so that nothing that a model runs there
 //! changes what the function does.
 
-mod check;
-
 use futures_util::future::BoxFuture;
 use jsonschema::Validator;
 use nh_compute::{Compute, OfRun, What, Work};
 use nh_types::Scope;
 use nh_types::sandbox::{CodeLanguage, Execution};
-use nh_types::tool::{CodeTool, Effects};
+use nh_types::tool::{CodeTool, Effects, OwnTool};
 use serde_json::{Value, json};
 
 use super::run_code::{Place, failed};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use crate::schema;
-
-pub use check::{changed, created};
 
 /// Room for a sandbox's start.
 const START_MS: u64 = 60_000;
@@ -26,6 +22,8 @@ const MAX_TOLD_CHARS: usize = 4000;
 /// A registered function.
 pub(super) struct Code {
     spec: ToolSpec,
+    /// As its run keeps it.
+    own: OwnTool,
     definition: CodeTool,
     place: Place,
     /// Of what it returns; None: anything.
@@ -48,7 +46,8 @@ impl Code {
         };
         let returns = definition.output_schema.as_ref().map(schema::compile).transpose()?;
         let place = Place::of(definition.language, compute.clone());
-        Ok(Self { spec, definition: definition.clone(), place, returns })
+        let own = OwnTool::Code(definition.clone());
+        Ok(Self { spec, own, definition: definition.clone(), place, returns })
     }
 
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
@@ -105,8 +104,8 @@ impl Tool for Code {
         &self.spec
     }
 
-    fn code(&self) -> Option<&CodeTool> {
-        Some(&self.definition)
+    fn own(&self) -> Option<&OwnTool> {
+        Some(&self.own)
     }
 
     fn unavailable(&self) -> Option<String> {

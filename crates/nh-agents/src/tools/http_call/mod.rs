@@ -1,0 +1,288 @@
+//! A request to a server that a workspace registered as a tool. Its secrets are read when it is
+//! made, and are taken out of whatever comes back.
+
+pub(crate) mod template;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use jsonschema::Validator;
+use nh_http::{Limits, Outbound};
+use nh_store::seals::Sealer;
+use nh_store::{Store, seals, tools as rows};
+use nh_types::tool::{Effects, HttpMethod, HttpTool, OwnTool};
+use nh_types::{Scope, WorkspaceId};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+
+use super::own::{Workshop, secret_row};
+use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
+use crate::schema;
+use template::{Part, parts};
+
+const MAX_BODY_BYTES: u64 = 1_000_000;
+/// Of the text that the model sees.
+const MAX_TEXT_CHARS: usize = 20_000;
+/// Of what a server says of its refusal.
+const MAX_REFUSAL_CHARS: usize = 2_000;
+/// What an argument leaves as it is (RFC 3986, section 2.3): it stays within its place.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(super) struct HttpCall {
+    spec: ToolSpec,
+    /// As its run keeps it.
+    own: OwnTool,
+    definition: HttpTool,
+    http: Outbound,
+    store: Store,
+    sealer: Arc<Sealer>,
+    /// Of the JSON that is answered; None: anything.
+    returns: Option<Validator>,
+}
+
+/// The values of secrets, by their names.
+type Secrets = Vec<(String, SecretString)>;
+
+impl HttpCall {
+    pub(super) fn new(definition: &HttpTool, workshop: &Workshop) -> Result<Self, String> {
+        let spec = ToolSpec {
+            name: definition.name.clone(),
+            description: definition.description.clone(),
+            input_schema: definition.input_schema.clone(),
+            output_schema: definition.output_schema.clone(),
+            scopes: vec![Scope::ToolsCall],
+            effects: effects(definition.method),
+            timeout_ms: u64::from(definition.timeout_seconds) * 1000,
+            repeatable: definition.repeatable,
+            unavailable: None,
+        };
+        let returns = definition.output_schema.as_ref().map(schema::compile).transpose()?;
+        let Workshop { http, store, sealer, .. } = workshop.clone();
+        let own = OwnTool::Http(definition.clone());
+        Ok(Self { spec, own, definition: definition.clone(), http, store, sealer, returns })
+    }
+
+    async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
+        let secrets = self.secrets(call.workspace_id).await?;
+        let request = self.request(call, &secrets)?;
+        let time_ms = self.spec.timeout_ms;
+        let limits = Limits {
+            first_byte_ms: time_ms,
+            between_bytes_ms: time_ms,
+            total_ms: time_ms,
+            max_body_bytes: MAX_BODY_BYTES,
+            // Elsewhere its headers are nobody's business.
+            max_redirects: 0,
+            ..Limits::default()
+        };
+        let failed = |error: nh_http::HttpError| {
+            ToolError::new("request_failed", without(error.to_string(), &secrets))
+        };
+        let response = self.http.send(request, limits).await.map_err(failed)?;
+        let (status, kind) = (response.status, response.header(CONTENT_TYPE).unwrap_or_default().to_owned());
+        let location = response.header(http::header::LOCATION).unwrap_or_default().to_owned();
+        let body = response.bytes().await.map_err(failed)?;
+        let text = without(String::from_utf8_lossy(&body).into_owned(), &secrets);
+        if status.is_redirection() {
+            let message =
+                format!("the server answers {status} and points to {location}; register that address");
+            return Err(ToolError::new("redirected", without(message, &secrets)));
+        }
+        if !status.is_success() {
+            let said: String = text.chars().take(MAX_REFUSAL_CHARS).collect();
+            let message = format!("the server answers {status}: {said}");
+            return Err(ToolError::new(format!("http_{}", status.as_u16()), message));
+        }
+        self.output(status, &kind, text)
+    }
+
+    async fn secrets(&self, workspace_id: &WorkspaceId) -> Result<Secrets, ToolError> {
+        let mut secrets = Vec::new();
+        for name in &self.definition.secrets {
+            let Some(row) = secret_row(&self.own, name) else { continue };
+            let opened = seals::open(&self.store, &self.sealer, workspace_id, rows::TABLE, &row).await;
+            let opened = opened.map_err(|error| {
+                tracing::error!(tool = self.definition.name, secret = name, %error, "a secret cannot be opened");
+                ToolError::new("missing_secret", format!("the secret `{name}` of the tool cannot be read"))
+            })?;
+            let value = opened.and_then(|value| String::from_utf8(value.expose_secret().to_vec()).ok());
+            let Some(value) = value else {
+                let message =
+                    format!("the secret `{name}` of the tool is there no more; register the tool anew");
+                return Err(ToolError::new("missing_secret", message));
+            };
+            secrets.push((name.clone(), SecretString::from(value)));
+        }
+        Ok(secrets)
+    }
+
+    fn request(&self, call: ToolCall<'_>, secrets: &Secrets) -> Result<Request<Bytes>, ToolError> {
+        let HttpTool { method, url, headers, .. } = &self.definition;
+        let mut rest = call.arguments.as_object().cloned().unwrap_or_default();
+        let mut url = fill_url(url, call.arguments, &mut rest)?;
+        let has_body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
+        if !has_body {
+            add_query(&mut url, &rest);
+        }
+        let body = if has_body { Bytes::from(Value::Object(rest).to_string()) } else { Bytes::new() };
+        let wrong =
+            |why: String| ToolError::new("invalid_request", format!("the request cannot be made: {why}"));
+        let mut request = Request::builder().method(name_of(*method)).uri(url.as_str());
+        request = request.header(ACCEPT, "application/json, text/*;q=0.9, */*;q=0.5");
+        if has_body {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let mut request = request.body(body).map_err(|error| wrong(error.to_string()))?;
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().map_err(|_| wrong(format!("`{name}` is no header")))?;
+            let mut value = HeaderValue::from_str(&fill_header(value, secrets).map_err(wrong)?)
+                .map_err(|_| wrong(format!("the header `{name}` has no value that a header can have")))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+        }
+        // A step that is done again after a crash says that it is the same one.
+        if let Ok(key) = HeaderValue::from_str(call.idempotency_key) {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
+        Ok(request)
+    }
+
+    fn output(&self, status: StatusCode, kind: &str, text: String) -> Result<ToolOutput, ToolError> {
+        let parsed: Option<Value> = serde_json::from_str(&text).ok();
+        let shown = cut(&text);
+        let Some(returns) = &self.returns else {
+            let body = parsed.unwrap_or_else(|| Value::String(shown.clone()));
+            let value = json!({"status": status.as_u16(), "content_type": kind, "body": body});
+            return Ok(ToolOutput::free(shown, value));
+        };
+        let invalid = |told: String| ToolError::new("invalid_output", told);
+        let value = parsed.ok_or_else(|| invalid("what the server answers is no JSON".to_owned()))?;
+        let faults = schema::faults(returns, &value);
+        if !faults.is_empty() {
+            let told = schema::told("output", &faults);
+            return Err(invalid(format!("what the server answers does not fit the tool's schema: {told}")));
+        }
+        Ok(ToolOutput::free(shown, value))
+    }
+}
+
+impl Tool for HttpCall {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn own(&self) -> Option<&OwnTool> {
+        Some(&self.own)
+    }
+
+    fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
+        Box::pin(self.run(call))
+    }
+}
+
+fn effects(method: HttpMethod) -> Effects {
+    match method {
+        HttpMethod::Get | HttpMethod::Head => Effects::READS_OUTSIDE,
+        HttpMethod::Put | HttpMethod::Delete => Effects { open_world: true, ..Effects::REPLACES },
+        HttpMethod::Post | HttpMethod::Patch => Effects::ANY,
+    }
+}
+
+fn name_of(method: HttpMethod) -> Method {
+    match method {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Head => Method::HEAD,
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Patch => Method::PATCH,
+        HttpMethod::Delete => Method::DELETE,
+    }
+}
+
+/// What stands in the URL is taken out of `rest`.
+fn fill_url(url: &str, arguments: &Value, rest: &mut Map<String, Value>) -> Result<String, ToolError> {
+    let wrong = |message: String| ToolError::new("invalid_arguments", message);
+    let mut filled = String::new();
+    for part in parts(url).map_err(wrong)? {
+        match part {
+            Part::Text(text) => filled.push_str(text),
+            Part::Argument(name) => {
+                rest.remove(name);
+                let text = match &arguments[name] {
+                    Value::Null => return Err(wrong(format!("`{name}` is missing; the address needs it"))),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                // They would lead to another path.
+                if text.is_empty() || text == "." || text == ".." {
+                    return Err(wrong(format!("`{name}` is `{text}`, which no part of an address can be")));
+                }
+                filled.extend(utf8_percent_encode(&text, ESCAPED));
+            }
+            Part::Secret(name) => return Err(wrong(format!("the address names the secret `{name}`"))),
+        }
+    }
+    Ok(filled)
+}
+
+fn add_query(url: &mut String, rest: &Map<String, Value>) {
+    let mut sign = if url.contains('?') { '&' } else { '?' };
+    for (name, value) in rest {
+        let values = match value {
+            Value::Array(values) => values.iter().collect(),
+            value => vec![value],
+        };
+        for value in values.into_iter().filter(|value| !value.is_null()) {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            url.push(sign);
+            url.extend(utf8_percent_encode(name, ESCAPED));
+            url.push('=');
+            url.extend(utf8_percent_encode(&text, ESCAPED));
+            sign = '&';
+        }
+    }
+}
+
+fn fill_header(value: &str, secrets: &Secrets) -> Result<String, String> {
+    let mut filled = String::new();
+    for part in parts(value)? {
+        match part {
+            Part::Text(text) => filled.push_str(text),
+            Part::Secret(name) => {
+                let secret = secrets.iter().find(|(known, _)| known == name);
+                let (_, secret) = secret.ok_or_else(|| format!("there is no secret `{name}`"))?;
+                filled.push_str(secret.expose_secret());
+            }
+            Part::Argument(name) => return Err(format!("`{{{name}}}` stands in a header")),
+        }
+    }
+    Ok(filled)
+}
+
+/// A server may say again what it was told.
+fn without(mut text: String, secrets: &Secrets) -> String {
+    for (name, value) in secrets {
+        let plain = value.expose_secret();
+        // As JSON has it, and as addresses have it.
+        let json = Value::from(plain).to_string();
+        let encoded = utf8_percent_encode(plain, ESCAPED).to_string();
+        for form in [json.trim_matches('"'), plain, &encoded] {
+            if text.contains(form) {
+                text = text.replace(form, &format!("[secret {name}]"));
+            }
+        }
+    }
+    text
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}\n\n[cut here, after {MAX_TEXT_CHARS} characters]", &text[..end]),
+    }
+}

@@ -1,0 +1,38 @@
+//! Tools that workspaces register: what may be one, and how it is made.
+
+mod check;
+mod http;
+
+use std::sync::Arc;
+
+use nh_compute::Compute;
+use nh_http::Outbound;
+use nh_store::Store;
+use nh_store::seals::Sealer;
+use nh_types::tool::OwnTool;
+
+use super::code::Code;
+use super::http_call::HttpCall;
+use super::tool::Tool;
+
+pub use check::{changed, created, secret_row, secret_rows, secrets_of};
+
+/// What registered tools work with.
+#[derive(Clone)]
+pub struct Workshop {
+    pub compute: Compute,
+    /// Guarded: the URLs come from users.
+    pub http: Outbound,
+    /// Where their secrets are, sealed.
+    pub store: Store,
+    pub sealer: Arc<Sealer>,
+}
+
+impl Workshop {
+    pub(super) fn make(&self, definition: &OwnTool) -> Result<Arc<dyn Tool>, String> {
+        Ok(match definition {
+            OwnTool::Code(tool) => Arc::new(Code::new(tool, &self.compute)?),
+            OwnTool::Http(tool) => Arc::new(HttpCall::new(tool, self)?),
+        })
+    }
+}
