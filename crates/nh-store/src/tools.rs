@@ -70,10 +70,11 @@ pub async fn find(
 /// The table that a tool's secrets are sealed for. Each has a row of its own.
 pub const TABLE: &str = "tools";
 
-/// The row of one secret, which belongs to the origin that it is told to: another definition of
-/// that name, which an old run may still have, tells it to nobody else.
-pub fn secret_row(tool: &str, secret: &str, origin: &str) -> String {
-    format!("{tool}/{secret}/{origin}")
+/// The row of one secret. It belongs to the tool that was registered with it, and to the origin
+/// that it is told to: another definition of that name, which an old run may still have, finds
+/// none of it.
+pub fn secret_row(tool: &str, secret: &str, generation: &str, origin: &str) -> String {
+    format!("{tool}/{secret}/{generation}/{origin}")
 }
 
 /// Registers a tool. A taken name is a [`StoreError::Conflict`].
@@ -95,36 +96,76 @@ impl Write for Create {
     type Output = Created;
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Created, StoreError> {
-        let new = &self.tool;
-        let count =
-            tx.select("select count(*) from tools where workspace_id = $1", args![&new.workspace_id]).await?;
-        if count.first().map_or(Ok(0), |row| Columns::of(row).int())? >= i64::from(self.most) {
+        if count(tx, &self.tool.workspace_id).await? >= i64::from(self.most) {
             return Ok(Created::Full);
         }
-        let name = new.definition.name();
-        let made = tx
-            .execute(
-                "insert into tools (workspace_id, name, definition, created_by, created_at, updated_at) \
-                 values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
-                args![
-                    &new.workspace_id,
-                    name,
-                    to_json(&new.definition)?,
-                    &new.created_by,
-                    new.created_at,
-                    new.updated_at
-                ],
-            )
-            .await?;
-        if made == 0 {
-            return Err(StoreError::Conflict(format!("there is a tool `{name}` already")));
+        insert(tx, &self.tool, &self.secrets).await?;
+        tx.changes_definitions();
+        Ok(Created::Done(Box::new(self.tool.clone())))
+    }
+}
+
+/// Registers several tools, or none. A taken name is a [`StoreError::Conflict`] that names it.
+pub struct Import {
+    pub tools: Vec<(ToolRecord, Vec<Put>)>,
+    /// Tools that the workspace may have.
+    pub most: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Imported {
+    Done,
+    /// The workspace may have only so many more.
+    Full {
+        room: u32,
+    },
+}
+
+impl Write for Import {
+    type Output = Imported;
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Imported, StoreError> {
+        let Some((first, _)) = self.tools.first() else { return Ok(Imported::Done) };
+        let room = i64::from(self.most) - count(tx, &first.workspace_id).await?;
+        if self.tools.len() as i64 > room {
+            return Ok(Imported::Full { room: u32::try_from(room).unwrap_or_default() });
         }
-        for secret in &self.secrets {
-            secret.apply(tx).await?;
+        for (tool, secrets) in &self.tools {
+            insert(tx, tool, secrets).await?;
         }
         tx.changes_definitions();
-        Ok(Created::Done(Box::new(new.clone())))
+        Ok(Imported::Done)
     }
+}
+
+async fn count(tx: &mut Tx, workspace_id: &WorkspaceId) -> Result<i64, StoreError> {
+    let count = tx.select("select count(*) from tools where workspace_id = $1", args![workspace_id]).await?;
+    count.first().map_or(Ok(0), |row| Columns::of(row).int())
+}
+
+async fn insert(tx: &mut Tx, new: &ToolRecord, secrets: &[Put]) -> Result<(), StoreError> {
+    let name = new.definition.name();
+    let made = tx
+        .execute(
+            "insert into tools (workspace_id, name, definition, created_by, created_at, updated_at) \
+             values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+            args![
+                &new.workspace_id,
+                name,
+                to_json(&new.definition)?,
+                &new.created_by,
+                new.created_at,
+                new.updated_at
+            ],
+        )
+        .await?;
+    if made == 0 {
+        return Err(StoreError::Conflict(format!("there is a tool `{name}` already")));
+    }
+    for secret in secrets {
+        secret.apply(tx).await?;
+    }
+    Ok(())
 }
 
 /// Puts another definition in place of the one that was read.

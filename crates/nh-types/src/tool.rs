@@ -37,19 +37,38 @@ pub struct ToolView {
     pub language: Option<CodeLanguage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Of a tool of kind `http`.
-    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpToolView>,
+    /// Of a tool of kind `http`: what it asks. The values of its secrets are shown to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<HttpMethod>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<BTreeMap<String, String>>,
+    /// The names of its secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
+    /// Arguments that are the query although there is a body.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<String>,
+    /// The argument that is the whole body; absent: all that is left is its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
-/// What a tool of kind `http` asks. The values of its secrets are shown to nobody.
+/// What became of an OpenAPI document.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct HttpToolView {
-    pub method: HttpMethod,
-    pub url: String,
-    pub headers: BTreeMap<String, String>,
-    /// The names of its secrets.
-    pub secrets: Vec<String>,
+pub struct ImportedTools {
+    pub tools: Vec<ToolView>,
+    /// The operations that are no tools.
+    pub skipped: Vec<SkippedOperation>,
+}
+
+/// An operation that is no tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SkippedOperation {
+    /// Its method and path.
+    pub operation: String,
+    pub reason: String,
 }
 
 /// What a call may change: hints for people and for clients, as the annotations of the Model
@@ -111,6 +130,14 @@ pub struct HttpTool {
     pub repeatable: bool,
     /// The names of its secrets, sorted; their values are kept sealed elsewhere.
     pub secrets: Vec<String>,
+    /// Arguments that are the query although there is a body.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<String>,
+    /// The argument that is the whole body; absent: all that is left is its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Of one that is registered anew under its name another: it has its own secrets.
+    pub generation: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -157,9 +184,12 @@ pub struct CodeTool {
 pub struct CreateTool {
     /// 1 to 64 of letters, digits, `_` and `-`, a letter first; not that of a built-in tool.
     pub name: String,
-    /// For the model: what it does, and when to use it.
+    /// For the model: what it does, and when to use it. The tools of an `openapi` document have
+    /// their own.
+    #[serde(default)]
     pub description: String,
-    /// `code`, a function that runs in a sandbox, or `http`, a request to a server. Absent: `code`.
+    /// `code`, a function that runs in a sandbox, `http`, a request to a server, or `openapi`, a
+    /// document whose operations become tools of the kind `http`. Absent: `code`.
     #[serde(default)]
     pub kind: Option<String>,
     /// Of `code`: `python` or `nodejs`.
@@ -173,7 +203,8 @@ pub struct CreateTool {
     #[serde(default)]
     pub method: Option<HttpMethod>,
     /// Of `http`: `{argument}` in its path and query is replaced; other arguments are the query
-    /// of GET, HEAD and DELETE, and a JSON body otherwise.
+    /// of GET, HEAD and DELETE, and a JSON body otherwise. Of `openapi`: where the operations are,
+    /// if not at the first of the document's own servers.
     #[serde(default)]
     #[schema(max_length = 2048)]
     pub url: Option<String>,
@@ -188,6 +219,10 @@ pub struct CreateTool {
     /// the method says (RFC 9110, section 9.2.2).
     #[serde(default)]
     pub repeatable: Option<bool>,
+    /// Of `openapi`: a document of OpenAPI 3.0 or 3.1. The names of its tools begin with `name`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub document: Option<Value>,
     /// JSON Schema, draft 2020-12, of type object. Absent: any arguments.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]

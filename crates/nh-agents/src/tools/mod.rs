@@ -27,7 +27,7 @@ use nh_compute::Compute;
 use nh_memory::Memories;
 use nh_models::Models;
 
-pub use own::{Workshop, changed, created, secret_row, secret_rows, secrets_of};
+pub use own::{Workshop, changed, created, imported, secret_row, secret_rows, secrets_of};
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 

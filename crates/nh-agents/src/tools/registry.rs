@@ -5,7 +5,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use nh_http::Outbound;
 use nh_types::ScopeSet;
-use nh_types::tool::{HttpToolView, OwnTool, ToolView};
+use nh_types::tool::{OwnTool, ToolView};
 use serde_json::{Value, json};
 
 use super::calculate::Calculate;
@@ -272,11 +272,11 @@ fn view(tool: &dyn Tool) -> ToolView {
         unavailable_reason: unavailable,
         language: code.map(|code| code.language),
         code: code.map(|code| code.code.clone()),
-        http: http.map(|http| HttpToolView {
-            method: http.method,
-            url: http.url.clone(),
-            headers: http.headers.clone(),
-            secrets: http.secrets.clone(),
-        }),
+        method: http.map(|http| http.method),
+        url: http.map(|http| http.url.clone()),
+        headers: http.map(|http| http.headers.clone()),
+        secrets: http.map(|http| http.secrets.clone()),
+        query: http.map(|http| http.query.clone()).unwrap_or_default(),
+        body: http.and_then(|http| http.body.clone()),
     }
 }

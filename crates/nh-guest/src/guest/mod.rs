@@ -165,15 +165,10 @@ impl Guest {
     }
 }
 
-/// What not every driver does for a sandbox: it holds all in it to its open files, keeps what
-/// multiplies from growing faster than the watch looks, and gives the home folder to who has it.
+/// What not every driver does for a sandbox: it holds all in it to its open files, and
+/// gives the home folder to who has it.
 fn settle(prepare: &Prepare) -> io::Result<()> {
-    let mut limits = vec![(Resource::Nofile, MAX_FILES), (Resource::Core, 0)];
-    if getpid() == Pid::INIT {
-        // Counted by user, who has nothing elsewhere.
-        limits.push((Resource::Nproc, u64::from(prepare.max_processes) * (watch::SWARM as u64 + 1)));
-    }
-    for (resource, most) in limits {
+    for (resource, most) in [(Resource::Nofile, MAX_FILES), (Resource::Core, 0)] {
         // More than it was given it may not take.
         let most = getrlimit(resource).maximum.map_or(most, |given| most.min(given));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;

@@ -24,7 +24,7 @@ const BEFORE_ALL: i32 = -20;
 const PASSES: usize = 10;
 
 /// So many times the processes that there may be at once are too many that ended.
-pub(super) const SWARM: usize = 4;
+const SWARM: usize = 4;
 
 #[derive(Clone, Default)]
 pub(super) struct Watch(Arc<Mutex<Kept>>, Arc<Mutex<()>>);

@@ -1,19 +1,21 @@
 //! `/v1/tools`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use nh_agents::tools::{secret_row, secret_rows, secrets_of};
-use nh_store::tools::{self, Created, ToolRecord};
-use nh_store::{Once, StoreError, seals};
-use nh_types::tool::{ChangeTool, CreateTool, OwnTool, SecretValues, ToolList, ToolView};
+use nh_store::tools::{self, Created, Imported, ToolRecord};
+use nh_store::{Idempotency, Once, StoreError, seals};
+use nh_types::tool::{ChangeTool, CreateTool, ImportedTools, OwnTool, SecretValues, ToolList, ToolView};
 use nh_types::{ApiError, ErrorCode, Page, WorkspaceId};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::app::App;
-use crate::auth::{Auth, ToolsRead, ToolsWrite};
+use crate::auth::{Auth, Principal, ToolsRead, ToolsWrite};
 use crate::failure::{Answer, Failure};
 use crate::idempotency::mismatch;
 use crate::json::{Creating, Json as JsonBody};
@@ -42,39 +44,94 @@ pub(crate) async fn list(
 }
 
 /// Register a tool: a function in Python or JavaScript, which runs in the sandbox of the
-/// run that calls it, or a request to a server.
+/// run that calls it, a request to a server, or all of the requests that an OpenAPI document
+/// describes.
 #[utoipa::path(post, path = "/v1/tools", tag = "Tools", request_body = CreateTool,
     params(("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
-    responses((status = 201, body = ToolView),
+    responses((status = 201, description = "The tool or, of a document, its tools", content(
+            (ToolView = "application/json"), (ImportedTools = "application/vnd.neuralhub.tools+json"))),
         (status = 409, description = "The name is taken", body = nh_types::ErrorBody)))]
 pub(crate) async fn create(
     auth: Auth<ToolsWrite>,
     State(app): State<Arc<App>>,
     creating: Creating<CreateTool>,
-) -> Answer<(StatusCode, Json<ToolView>)> {
-    let (body, now) = (creating.body, app.clock.now());
+) -> Answer<Response> {
+    let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
+    let is_document = creating.body.kind.as_deref() == Some("openapi");
+    Ok(match is_document {
+        true => (StatusCode::CREATED, Json(import(&app, &auth, creating.body, once).await?)).into_response(),
+        false => {
+            (StatusCode::CREATED, Json(create_one(&app, &auth, creating.body, once).await?)).into_response()
+        }
+    })
+}
+
+async fn create_one(
+    app: &App,
+    auth: &Principal,
+    body: CreateTool,
+    once: Option<Idempotency>,
+) -> Answer<ToolView> {
     let values = body.secrets.clone();
-    let definition = nh_agents::tools::created(body, &app.hub.tools)?;
+    let definition = nh_agents::tools::created(body, &app.hub.tools, &generation(app))?;
     let name = definition.name().to_owned();
-    let secrets = sealed(&app, &auth.workspace_id, &definition, values)?;
-    let tool = ToolRecord {
-        workspace_id: auth.workspace_id.clone(),
-        definition,
-        created_by: auth.created_by(),
-        created_at: now,
-        updated_at: now,
-    };
-    let once = creating.once.map(|once| once.record(&auth, now));
+    let (tool, secrets) = new_row(app, auth, definition, values)?;
     match app.hub.store.write_once(once, tools::Create { tool, secrets, most: MAX_TOOLS }).await {
         Ok(Once::First(Created::Done(_)) | Once::Replay(Created::Done(_))) => {
-            Ok((StatusCode::CREATED, Json(view(&app, &auth.workspace_id, &name).await?)))
+            view(app, &auth.workspace_id, &name).await
         }
-        Ok(Once::First(Created::Full) | Once::Replay(Created::Full)) => Err(full().into()),
+        Ok(Once::First(Created::Full) | Once::Replay(Created::Full)) => Err(full(0).into()),
         Ok(Once::Mismatch) => Err(mismatch().into()),
         Err(StoreError::Conflict(_)) => Err(taken(&name).into()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// All of a document's tools, or none.
+async fn import(
+    app: &App,
+    auth: &Principal,
+    body: CreateTool,
+    once: Option<Idempotency>,
+) -> Answer<ImportedTools> {
+    let values = body.secrets.clone();
+    let (definitions, skipped) = nh_agents::tools::imported(body, &app.hub.tools, &generation(app))?;
+    let names: BTreeSet<_> = definitions.iter().map(|tool| tool.name().to_owned()).collect();
+    let rows = definitions.into_iter().map(|tool| new_row(app, auth, tool, values.clone()));
+    let import = tools::Import { tools: rows.collect::<Answer<_>>()?, most: MAX_TOOLS };
+    match app.hub.store.write_once(once, import).await {
+        Ok(Once::First(Imported::Done) | Once::Replay(Imported::Done)) => {}
+        Ok(Once::First(Imported::Full { room }) | Once::Replay(Imported::Full { room })) => {
+            return Err(full(room).into());
+        }
+        Ok(Once::Mismatch) => return Err(mismatch().into()),
+        Err(StoreError::Conflict(told)) => {
+            return Err(ApiError::new(ErrorCode::AlreadyExists, told).param("name").into());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let tools = app.hub.tools_of(&auth.workspace_id).await?.view();
+    Ok(ImportedTools {
+        tools: tools.into_iter().filter(|tool| names.contains(&tool.name)).collect(),
+        skipped,
+    })
+}
+
+fn generation(app: &App) -> String {
+    app.ids.uuid_v7(app.clock.now()).to_string()
+}
+
+fn new_row(
+    app: &App,
+    auth: &Principal,
+    definition: OwnTool,
+    values: Option<SecretValues>,
+) -> Answer<(ToolRecord, Vec<seals::Put>)> {
+    let (workspace_id, now) = (auth.workspace_id.clone(), app.clock.now());
+    let secrets = sealed(app, &workspace_id, &definition, values)?;
+    let created_by = auth.created_by();
+    Ok((ToolRecord { workspace_id, definition, created_by, created_at: now, updated_at: now }, secrets))
 }
 
 /// Get a tool, with what it does where the workspace registered it.
@@ -172,7 +229,10 @@ fn taken(name: &str) -> ApiError {
     ApiError::new(ErrorCode::AlreadyExists, format!("there is a tool `{name}` already")).param("name")
 }
 
-fn full() -> ApiError {
-    let message = format!("the workspace has {MAX_TOOLS} tools, as many as it may have; delete one first");
+/// `room` is what there still is.
+fn full(room: u32) -> ApiError {
+    let message = format!(
+        "a workspace may have {MAX_TOOLS} tools, and this one has room for {room} more; delete some first"
+    );
     ApiError::new(ErrorCode::Conflict, message)
 }

@@ -69,6 +69,9 @@ async fn secrets_are_told_to_the_server_alone() {
     receiver.reply(200, &[("content-type", "application/json")], echo);
     let well = run(&app, "ticket", json!({"id": "1"})).await;
     assert!(well["result"].as_str().expect("text").contains("[secret TOKEN]"), "{well}");
+    receiver.reply(200, &[], r#"{"you": "sk-hush\/\u0022quoted\" 0123456789"}"#);
+    let escaped = run(&app, "ticket", json!({"id": "1"})).await;
+    assert_eq!(escaped["result"], r#"{"you":"[secret TOKEN]"}"#);
     receiver.reply(403, &[], format!("who is {SECRET}?"));
     let badly = run(&app, "ticket", json!({"id": "2"})).await;
     let message = badly["error"]["message"].as_str().expect("text");
@@ -80,14 +83,16 @@ async fn secrets_are_told_to_the_server_alone() {
     );
     let moved = run(&app, "ticket", json!({"id": "3"})).await;
     assert!(moved["error"]["message"].as_str().expect("text").contains("302"), "{moved}");
-    assert_eq!(receiver.told().len(), 3, "what redirects is not followed");
+    assert_eq!(receiver.told().len(), 4, "what redirects is not followed");
 
-    let mut said = vec![made.ok(201), well.clone(), badly, moved];
+    assert!(moved.to_string().contains("/?q=[secret TOKEN]"), "{moved}");
+    let mut said = vec![made.ok(201), well.clone(), escaped, badly, moved];
     let journal = format!("/v1/run/{}/events?values=full", well["runId"].as_str().expect("an id"));
     for path in
         [journal.as_str(), "/v1/tools", "/v1/tools/ticket", "/v1/runs", "/v1/mcp/manifest", "/llms-full.txt"]
     {
         let reply = app.get(path).header("accept", "application/json").send().await;
+        assert_eq!(reply.status.as_u16(), 200, "{path}");
         said.push(Value::from(String::from_utf8_lossy(&reply.body).into_owned()));
     }
     for said in said {
@@ -95,7 +100,7 @@ async fn secrets_are_told_to_the_server_alone() {
     }
     if let Some(file) = app.store_file() {
         for part in ["", "-wal"] {
-            let bytes = std::fs::read(format!("{}{part}", file.display())).unwrap_or_default();
+            let bytes = std::fs::read(format!("{}{part}", file.display())).expect("readable");
             assert!(!bytes.windows(7).any(|window| window == b"sk-hush"), "the store's file{part} has it");
         }
     }
@@ -104,6 +109,11 @@ async fn secrets_are_told_to_the_server_alone() {
 #[tokio::test]
 async fn a_body_is_json_and_an_answer_may_have_a_schema() {
     let (app, receiver) = (telling_app().await, Receiver::start().await);
+    // Two places side by side are no way out either.
+    let dots = json!({"name": "dots", "description": "d", "kind": "http", "method": "GET",
+        "url": format!("http://{}/{{a}}{{b}}", receiver.address)});
+    app.post("/v1/tools", dots).send().await.ok(201);
+    assert_eq!(run(&app, "dots", json!({"a": ".", "b": "."})).await["error"]["code"], "invalid_arguments");
     let tool = json!({
         "name": "open", "description": "Opens a ticket.", "kind": "http", "method": "POST",
         "url": format!("http://{}/teams/{{team}}/tickets?source=hub", receiver.address),
@@ -126,7 +136,8 @@ async fn a_body_is_json_and_an_answer_may_have_a_schema() {
     assert_eq!(run(&app, "open", json!({"team": "x"})).await["error"]["code"], "request_failed");
     // Nothing is asked where an argument would lead elsewhere.
     let before = receiver.told().len();
-    for input in [json!({"team": ".."}), json!({"team": ""}), json!({})] {
+    let outside = ["..", ".", "../x", "..\\x", "a/../../x", "%2e%2e", ""].map(|team| json!({"team": team}));
+    for input in outside.into_iter().chain([json!({}), json!({"team": "x", "source": "elsewhere"})]) {
         assert_eq!(run(&app, "open", input).await["error"]["code"], "invalid_arguments");
     }
     assert_eq!(receiver.told().len(), before);
@@ -141,6 +152,9 @@ async fn secrets_come_and_go_with_what_names_them() {
     run(&app, "ticket", json!({"id": "1"})).await;
     assert_eq!(receiver.until(1).await[0].header("authorization"), "Bearer another one 1");
 
+    let posted = change(json!({"method": "POST"})).send().await.ok(200);
+    assert_eq!(posted["repeatable"], false, "what is no longer idempotent is not made again");
+    change(json!({"method": "GET"})).send().await.ok(200);
     let renamed = json!({"headers": {"X-Key": "{secret:KEY}"}});
     assert_eq!(change(renamed.clone()).send().await.error(422).1.as_deref(), Some("secrets"));
     let mut both = renamed;
@@ -168,7 +182,7 @@ async fn secrets_come_and_go_with_what_names_them() {
 
 #[tokio::test]
 async fn a_run_of_an_old_definition_gets_no_secret_of_a_new_one() {
-    let (app, receiver, other) = (telling_app().await, Receiver::start().await, Receiver::start().await);
+    let (app, receiver) = (telling_app().await, Receiver::start().await);
     app.post("/v1/tools", ticket(&receiver)).send().await.ok(201);
     let flow = json!({"id": "late", "name": "Late", "steps": [
         {"id": "ask", "uses": "approval"}, {"id": "read", "uses": "tool:ticket", "needs": ["ask"], "with": {"id": "1"}}]});
@@ -176,13 +190,13 @@ async fn a_run_of_an_old_definition_gets_no_secret_of_a_new_one() {
     let body = json!({"target": "late", "type": "workflow", "input": {}, "async": true});
     let id = app.post("/v1/run", body).send().await.ok(202)["runId"].as_str().expect("an id").to_owned();
     app.delete("/v1/tools/ticket").send().await.ok(204);
-    app.post("/v1/tools", ticket(&other)).send().await.ok(201);
+    app.post("/v1/tools", ticket(&receiver)).send().await.ok(201);
     while app.get(&format!("/v1/run/{id}")).send().await.ok(200)["state"] != "WAITING" {}
     app.post(&format!("/v1/run/{id}/approve"), json!({})).send().await.ok(202);
     let ended = app.hub.wait_for_run(&app.workspace_id, id.parse().expect("an id"), Duration::from_secs(60));
     let ended = ended.await.expect("read").expect("ended");
     assert!(ended.error.is_some_and(|error| error.message.contains("the secret `TOKEN`")));
-    assert!(receiver.told().is_empty() && other.told().is_empty());
+    assert!(receiver.told().is_empty());
 }
 
 #[tokio::test]
@@ -211,6 +225,11 @@ async fn mistakes_are_named() {
         (header("no name", "x"), "headers.no name"),
         (header("X", "a\r\nb: c"), "headers.X"),
         (header("X", "{id}"), "headers.X"),
+        (header("a", "twice"), "headers.a"),
+        (header("X", &"{secret:TOKEN}".repeat(1000)), "headers.X"),
+        (header(&"X".repeat(200), "long"), &format!("headers.{}", "X".repeat(80))),
+        (with("url", json!("https://example.com\\@evil.example/")), "url"),
+        (with("url", json!("https://exa mple.com/")), "url"),
         (with("secrets", json!({"TOKEN": "short"})), "secrets.TOKEN"),
         (with("secrets", json!({"TOKEN": "line\nbreak 0123"})), "secrets.TOKEN"),
         (with("secrets", json!({"TOKEN": SECRET, "OTHER": "12345678"})), "secrets.OTHER"),
@@ -230,4 +249,129 @@ async fn what_is_not_public_needs_leave() {
     let message = ended["error"]["message"].as_str().expect("text");
     assert!(message.contains("allow_networks"), "{message}");
     assert!(receiver.told().is_empty());
+}
+
+fn desk(receiver: &Receiver) -> Value {
+    json!({
+        "openapi": "3.0.3",
+        "info": {"title": "Desk", "version": "1"},
+        "servers": [{"url": format!("http://{}/api/", receiver.address)}],
+        "paths": {
+            "/tickets": {
+                "parameters": [{"name": "team", "in": "query", "schema": {"type": "string"}}],
+                "get": {"operationId": "listTickets", "summary": "Lists tickets.",
+                    "parameters": [{"$ref": "#/components/parameters/limit"}]},
+                "post": {"operationId": "open ticket!", "description": "Opens one.",
+                    "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/New"}}}}},
+            },
+            "/tickets/{id}": {
+                "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "integer"}}],
+                "put": {"requestBody": {"content": {"application/json": {"schema": {"type": "array", "items": {"type": "string"}}}}}},
+                "delete": {"parameters": [{"name": "X-Why", "in": "header", "required": true, "schema": {"type": "string"}}]},
+            },
+            "/files": {"post": {"requestBody": {"content": {"multipart/form-data": {}}}}},
+            "/odd/{a b}": {"get": {}},
+        },
+        "components": {
+            "parameters": {"limit": {"name": "limit", "in": "query", "required": true,
+                "description": "At most so many.", "schema": {"type": "integer", "minimum": 0, "exclusiveMinimum": true}}},
+            "schemas": {
+                "New": {"type": "object", "required": ["title"], "properties": {
+                    "title": {"type": "string", "example": "It leaks"},
+                    "parent": {"$ref": "#/components/schemas/New"},
+                    "due": {"type": "string", "nullable": true},
+                }},
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_document_becomes_tools() {
+    let (app, receiver) = (telling_app().await, Receiver::start().await);
+    let body = json!({"name": "desk", "kind": "openapi", "document": desk(&receiver),
+        "headers": {"Authorization": "Bearer {secret:TOKEN}"}, "secrets": {"TOKEN": SECRET}});
+    let made = app.post("/v1/tools", body.clone()).send().await.ok(201);
+    let names: Vec<_> = made["tools"]
+        .as_array()
+        .expect("tools")
+        .iter()
+        .map(|tool| tool["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["desk_listTickets", "desk_open_ticket", "desk_put_tickets_id"]);
+    let skipped: Vec<_> =
+        made["skipped"].as_array().expect("skipped").iter().map(|one| &one["operation"]).collect();
+    assert_eq!(skipped, ["DELETE /tickets/{id}", "POST /files", "GET /odd/{a b}"]);
+    assert!(made["skipped"][0]["reason"].as_str().expect("text").contains("X-Why"), "{made}");
+    let list = &made["tools"][0];
+    assert_eq!(list["description"], "Lists tickets.");
+    assert_eq!(list["input_schema"]["required"], json!(["limit"]));
+    let limit =
+        json!({"type": "integer", "minimum": 0, "exclusiveMinimum": 0, "description": "At most so many."});
+    assert_eq!(list["input_schema"]["properties"]["limit"], limit);
+    let open = &made["tools"][1]["input_schema"];
+    assert_eq!(open["required"], json!(["title"]));
+    assert_eq!(open["properties"]["due"]["type"], json!(["string", "null"]));
+    assert_eq!(open["properties"]["parent"]["properties"]["title"], json!({"type": "string"}));
+
+    for _ in 0..3 {
+        receiver.reply(200, &[], "[]");
+    }
+    run(&app, "desk_listTickets", json!({"limit": 3, "team": "blue"})).await;
+    run(&app, "desk_open_ticket", json!({"title": "It leaks", "team": "blue"})).await;
+    run(&app, "desk_put_tickets_id", json!({"id": 7, "body": ["a", "b"]})).await;
+    let told = receiver.until(3).await;
+    let asked: Vec<_> =
+        told.iter().map(|told| format!("{} {}?{}", told.method, told.path, told.query)).collect();
+    assert_eq!(
+        asked,
+        ["GET /api/tickets?limit=3&team=blue", "POST /api/tickets?team=blue", "PUT /api/tickets/7?"]
+    );
+    assert_eq!((told[1].json(), told[2].json()), (json!({"title": "It leaks"}), json!(["a", "b"])));
+    assert!(told.iter().all(|told| told.header("authorization").ends_with(SECRET)));
+
+    assert_eq!(app.post("/v1/tools", body).send().await.code(409), "already_exists");
+    assert_eq!(
+        app.get("/v1/tools?limit=1000").send().await.ok(200)["tools"].as_array().map(Vec::len),
+        Some(14)
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_told() {
+    let (app, receiver) = (telling_app().await, Receiver::start().await);
+    let with = |pointer: &str, value: Value| {
+        let mut body = json!({"name": "desk", "kind": "openapi", "document": desk(&receiver)});
+        *body.pointer_mut(pointer).expect("a field") = value;
+        body
+    };
+    let without = |field: &str| {
+        let mut document = desk(&receiver);
+        document.as_object_mut().expect("an object").remove(field);
+        with("/document", document)
+    };
+    let circle = json!({"/a": {"get": {"parameters": [{"$ref": "#/paths/~1a/get/parameters/0"}]}}});
+    for (body, param) in [
+        (json!({"name": "desk", "kind": "openapi"}), "document"),
+        (with("/document", json!({"swagger": "2.0"})), "document"),
+        (with("/document", json!([])), "document"),
+        (without("servers"), "url"),
+        (with("/document/servers/0/url", json!("/api")), "url"),
+        (with("/document/servers/0/url", json!("https://{host}/")), "url"),
+        (without("paths"), "document"),
+        (with("/document/paths", json!({})), "document"),
+        (with("/name", json!("no spaces")), "name"),
+    ] {
+        assert_eq!(
+            app.post("/v1/tools", body.clone()).send().await.error(422).1.as_deref(),
+            Some(param),
+            "{body}"
+        );
+    }
+    app.post("/v1/tools", with("/document/paths", circle)).send().await.ok(201);
+    let many: serde_json::Map<_, _> =
+        (0..150).map(|number| (format!("/p{number}"), json!({"get": {}}))).collect();
+    let mut body = with("/document/paths", Value::Object(many));
+    body["name"] = json!("many");
+    assert_eq!(app.post("/v1/tools", body).send().await.code(409), "conflict");
 }

@@ -1,13 +1,14 @@
 //! A request to a server that a workspace registered as a tool. Its secrets are read when it is
 //! made, and are taken out of whatever comes back.
 
+mod redact;
 pub(crate) mod template;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use jsonschema::Validator;
 use nh_http::{Limits, Outbound};
@@ -15,13 +16,14 @@ use nh_store::seals::Sealer;
 use nh_store::{Store, seals, tools as rows};
 use nh_types::tool::{Effects, HttpMethod, HttpTool, OwnTool};
 use nh_types::{Scope, WorkspaceId};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::own::{Workshop, secret_row};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use crate::schema;
+use redact::Redaction;
 use template::{Part, parts};
 
 const MAX_BODY_BYTES: u64 = 1_000_000;
@@ -29,6 +31,10 @@ const MAX_BODY_BYTES: u64 = 1_000_000;
 const MAX_TEXT_CHARS: usize = 20_000;
 /// Of what a server says of its refusal.
 const MAX_REFUSAL_CHARS: usize = 2_000;
+/// Of a header of the answer.
+const MAX_HEAD_CHARS: usize = 2_048;
+/// Of one that is sent, with its secrets in it.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// What an argument leaves as it is (RFC 3986, section 2.3): it stays within its place.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -70,6 +76,7 @@ impl HttpCall {
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
         let secrets = self.secrets(call.workspace_id).await?;
         let request = self.request(call, &secrets)?;
+        let redaction = Redaction::of(&secrets).map_err(|error| ToolError::new("invalid_request", error))?;
         let time_ms = self.spec.timeout_ms;
         let limits = Limits {
             first_byte_ms: time_ms,
@@ -80,25 +87,28 @@ impl HttpCall {
             max_redirects: 0,
             ..Limits::default()
         };
-        let failed = |error: nh_http::HttpError| {
-            ToolError::new("request_failed", without(error.to_string(), &secrets))
-        };
+        let failed =
+            |error: nh_http::HttpError| ToolError::new("request_failed", redaction.text(&error.to_string()));
         let response = self.http.send(request, limits).await.map_err(failed)?;
-        let (status, kind) = (response.status, response.header(CONTENT_TYPE).unwrap_or_default().to_owned());
-        let location = response.header(http::header::LOCATION).unwrap_or_default().to_owned();
+        let head = |name| {
+            let value: String =
+                response.header(name).unwrap_or_default().chars().take(MAX_HEAD_CHARS).collect();
+            redaction.text(&value)
+        };
+        let (status, kind, location) = (response.status, head(CONTENT_TYPE), head(LOCATION));
         let body = response.bytes().await.map_err(failed)?;
-        let text = without(String::from_utf8_lossy(&body).into_owned(), &secrets);
+        let said = Said::of(&String::from_utf8_lossy(&body), &redaction);
         if status.is_redirection() {
             let message =
                 format!("the server answers {status} and points to {location}; register that address");
-            return Err(ToolError::new("redirected", without(message, &secrets)));
+            return Err(ToolError::new("redirected", message));
         }
         if !status.is_success() {
-            let said: String = text.chars().take(MAX_REFUSAL_CHARS).collect();
+            let said: String = said.text.chars().take(MAX_REFUSAL_CHARS).collect();
             let message = format!("the server answers {status}: {said}");
             return Err(ToolError::new(format!("http_{}", status.as_u16()), message));
         }
-        self.output(status, &kind, text)
+        self.output(status, &kind, said)
     }
 
     async fn secrets(&self, workspace_id: &WorkspaceId) -> Result<Secrets, ToolError> {
@@ -108,7 +118,7 @@ impl HttpCall {
             let opened = seals::open(&self.store, &self.sealer, workspace_id, rows::TABLE, &row).await;
             let opened = opened.map_err(|error| {
                 tracing::error!(tool = self.definition.name, secret = name, %error, "a secret cannot be opened");
-                ToolError::new("missing_secret", format!("the secret `{name}` of the tool cannot be read"))
+                ToolError::new("unavailable_secret", format!("the secret `{name}` of the tool cannot be read now"))
             })?;
             let value = opened.and_then(|value| String::from_utf8(value.expose_secret().to_vec()).ok());
             let Some(value) = value else {
@@ -122,14 +132,20 @@ impl HttpCall {
     }
 
     fn request(&self, call: ToolCall<'_>, secrets: &Secrets) -> Result<Request<Bytes>, ToolError> {
-        let HttpTool { method, url, headers, .. } = &self.definition;
+        let HttpTool { method, url, headers, query, body, .. } = &self.definition;
         let mut rest = call.arguments.as_object().cloned().unwrap_or_default();
         let mut url = fill_url(url, call.arguments, &mut rest)?;
         let has_body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
-        if !has_body {
-            add_query(&mut url, &rest);
-        }
-        let body = if has_body { Bytes::from(Value::Object(rest).to_string()) } else { Bytes::new() };
+        let queried = match has_body {
+            true => query.iter().filter_map(|name| Some((name.clone(), rest.remove(name)?))).collect(),
+            false => std::mem::take(&mut rest),
+        };
+        add_query(&mut url, &queried);
+        let body = match body {
+            _ if !has_body => Bytes::new(),
+            Some(argument) => rest.remove(argument).map_or_else(Bytes::new, |value| value.to_string().into()),
+            None => Value::Object(rest).to_string().into(),
+        };
         let wrong =
             |why: String| ToolError::new("invalid_request", format!("the request cannot be made: {why}"));
         let mut request = Request::builder().method(name_of(*method)).uri(url.as_str());
@@ -152,16 +168,15 @@ impl HttpCall {
         Ok(request)
     }
 
-    fn output(&self, status: StatusCode, kind: &str, text: String) -> Result<ToolOutput, ToolError> {
-        let parsed: Option<Value> = serde_json::from_str(&text).ok();
-        let shown = cut(&text);
+    fn output(&self, status: StatusCode, kind: &str, said: Said) -> Result<ToolOutput, ToolError> {
+        let shown = cut(&said.text);
         let Some(returns) = &self.returns else {
-            let body = parsed.unwrap_or_else(|| Value::String(shown.clone()));
+            let body = said.json.unwrap_or_else(|| Value::String(shown.clone()));
             let value = json!({"status": status.as_u16(), "content_type": kind, "body": body});
             return Ok(ToolOutput::free(shown, value));
         };
         let invalid = |told: String| ToolError::new("invalid_output", told);
-        let value = parsed.ok_or_else(|| invalid("what the server answers is no JSON".to_owned()))?;
+        let value = said.json.ok_or_else(|| invalid("what the server answers is no JSON".to_owned()))?;
         let faults = schema::faults(returns, &value);
         if !faults.is_empty() {
             let told = schema::told("output", &faults);
@@ -182,6 +197,24 @@ impl Tool for HttpCall {
 
     fn call<'a>(&'a self, call: ToolCall<'a>) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
         Box::pin(self.run(call))
+    }
+}
+
+/// A body without secrets.
+struct Said {
+    text: String,
+    json: Option<Value>,
+}
+
+impl Said {
+    fn of(body: &str, redaction: &Redaction) -> Self {
+        let Ok(value) = serde_json::from_str::<Value>(body) else {
+            return Self { text: redaction.text(body), json: None };
+        };
+        let json = redaction.value(value.clone());
+        // As the server wrote it, where there was nothing to take out.
+        let text = if json == value { redaction.text(body) } else { json.to_string() };
+        Self { text, json: Some(json) }
     }
 }
 
@@ -218,16 +251,40 @@ fn fill_url(url: &str, arguments: &Value, rest: &mut Map<String, Value>) -> Resu
                     Value::String(text) => text.clone(),
                     other => other.to_string(),
                 };
-                // They would lead to another path.
-                if text.is_empty() || text == "." || text == ".." {
-                    return Err(wrong(format!("`{name}` is `{text}`, which no part of an address can be")));
+                if text.is_empty() && !filled.contains('?') {
+                    return Err(wrong(format!("`{name}` is empty, which no part of a path can be")));
                 }
                 filled.extend(utf8_percent_encode(&text, ESCAPED));
             }
             Part::Secret(name) => return Err(wrong(format!("the address names the secret `{name}`"))),
         }
     }
+    let (path, fixed) = filled.split_once('?').unwrap_or((&filled, ""));
+    if leads_elsewhere(path) {
+        let message = "an argument would lead to another path: no part of it may be `.` or `..`";
+        return Err(wrong(message.to_owned()));
+    }
+    // A server may take the last of two: what the tool says is not to be replaced.
+    let is_fixed = |name: &&String| {
+        let plain = name.split('[').next().unwrap_or_default();
+        url::form_urlencoded::parse(fixed.as_bytes()).any(|(known, _)| known.split('[').next() == Some(plain))
+    };
+    if let Some(name) = rest.keys().find(is_fixed) {
+        return Err(wrong(format!("`{name}` is set by the tool itself; leave it out")));
+    }
     Ok(filled)
+}
+
+/// Whether a server that decodes once more than it should would see `.` or `..` in the path.
+fn leads_elsewhere(path: &str) -> bool {
+    let mut decoded = path.to_owned();
+    for _ in 0..3 {
+        if decoded.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")) {
+            return true;
+        }
+        decoded = percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+    }
+    false
 }
 
 fn add_query(url: &mut String, rest: &Map<String, Value>) {
@@ -257,27 +314,14 @@ fn fill_header(value: &str, secrets: &Secrets) -> Result<String, String> {
                 let secret = secrets.iter().find(|(known, _)| known == name);
                 let (_, secret) = secret.ok_or_else(|| format!("there is no secret `{name}`"))?;
                 filled.push_str(secret.expose_secret());
+                if filled.len() > MAX_HEADER_BYTES {
+                    return Err(format!("a header has more than {MAX_HEADER_BYTES} bytes with its secrets"));
+                }
             }
             Part::Argument(name) => return Err(format!("`{{{name}}}` stands in a header")),
         }
     }
     Ok(filled)
-}
-
-/// A server may say again what it was told.
-fn without(mut text: String, secrets: &Secrets) -> String {
-    for (name, value) in secrets {
-        let plain = value.expose_secret();
-        // As JSON has it, and as addresses have it.
-        let json = Value::from(plain).to_string();
-        let encoded = utf8_percent_encode(plain, ESCAPED).to_string();
-        for form in [json.trim_matches('"'), plain, &encoded] {
-            if text.contains(form) {
-                text = text.replace(form, &format!("[secret {name}]"));
-            }
-        }
-    }
-    text
 }
 
 fn cut(text: &str) -> String {

@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use nh_store::tools as rows;
 use nh_types::sandbox::CodeLanguage;
-use nh_types::tool::{ChangeTool, CodeTool, CreateTool, HttpMethod, HttpTool, OwnTool, SecretValues};
+use nh_types::tool::{
+    ChangeTool, CodeTool, CreateTool, HttpMethod, HttpTool, OwnTool, SecretValues, SkippedOperation,
+};
 use nh_types::{ApiError, ErrorCode};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::http;
+use super::{http, openapi};
 use crate::schema;
 use crate::start::invalid;
 use crate::tools::Tools;
@@ -22,19 +24,23 @@ const MAX_SECONDS: u32 = 240;
 /// What other tools are called by: those of runs that an agent may begin.
 const RESERVED: [&str; 2] = ["run_agent_", "run_workflow_"];
 
-/// The tool that is asked for, if it can be one beside those of the hub.
-pub fn created(new: CreateTool, builtin: &Tools) -> Result<OwnTool, ApiError> {
+/// The tool that is asked for, if it can be one beside those of the hub. `generation` is a text
+/// that no other has.
+pub fn created(new: CreateTool, builtin: &Tools, generation: &str) -> Result<OwnTool, ApiError> {
     let kind = new.kind.as_deref().unwrap_or("code");
     let foreign = match kind {
         "code" => foreign_to_code(&new.method, &new.url, &new.headers, &new.secrets, &new.repeatable),
         "http" => foreign_to_http(&new.language, &new.code),
         _ => {
             let shown: String = kind.chars().take(40).collect();
-            let message = format!("`kind` is `{shown}`; it must be `code` or `http`");
+            let message = format!("`kind` is `{shown}`; it must be `code`, `http` or `openapi`");
             return Err(invalid("kind", message));
         }
     };
     refuse_foreign(foreign, kind)?;
+    if new.document.is_some() {
+        refuse_foreign(vec![("document", true)], kind)?;
+    }
     check_name(&new.name, builtin)?;
     let missing =
         |field: &str| invalid(field, format!("`{field}` is missing; a tool of the kind `{kind}` has one"));
@@ -64,10 +70,72 @@ pub fn created(new: CreateTool, builtin: &Tools) -> Result<OwnTool, ApiError> {
             timeout_seconds,
             repeatable: new.repeatable.unwrap_or_else(|| http::is_idempotent(method)),
             secrets: Vec::new(),
+            query: Vec::new(),
+            body: None,
+            generation: generation.to_owned(),
         },
         &[],
         new.secrets.as_ref(),
     )
+}
+
+/// The tools that a document's operations are. The secrets are of all of them alike: each has
+/// those that the headers name.
+pub fn imported(
+    new: CreateTool,
+    builtin: &Tools,
+    generation: &str,
+) -> Result<(Vec<OwnTool>, Vec<SkippedOperation>), ApiError> {
+    let mut foreign = foreign_to_http(&new.language, &new.code);
+    foreign.extend([
+        ("method", new.method.is_some()),
+        ("input_schema", new.input_schema.is_some()),
+        ("output_schema", new.output_schema.is_some()),
+    ]);
+    refuse_foreign(foreign, "openapi")?;
+    check_name(&new.name, builtin)?;
+    let document = new.document.as_ref().ok_or_else(|| {
+        invalid("document", "`document` is missing; it is an OpenAPI 3 document, as JSON".to_owned())
+    })?;
+    let read = openapi::read(document, new.url.as_deref(), &new.name);
+    let (operations, mut skipped) = read.map_err(|(field, message)| invalid(field, message))?;
+    let headers = new.headers.unwrap_or_default();
+    http::check_headers(&headers, &[], new.secrets.as_ref())?;
+    let timeout_seconds = new.timeout_seconds.unwrap_or(DEFAULT_SECONDS);
+    let mut tools = Vec::new();
+    for operation in operations {
+        let tool = HttpTool {
+            name: operation.name,
+            description: operation.description,
+            method: operation.method,
+            url: operation.url,
+            headers: headers.clone(),
+            input_schema: operation.input_schema,
+            output_schema: None,
+            timeout_seconds,
+            repeatable: new.repeatable.unwrap_or_else(|| http::is_idempotent(operation.method)),
+            secrets: Vec::new(),
+            query: operation.query,
+            body: operation.body,
+            generation: generation.to_owned(),
+        };
+        let checked =
+            check_name(&tool.name, builtin).and_then(|()| check_http(tool, &[], new.secrets.as_ref()));
+        match checked {
+            Ok(tool) => tools.push(tool),
+            // What is wrong with all of them is wrong with the request.
+            Err(error) if error.param.as_deref() == Some("timeout_seconds") => return Err(error),
+            Err(error) => {
+                skipped.push(SkippedOperation { operation: operation.shown, reason: error.message });
+            }
+        }
+    }
+    if tools.is_empty() {
+        let why = skipped.first().map(|first| format!(": {}: {}", first.operation, first.reason));
+        let message = format!("no operation of `document` can be a tool{}", why.unwrap_or_default());
+        return Err(invalid("document", message));
+    }
+    Ok((tools, skipped))
 }
 
 /// `now` with the change made to it.
@@ -103,8 +171,14 @@ pub fn changed(now: OwnTool, change: &ChangeTool) -> Result<OwnTool, ApiError> {
                     input_schema: change.input_schema.unwrap_or(now.input_schema),
                     output_schema: change.output_schema.unwrap_or(now.output_schema),
                     timeout_seconds: change.timeout_seconds.unwrap_or(now.timeout_seconds),
-                    repeatable: change.repeatable.unwrap_or(now.repeatable),
+                    repeatable: change.repeatable.unwrap_or(match change.method {
+                        Some(method) if method != now.method => http::is_idempotent(method),
+                        _ => now.repeatable,
+                    }),
+                    generation: now.generation,
                     secrets: Vec::new(),
+                    query: now.query,
+                    body: now.body,
                 },
                 &known,
                 change.secrets.as_ref(),
@@ -116,7 +190,10 @@ pub fn changed(now: OwnTool, change: &ChangeTool) -> Result<OwnTool, ApiError> {
 /// The row that a tool's secret is kept in.
 pub fn secret_row(tool: &OwnTool, secret: &str) -> Option<String> {
     match tool {
-        OwnTool::Http(tool) => Some(rows::secret_row(&tool.name, secret, &http::origin(&tool.url))),
+        OwnTool::Http(tool) => {
+            let origin = http::origin(&tool.url);
+            Some(rows::secret_row(&tool.name, secret, &tool.generation, &origin))
+        }
         OwnTool::Code(_) => None,
     }
 }

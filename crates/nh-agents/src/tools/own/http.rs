@@ -1,8 +1,8 @@
 //! What a tool of kind `http` may ask: its URL, its headers and the secrets in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Uri};
 use nh_types::ApiError;
 use nh_types::tool::{HttpMethod, SecretValues};
 use url::Url;
@@ -12,6 +12,7 @@ use crate::tools::http_call::template::{Part, parts};
 
 const MAX_URL_CHARS: usize = 2048;
 const MAX_HEADERS: usize = 32;
+const MAX_HEADER_NAME: usize = 128;
 const MAX_HEADER_BYTES: usize = 4096;
 const MAX_SECRETS: usize = 16;
 const MAX_SECRET_NAME: usize = 64;
@@ -19,7 +20,8 @@ const MAX_SECRET_NAME: usize = 64;
 const MIN_SECRET_BYTES: usize = 8;
 const MAX_SECRET_BYTES: usize = 4096;
 /// The client's own (RFC 9110, sections 7.2 and 7.6.1; RFC 9112, section 6), and the hub's.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
+    "accept-encoding",
     "connection",
     "content-length",
     "expect",
@@ -67,6 +69,11 @@ pub(super) fn check_url(url: &str) -> Result<(), ApiError> {
             "the scheme, the host and the port are fixed; arguments stand in the path and the query",
         );
     }
+    // The client reads addresses more strictly.
+    let is_strict = one.as_str().parse::<Uri>().is_ok_and(|uri| uri.host() == one.host_str());
+    if !is_strict || url.contains(['\\', ' ', '\t', '\r', '\n']) {
+        return wrong("it has a character that an address has only percent-encoded");
+    }
     if one.fragment().is_some() {
         return wrong("a part behind `#` is sent to nobody; leave it out");
     }
@@ -98,15 +105,22 @@ pub(super) fn check_headers(
             format!("there are {} headers; at most {MAX_HEADERS} fit", headers.len()),
         ));
     }
-    let mut needed = Vec::new();
+    let (mut needed, mut names) = (Vec::new(), HashSet::new());
     for (name, value) in headers {
         let at = format!("headers.{}", name.chars().take(80).collect::<String>());
-        let wrong = |why: String| Err(invalid(&at, format!("the header `{name}`: {why}")));
+        let wrong = |why: String| Err(invalid(&at, format!("`{at}`: {why}")));
+        if name.len() > MAX_HEADER_NAME || value.len() > MAX_HEADER_BYTES {
+            let most = format!("{MAX_HEADER_NAME} and {MAX_HEADER_BYTES}");
+            return wrong(format!("a name and a value have at most {most} bytes"));
+        }
         let Ok(parsed) = name.parse::<HeaderName>() else {
             return wrong("this is no name of a header".to_owned());
         };
         if RESERVED.contains(&parsed.as_str()) {
             return wrong("this one is written by the hub itself; leave it out".to_owned());
+        }
+        if !names.insert(parsed) {
+            return wrong("it is there twice; names of headers differ by more than capitals".to_owned());
         }
         let parts = match parts(value) {
             Ok(parts) => parts,
@@ -114,10 +128,8 @@ pub(super) fn check_headers(
         };
         for part in parts {
             match part {
-                Part::Text(text) if HeaderValue::from_str(text).is_err() || text.len() > MAX_HEADER_BYTES => {
-                    return wrong(
-                        "its value has a character that no header can have, or is too long".to_owned(),
-                    );
+                Part::Text(text) if HeaderValue::from_str(text).is_err() => {
+                    return wrong("its value has a character that no header can have".to_owned());
                 }
                 Part::Text(_) => {}
                 Part::Secret(secret) => needed.push(secret.to_owned()),
@@ -154,10 +166,11 @@ fn check_secrets(needed: &[String], known: &[String], given: Option<&SecretValue
             ));
         }
         let bytes = value.len();
-        if !(MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&bytes) || HeaderValue::from_str(value).is_err() {
+        let is_kept_whole = value.trim() == value && HeaderValue::from_str(value).is_ok();
+        if !(MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&bytes) || !is_kept_whole {
             let message = format!(
-                "the secret `{shown}` must have {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes that a header can have; \
-                 it has {bytes}"
+                "the secret `{shown}` must have {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes that a header can have, no \
+                 blank at its ends; it has {bytes}"
             );
             return Err(invalid(&at, message));
         }

@@ -2,6 +2,7 @@
 
 mod check;
 mod http;
+mod openapi;
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::code::Code;
 use super::http_call::HttpCall;
 use super::tool::Tool;
 
-pub use check::{changed, created, secret_row, secret_rows, secrets_of};
+pub use check::{changed, created, imported, secret_row, secret_rows, secrets_of};
 
 /// What registered tools work with.
 #[derive(Clone)]
