@@ -56,7 +56,8 @@ struct Parts {
     hub: Hub,
     app: Arc<App>,
     usage: UsageSink,
-    /// Of webhooks: those under way are finished before the store is closed.
+    /// Of webhooks, which are finished, and of MCP servers, which are ended, before the store is
+    /// closed.
     deliveries: TaskTracker,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -198,6 +199,7 @@ async fn open(
         compute: compute.clone(),
         tools,
         webhooks: Webhooks { http: guarded, sealer },
+        mcp_servers: config.mcp_servers,
         clock: clock.clone(),
         ids: ids.clone(),
         settings: &config.engine,
@@ -210,6 +212,7 @@ async fn open(
     let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
     tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
     tasks.spawn(nh_blobs::keep(blobs, stopping.clone()));
+    deliveries.spawn(nh_agents::mcp::keep(hub.mcp.clone(), stopping.clone()));
     tasks.spawn(nh_compute::keep(compute, stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,

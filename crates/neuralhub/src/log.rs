@@ -37,12 +37,16 @@ pub(crate) fn start(settings: &LogSettings, spans: Option<SpanLayer>) -> Result<
     Ok(())
 }
 
+const NOT_OF_CLIENT: &str = "rmcp::transport::worker=off,rmcp::transport::common=off,\
+    rmcp::transport::streamable_http_client=off,rmcp::transport::async_rw=off,";
+
 /// A level for all, and levels by module: `info,nh_models=debug`.
 pub(crate) fn targets(text: &str) -> Result<Targets, String> {
     let is_level =
         |part: &str| part.rsplit('=').next().is_some_and(|level| level.parse::<LevelFilter>().is_ok());
-    // It tells of each request three times, and of each refusal in the client's own words.
-    let whole = format!("rmcp=error,rmcp::service=off,{text}");
+    // It tells of each request three times, and of each refusal in the client's own words; of
+    // servers that the hub calls it says what they said, which may be what they were told.
+    let whole = format!("rmcp=error,rmcp::service=off,{NOT_OF_CLIENT}{text}");
     let wrong =
         || format!("`{text}` should be error, warn, info, debug or trace, or such as info,nh_models=debug");
     if text.split(',').all(|part| is_level(part.trim())) {

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::limits::check_limits;
-use crate::schema;
 use crate::target::Target;
-use crate::tools::Tools;
+use crate::tools::{Tools, are_named};
+use nh_schema as schema;
 
 const MAX_NAME_CHARS: usize = 128;
 const MAX_DESCRIPTION_CHARS: usize = 4096;
@@ -192,14 +192,14 @@ fn check_tools(field: &str, names: &[String], tools: &Tools) -> Result<(), ApiEr
     }
     for (index, name) in names.iter().enumerate() {
         let is_known = name == AgentDefinition::EVERY_TOOL
-            || tools.get(name).is_some()
+            || tools.list().any(|tool| are_named(std::slice::from_ref(name), &tool.spec().name))
             || Target::of_run(name).is_some();
         if !is_known {
             return Err(invalid(
                 &format!("{field}[{index}]"),
                 format!(
                     "there is no tool `{}`; the tools are {}; `*` stands for all that a run's scopes allow, \
-                     and `agent:ID` or `workflow:ID` for a run of its own",
+                     `SERVER.*` for all of an MCP server, and `agent:ID` or `workflow:ID` for a run of its own",
                     name.chars().take(80).collect::<String>(),
                     tools.names(),
                 ),

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::definition::Definition;
 use crate::hub::{Hub, HubError, RunCaller};
 use crate::start::{bad_input, invalid};
-use crate::{approval, schema, view};
+use crate::{approval, view};
+use nh_schema as schema;
 
 const MAX_SIGNAL_BYTES: usize = 64 * 1024;
 const MAX_COMMENT_CHARS: usize = 4096;

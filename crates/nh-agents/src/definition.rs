@@ -8,6 +8,8 @@ use nh_types::run::RunType;
 use nh_types::tool::OwnTool;
 use nh_types::workflow::WorkflowDefinition;
 use nh_types::{AgentId, WorkflowId};
+
+use crate::tools::are_named;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,10 +89,8 @@ impl PinnedAgent {
     /// Whether a person is asked before this tool is called.
     pub fn asks_before(&self, tool: &str) -> bool {
         let run = self.run_called(tool).map(|run| format!("{}:{}", run.run_type, run.target));
-        self.agent
-            .requires_approval
-            .iter()
-            .any(|name| name == AgentDefinition::EVERY_TOOL || name == tool || Some(name) == run.as_ref())
+        let asked = &self.agent.requires_approval;
+        are_named(asked, tool) || run.is_some_and(|run| asked.contains(&run))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nh_blobs::Blobs;
 use nh_compute::Compute;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
+use nh_mcp::LocalServer;
 use nh_memory::Memories;
 use nh_models::{Ledger, Models};
 use nh_store::seals::Sealer;
@@ -18,6 +19,7 @@ use nh_types::{ApiError, ErrorCode, KeyId, RunId, ScopeSet, SharedClock, SharedI
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::mcp::McpServers;
 use crate::program::RunProgram;
 use crate::spending::Spending;
 use crate::target::Target;
@@ -88,6 +90,8 @@ pub struct HubSetup<'s> {
     pub compute: Compute,
     pub tools: Tools,
     pub webhooks: Webhooks,
+    /// Servers of the Model Context Protocol that are programs of this machine.
+    pub mcp_servers: Vec<LocalServer>,
     pub clock: SharedClock,
     pub ids: SharedIds,
     pub settings: &'s EngineSettings,
@@ -102,6 +106,7 @@ pub struct Hub {
     pub blobs: Blobs,
     pub compute: Compute,
     pub tools: Tools,
+    pub mcp: McpServers,
     pub(crate) workshop: Workshop,
     pub(crate) webhooks: Webhooks,
     pub engine: Engine,
@@ -127,17 +132,21 @@ impl Hub {
             compute,
             tools,
             webhooks,
+            mcp_servers,
             clock,
             ids,
             settings,
             stopping,
         } = setup;
         let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
+        let (sealer, http) = (webhooks.sealer.clone(), webhooks.http.clone());
+        let mcp = McpServers::start(store.clone(), sealer, http, clock.clone(), mcp_servers).await?;
         let workshop = Workshop {
             compute: compute.clone(),
             http: webhooks.http.clone(),
             store: store.clone(),
             sealer: webhooks.sealer.clone(),
+            mcp: mcp.clone(),
         };
         let program = Arc::new(RunProgram {
             models: models.clone(),
@@ -158,6 +167,7 @@ impl Hub {
             blobs,
             compute,
             tools,
+            mcp,
             workshop,
             webhooks,
             engine,
@@ -168,10 +178,11 @@ impl Hub {
         })
     }
 
-    /// The hub's tools, and those that the workspace registered.
+    /// The hub's tools, those that the workspace registered, and those of its servers.
     pub async fn tools_of(&self, workspace_id: &WorkspaceId) -> Result<Tools, StoreError> {
         let own = nh_store::tools::all(&self.store, workspace_id).await?;
-        Ok(self.tools.with(&self.workshop, own.iter().map(|tool| &tool.definition)))
+        let tools = self.tools.with(&self.workshop, own.iter().map(|tool| &tool.definition));
+        Ok(tools.with_servers(&self.mcp, self.mcp.offered(workspace_id).await?))
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

@@ -15,7 +15,7 @@ use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUs
 use crate::hub::{HubError, RunCaller};
 use crate::start::{require, shortened, unknown_target};
 use crate::target::Target;
-use crate::tools::{MEMORY_TOOLS, Tools};
+use crate::tools::{MEMORY_TOOLS, Tools, are_named};
 
 /// Runs within runs.
 const MAX_DEPTH: usize = 5;
@@ -154,9 +154,8 @@ pub(crate) fn tool(tools: &Tools, caller: &RunCaller, name: &str) -> Result<Pinn
 
 /// The tools that work, that the agent may use and that the scopes allow.
 pub(crate) fn offered(tools: &Tools, wanted: &[String], scopes: &ScopeSet) -> Vec<String> {
-    let every = wanted.iter().any(|name| name == AgentDefinition::EVERY_TOOL);
     let offered = tools.offered_to(scopes).map(|spec| spec.name.clone());
-    offered.filter(|name| every || wanted.contains(name)).collect()
+    offered.filter(|name| are_named(wanted, name)).collect()
 }
 
 /// The same, without the memory tools where the agent's memory is off.

@@ -1,5 +1,6 @@
 //! The engine's [`Program`]: what runs do.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use nh_engine::program::Performing;
@@ -20,9 +21,10 @@ use crate::agent::{self, MODEL_STEP, TOOL_STEP};
 use crate::conversation::Conversation;
 use crate::definition::{Definition, PinnedAgent, PinnedRun, PinnedTool, PinnedUse};
 use crate::spending::{RunCharges, Spending};
-use crate::tools::{MEMORY_TOOLS, ToolError, Tools, Workshop};
+use crate::start;
+use crate::tools::{MEMORY_TOOLS, ToolError, Tools, Workshop, function_name};
 use crate::workflow::work::WorkflowWork;
-use crate::{schema, start};
+use nh_schema as schema;
 
 /// Tries of one model call, and the longest pause between two that a provider
 /// may ask for.
@@ -186,7 +188,8 @@ fn check_input(run: &PinnedRun, input: &Value) -> Result<(), RunError> {
 
 fn unknown_tool(pinned: &PinnedAgent, name: &str) -> RunError {
     let runs = pinned.runs.iter().map(|run| run.tool.as_str());
-    let offered: Vec<_> = pinned.tools.iter().map(String::as_str).chain(runs).collect();
+    let tools = pinned.tools.iter().map(|name| function_name(name));
+    let offered: Vec<_> = tools.chain(runs.map(Cow::Borrowed)).collect();
     let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
     RunError::new("unknown_tool", format!("There is no tool `{name}`. The tools are: {offered}."))
 }
@@ -226,7 +229,7 @@ impl RunProgram {
         live: Live,
     ) -> Performing {
         let mut prompt = Prompt::new(pinned, &self.tools, &run.input, history);
-        let models = self.models.clone();
+        let (models, tools) = (self.models.clone(), self.tools.clone());
         let caller = charges.caller(run, step.idempotency_key(run.id), self.clock.now());
         let conversation = Conversation::of(run);
         let store = self.store.clone();
@@ -239,7 +242,7 @@ impl RunProgram {
             let choice = completion.body.get_mut("choices").and_then(|choices| choices.get_mut(0));
             let choice =
                 choice.ok_or_else(|| RunError::new("upstream_error", "The model sent no choice."))?;
-            let message = without_nulls(choice["message"].take());
+            let message = with_tools_names(without_nulls(choice["message"].take()), &tools);
             let mut output = vec![("message", message), ("finish_reason", choice["finish_reason"].take())];
             if !left_out.is_nothing() {
                 output.push(("left_out", json!({"messages": left_out.messages, "bytes": left_out.bytes})));
@@ -376,6 +379,17 @@ async fn complete(
         tokio::time::sleep(Duration::from_secs(wanted_seconds * u64::from(tries))).await;
         tries += 1;
     }
+}
+
+/// What the model called `server__tool` is `server.tool` in the journal.
+fn with_tools_names(mut message: Value, tools: &Tools) -> Value {
+    for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = call["function"]["name"].as_str().and_then(|function| tools.called(function));
+        if let Some(name) = name {
+            call["function"]["name"] = Value::from(name);
+        }
+    }
+    message
 }
 
 /// The message to send back on the next turn: some providers refuse fields

@@ -15,9 +15,9 @@ use crate::definition::{Definition, PinnedTool, PinnedWorkflow};
 use crate::hub::{HubError, RunCaller};
 use crate::limits::check_budget;
 use crate::pin::{self, Pinning};
-use crate::schema::{self, Fault};
 use crate::spending::Spending;
 use crate::tools::Tools;
+use nh_schema::{self as schema, Fault};
 
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 pub(crate) const MAX_TIMEOUT_SECONDS: i64 = 7 * 24 * 3600;

@@ -15,8 +15,8 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, llms, mcp, memory, memory_lines, metrics, models,
-    resources, runs, schedules, tools, values, webhooks, workflows,
+    agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, metrics,
+    models, resources, runs, schedules, tools, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -89,6 +89,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))
         .routes(routes!(tools::find, tools::change, tools::delete))
+        .routes(routes!(mcp_servers::list, mcp_servers::create))
+        .routes(routes!(mcp_servers::find, mcp_servers::change, mcp_servers::delete))
+        .routes(routes!(mcp_servers::refresh))
         .routes(routes!(mcp::speak))
         .routes(routes!(mcp::manifest))
         .routes(routes!(mcp::registry_entry))

@@ -1,4 +1,4 @@
-//! The agents, workflows and tools that runs were lately started with. Kept where one
+//! The agents, workflows, tools and servers of tools that runs were lately started with. Kept where one
 //! process has the store: every change of one goes through this process's one
 //! writer, so what is known can be forgotten before a change is answered. A read
 //! costs a change of thread and back, a tenth of a short run.
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nh_types::WorkspaceId;
 
 use crate::agents::AgentRecord;
+use crate::mcp_servers::McpServerRecord;
 use crate::tools::ToolRecord;
 use crate::workflows::WorkflowRecord;
 
@@ -20,17 +21,25 @@ pub(crate) struct Known {
     pub(crate) workflows: KnownOf<WorkflowRecord>,
     /// All of a workspace, under no id.
     pub(crate) tools: KnownOf<Vec<ToolRecord>>,
+    /// The same.
+    pub(crate) mcp_servers: KnownOf<Vec<McpServerRecord>>,
 }
 
 impl Known {
     pub(crate) fn new(is_kept: bool) -> Self {
-        Self { agents: KnownOf::new(is_kept), workflows: KnownOf::new(is_kept), tools: KnownOf::new(is_kept) }
+        Self {
+            agents: KnownOf::new(is_kept),
+            workflows: KnownOf::new(is_kept),
+            tools: KnownOf::new(is_kept),
+            mcp_servers: KnownOf::new(is_kept),
+        }
     }
 
     pub(crate) fn forget(&self) {
         self.agents.forget();
         self.workflows.forget();
         self.tools.forget();
+        self.mcp_servers.forget();
     }
 }
 

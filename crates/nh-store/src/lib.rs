@@ -33,6 +33,7 @@ pub mod credentials;
 pub mod idempotency;
 pub mod keys;
 pub mod ledger;
+pub mod mcp_servers;
 pub mod memories;
 pub mod nodes;
 pub mod runs;

@@ -27,6 +27,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (18, "upload sizes", include_str!("../migrations/0018_upload_sizes.sql")),
     (19, "sandboxes", include_str!("../migrations/0019_sandboxes.sql")),
     (20, "tools", include_str!("../migrations/0020_tools.sql")),
+    (21, "mcp servers", include_str!("../migrations/0021_mcp_servers.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

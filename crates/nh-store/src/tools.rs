@@ -7,7 +7,7 @@ use nh_types::{Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
-use crate::seals::{Put, Remove};
+use crate::seals::{Put, Remove, RemoveOwned};
 use crate::sql::{Row, args, to_json};
 use crate::{Store, StoreError, Tx, Write};
 
@@ -69,13 +69,6 @@ pub async fn find(
 
 /// The table that a tool's secrets are sealed for. Each has a row of its own.
 pub const TABLE: &str = "tools";
-
-/// The row of one secret. It belongs to the tool that was registered with it, and to the origin
-/// that it is told to: another definition of that name, which an old run may still have, finds
-/// none of it.
-pub fn secret_row(tool: &str, secret: &str, generation: &str, origin: &str) -> String {
-    format!("{tool}/{secret}/{generation}/{origin}")
-}
 
 /// Registers a tool. A taken name is a [`StoreError::Conflict`].
 pub struct Create {
@@ -231,12 +224,8 @@ impl Write for Delete {
                 args![&self.workspace_id, &self.name],
             )
             .await?;
-        // `0` follows `/`: all rows of this name, and no other's.
-        tx.execute(
-            "delete from secrets where workspace_id = $1 and owner_table = $2 and row_id >= $3 and row_id < $4",
-            args![&self.workspace_id, TABLE, format!("{}/", self.name), format!("{}0", self.name)],
-        )
-        .await?;
+        let (workspace_id, owner) = (self.workspace_id.clone(), self.name.clone());
+        RemoveOwned { workspace_id, table: TABLE, owner }.apply(tx).await?;
         tx.changes_definitions();
         Ok(deleted > 0)
     }

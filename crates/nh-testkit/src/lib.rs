@@ -9,6 +9,7 @@ mod bucket;
 mod clock;
 mod engines;
 mod ids;
+pub mod mcp;
 pub mod upstream;
 
 pub use bucket::TestBucket;

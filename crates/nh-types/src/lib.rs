@@ -15,6 +15,7 @@ pub mod error;
 pub mod id;
 mod json;
 pub mod key;
+pub mod mcp;
 pub mod memory;
 pub mod model;
 pub mod page;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::mcp::McpTool;
 use crate::patch::{not_null, present};
 use crate::sandbox::CodeLanguage;
 use crate::scope::Scope;
@@ -15,7 +16,7 @@ use crate::scope::Scope;
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ToolView {
     pub name: String,
-    /// `builtin`, or of one that the workspace registered `code` or `http`.
+    /// `builtin`, of one that the workspace registered `code` or `http`, and `mcp` of a server's.
     pub kind: String,
     pub description: String,
     /// JSON Schema, draft 2020-12, of type object.
@@ -53,6 +54,9 @@ pub struct ToolView {
     /// The argument that is the whole body; absent: all that is left is its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Of a tool of kind `mcp`: the server that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server: Option<String>,
 }
 
 /// What became of an OpenAPI document.
@@ -94,12 +98,13 @@ impl Effects {
     pub const ANY: Self = Self { open_world: true, ..Self::ANY_IN_THE_HUB };
 }
 
-/// A tool that a workspace registered, as its row and its runs keep it.
+/// A tool that a workspace registered, or one of a server that it did, as rows and runs keep it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OwnTool {
     Code(CodeTool),
     Http(HttpTool),
+    Mcp(McpTool),
 }
 
 impl OwnTool {
@@ -107,6 +112,7 @@ impl OwnTool {
         match self {
             Self::Code(tool) => &tool.name,
             Self::Http(tool) => &tool.name,
+            Self::Mcp(tool) => &tool.name,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::{Location, LocationSegment};
+use nh_mcp::LocalServer;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -67,7 +68,21 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     });
     let domain = sandbox_domain(config).map(|message| ("compute.sandbox_domain", message));
     let faults = [level, address, origin, domain].into_iter().flatten();
-    faults.map(|(at, message)| Fault { at: at.to_owned(), message }).collect()
+    let faults = faults.map(|(at, message)| Fault { at: at.to_owned(), message });
+    faults.chain(mcp_servers(&config.mcp_servers)).collect()
+}
+
+fn mcp_servers(servers: &[LocalServer]) -> impl Iterator<Item = Fault> {
+    servers.iter().enumerate().flat_map(|(place, server)| {
+        let fault = |field: &str, message| Fault { at: format!("mcp_servers[{place}].{field}"), message };
+        let name = nh_mcp::check_name(&server.name).err().map(|why| fault("name", why));
+        let twin = servers[..place].iter().any(|other| other.name == server.name);
+        let twin =
+            twin.then(|| fault("name", format!("`{}` is the name of another server too", server.name)));
+        let is_empty = server.command.trim().is_empty();
+        let command = is_empty.then(|| fault("command", "is missing; it is a program to start".to_owned()));
+        [name.or(twin), command].into_iter().flatten()
+    })
 }
 
 /// All below the domain is sandboxes', so the hub's own names may not be.

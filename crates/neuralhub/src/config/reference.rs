@@ -1,6 +1,7 @@
 //! `neuralhub config reference`: the commented reference, printed from the
 //! structs' doc comments and defaults.
 
+use nh_mcp::LocalServer;
 use nh_models::{ModelSettings, ProviderSettings};
 use serde_json::Value;
 
@@ -20,6 +21,7 @@ pub fn reference() -> Result<String, anyhow::Error> {
         let Some(field) = schema.field(schema.root(), name) else { continue };
         match name.as_str() {
             "providers" => page.list(name, field, &serde_json::to_value(ProviderSettings::default())?),
+            "mcp_servers" => page.list(name, field, &serde_json::to_value(LocalServer::default())?),
             _ => page.section(name, field, defaults),
         }
         if name == "providers" {

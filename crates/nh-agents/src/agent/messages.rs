@@ -11,7 +11,7 @@ use super::decide::{requested_calls, tool_step_id, verdict};
 use super::{MODEL_STEP, output, recall};
 use crate::approval::Verdict;
 use crate::definition::{PinnedAgent, PinnedRun};
-use crate::tools::Tools;
+use crate::tools::{Tools, function_name};
 
 /// The parts of the next model call.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ fn messages_of(agent: &PinnedAgent, history: &History, turn: usize, message: &Va
     let calls = requested_calls(message);
     // Providers refuse a message that says nothing.
     let is_empty = calls.is_empty() && message["content"].as_str().is_none_or(|text| text.trim().is_empty());
-    let mut messages = if is_empty { Vec::new() } else { vec![message.clone()] };
+    let mut messages = if is_empty { Vec::new() } else { vec![as_the_model_said(message)] };
     if let Some(schema) = agent.agent.output_schema.as_ref().filter(|_| calls.is_empty())
         && let Err(faults) = output::read(schema, message)
     {
@@ -111,6 +111,17 @@ fn messages_of(agent: &PinnedAgent, history: &History, turn: usize, message: &Va
         }));
     }
     messages
+}
+
+/// The journal has the tools' own names.
+fn as_the_model_said(message: &Value) -> Value {
+    let mut message = message.clone();
+    for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+        if let Some(name) = call["function"]["name"].as_str() {
+            call["function"]["name"] = Value::from(function_name(name));
+        }
+    }
+    message
 }
 
 /// What the model sees of a call: its outcome, and what a person made of it.

@@ -5,7 +5,7 @@ use nh_engine::Ending;
 use nh_types::run::RunError;
 use serde_json::{Value, json};
 
-use crate::schema;
+use nh_schema as schema;
 
 /// Answers that did not fit and were sent back; one more ends the run.
 pub(super) const MAX_REPAIRS: usize = 2;

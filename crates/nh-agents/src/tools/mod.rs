@@ -6,12 +6,14 @@
 mod calculate;
 mod code;
 mod current_time;
+mod function_name;
 mod http_call;
 mod http_fetch;
+mod mcp_call;
 mod memory_search;
 mod memory_store;
 mod meter;
-mod own;
+pub(crate) mod own;
 mod registry;
 mod run_code;
 mod storage_list;
@@ -26,10 +28,23 @@ use nh_blobs::Blobs;
 use nh_compute::Compute;
 use nh_memory::Memories;
 use nh_models::Models;
+use nh_types::agent::AgentDefinition;
 
-pub use own::{Workshop, changed, created, imported, secret_row, secret_rows, secrets_of};
+pub(crate) use function_name::function_name;
+pub use own::{Workshop, changed, created, imported, secrets_of};
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
+
+/// Whether a list of names has this tool: by its own, by `server.*`, or by `*`.
+pub(crate) fn are_named(names: &[String], tool: &str) -> bool {
+    let is_named = |name: &String| {
+        let of_server = name.strip_suffix('*').filter(|start| start.ends_with('.'));
+        name == AgentDefinition::EVERY_TOOL
+            || name == tool
+            || of_server.is_some_and(|start| tool.starts_with(start))
+    };
+    names.iter().any(is_named)
+}
 
 pub(crate) const MEMORY_TOOLS: [&str; 2] = ["memory_search", "memory_store"];
 

@@ -2,21 +2,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jsonschema::Validator;
 use nh_http::Outbound;
+use nh_schema::Validator;
 use nh_types::ScopeSet;
 use nh_types::tool::{OwnTool, ToolView};
 use serde_json::{Value, json};
 
 use super::calculate::Calculate;
 use super::current_time::CurrentTime;
+use super::function_name::function_name;
 use super::http_fetch::HttpFetch;
+use super::mcp_call::McpCall;
 use super::meter::ToolMeter;
 use super::own::Workshop;
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use super::web_search::WebSearch;
-use crate::schema::{self, Fault};
+use crate::mcp::{McpServers, Offered};
 use crate::search::SearchSettings;
+use nh_schema::{self as schema, Fault};
 
 /// Every tool, by name. Clones are cheap and the same registry.
 #[derive(Clone)]
@@ -26,7 +29,9 @@ pub struct Tools {
 
 struct Entry {
     tool: Arc<dyn Tool>,
-    validator: Validator,
+    /// Of the tools of servers, of which there may be hundreds, made when it is needed: they were
+    /// checked when they were listed.
+    validator: OnceLock<Result<Validator, String>>,
     /// As models are offered it.
     function: Value,
     meter: OnceLock<ToolMeter>,
@@ -50,10 +55,17 @@ impl Entry {
         if spec.input_schema.get("type").and_then(Value::as_str) != Some("object") {
             return Err(bad("its input schema is not of type object".to_owned()));
         }
-        let validator = schema::compile(&spec.input_schema)
-            .map_err(|error| bad(format!("its input schema is not valid: {error}")))?;
         let function = function(spec);
-        Ok(Self { tool, validator, function, meter: OnceLock::new() })
+        let is_checked = matches!(tool.own(), Some(OwnTool::Mcp(_)));
+        let entry = Self { validator: OnceLock::new(), function, meter: OnceLock::new(), tool: tool.clone() };
+        if !is_checked && let Err(error) = entry.validator() {
+            return Err(bad(format!("its input schema is not valid: {error}")));
+        }
+        Ok(entry)
+    }
+
+    fn validator(&self) -> Result<&Validator, &String> {
+        self.validator.get_or_init(|| schema::compile(&self.tool.spec().input_schema)).as_ref()
     }
 }
 
@@ -107,16 +119,35 @@ impl Tools {
     /// These and a workspace's own, none of which comes in the place of one of these. One
     /// that this version cannot take is left out, so that it keeps no other from being used.
     pub(crate) fn with<'t>(&self, workshop: &Workshop, own: impl IntoIterator<Item = &'t OwnTool>) -> Self {
-        let mut own = own.into_iter().peekable();
-        if own.peek().is_none() {
+        let made = own.into_iter().map(|definition| {
+            let bad = |message| BadTool { name: definition.name().to_owned(), message };
+            workshop.make(definition).map_err(bad)
+        });
+        self.and(made)
+    }
+
+    /// These and those of a workspace's servers, under the same rule.
+    pub(crate) fn with_servers(&self, servers: &McpServers, offered: Vec<Offered>) -> Self {
+        self.and(offered.into_iter().map(|Offered { tool, unavailable }| {
+            Ok(Arc::new(McpCall::new(&tool, unavailable, servers)) as Arc<dyn Tool>)
+        }))
+    }
+
+    fn and(&self, more: impl Iterator<Item = Result<Arc<dyn Tool>, BadTool>>) -> Self {
+        let mut more = more.peekable();
+        if more.peek().is_none() {
             return self.clone();
         }
         let mut entries = BTreeMap::clone(&self.entries);
-        for definition in own {
-            let name = definition.name().to_owned();
-            let made = workshop.make(definition).map_err(|message| BadTool { name: name.clone(), message });
+        for made in more {
             match made.and_then(Entry::new) {
-                Ok(entry) => drop(entries.entry(name).or_insert_with(|| Arc::new(entry))),
+                Ok(entry) => {
+                    let name = entry.tool.spec().name.clone();
+                    // A model could not tell the two from each other.
+                    if !entries.contains_key(function_name(&name).as_ref()) {
+                        entries.insert(name, Arc::new(entry));
+                    }
+                }
                 Err(error) => tracing::error!(%error, "a registered tool cannot be used"),
             }
         }
@@ -130,6 +161,14 @@ impl Tools {
     /// The tool as OpenAI's chat protocol offers functions.
     pub fn function(&self, name: &str) -> Option<&Value> {
         self.entries.get(name).map(|entry| &entry.function)
+    }
+
+    /// The name of the tool that a model calls so.
+    pub(crate) fn called(&self, function: &str) -> Option<&str> {
+        match self.entries.get_key_value(function) {
+            Some((name, _)) => Some(name),
+            None => self.entries.keys().find(|name| function_name(name) == function).map(String::as_str),
+        }
     }
 
     /// Sorted by name.
@@ -172,7 +211,15 @@ impl Tools {
         let Some(entry) = self.entries.get(name) else {
             return Err(vec![Fault { path: String::new(), message: self.unknown(name) }]);
         };
-        let faults = schema::faults(&entry.validator, arguments);
+        let faults = match entry.validator() {
+            Ok(validator) => schema::faults(validator, arguments),
+            Err(error) => {
+                vec![Fault {
+                    path: String::new(),
+                    message: format!("the tool's schema cannot be used: {error}"),
+                }]
+            }
+        };
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -234,7 +281,7 @@ fn invalid_arguments(name: &str, faults: &[Fault]) -> ToolError {
 
 fn function(spec: &ToolSpec) -> Value {
     json!({"type": "function", "function": {
-        "name": spec.name, "description": spec.description, "parameters": spec.input_schema,
+        "name": function_name(&spec.name), "description": spec.description, "parameters": spec.input_schema,
     }})
 }
 
@@ -248,15 +295,17 @@ fn kind(own: &OwnTool) -> &'static str {
     match own {
         OwnTool::Code(_) => "code",
         OwnTool::Http(_) => "http",
+        OwnTool::Mcp(_) => "mcp",
     }
 }
 
 fn view(tool: &dyn Tool) -> ToolView {
     let (spec, unavailable, own) = (tool.spec(), tool.unavailable(), tool.own());
-    let (code, http) = match own {
-        Some(OwnTool::Code(code)) => (Some(code), None),
-        Some(OwnTool::Http(http)) => (None, Some(http)),
-        None => (None, None),
+    let (code, http, mcp) = match own {
+        Some(OwnTool::Code(code)) => (Some(code), None, None),
+        Some(OwnTool::Http(http)) => (None, Some(http), None),
+        Some(OwnTool::Mcp(mcp)) => (None, None, Some(mcp)),
+        None => (None, None, None),
     };
     ToolView {
         name: spec.name.clone(),
@@ -278,5 +327,6 @@ fn view(tool: &dyn Tool) -> ToolView {
         secrets: http.map(|http| http.secrets.clone()),
         query: http.map(|http| http.query.clone()).unwrap_or_default(),
         body: http.and_then(|http| http.body.clone()),
+        mcp_server: mcp.map(|mcp| mcp.mcp_server.clone()),
     }
 }

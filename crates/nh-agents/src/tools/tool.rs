@@ -5,6 +5,9 @@ use nh_types::tool::{Effects, OwnTool};
 use nh_types::{Clock, RunId, Scope, ScopeSet, WorkspaceId};
 use serde_json::Value;
 
+/// Of the text that the model sees.
+const MAX_TEXT_CHARS: usize = 20_000;
+
 /// Something that an agent, or a run of type `tool`, can call.
 pub trait Tool: Send + Sync + 'static {
     fn spec(&self) -> &ToolSpec;
@@ -93,5 +96,13 @@ pub struct ToolError {
 impl ToolError {
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
+    }
+}
+
+/// What the model sees of a long text.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}\n\n[cut here, after {MAX_TEXT_CHARS} characters]", &text[..end]),
     }
 }

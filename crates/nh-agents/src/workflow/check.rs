@@ -7,7 +7,7 @@ use nh_types::workflow::{WorkflowDefinition, WorkflowStep};
 use serde_json::{Map, Value};
 
 use super::plan::{Fault, Plan};
-use crate::schema;
+use nh_schema as schema;
 
 /// The input schemas of what the steps use, by `uses`.
 pub type Schemas = BTreeMap<String, Value>;

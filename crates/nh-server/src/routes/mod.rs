@@ -10,6 +10,7 @@ pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod llms;
 pub(crate) mod mcp;
+pub(crate) mod mcp_servers;
 pub(crate) mod memory;
 pub(crate) mod memory_lines;
 pub(crate) mod metrics;

@@ -7,12 +7,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use nh_agents::tools::{secret_row, secret_rows, secrets_of};
+use nh_agents::tools::secrets_of;
 use nh_store::tools::{self, Created, Imported, ToolRecord};
 use nh_store::{Idempotency, Once, StoreError, seals};
 use nh_types::tool::{ChangeTool, CreateTool, ImportedTools, OwnTool, SecretValues, ToolList, ToolView};
 use nh_types::{ApiError, ErrorCode, Page, WorkspaceId};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::app::App;
 use crate::auth::{Auth, Principal, ToolsRead, ToolsWrite};
@@ -129,7 +128,7 @@ fn new_row(
     values: Option<SecretValues>,
 ) -> Answer<(ToolRecord, Vec<seals::Put>)> {
     let (workspace_id, now) = (auth.workspace_id.clone(), app.clock.now());
-    let secrets = sealed(app, &workspace_id, &definition, values)?;
+    let secrets = sealed(app, &workspace_id, &definition, values.as_ref())?;
     let created_by = auth.created_by();
     Ok((ToolRecord { workspace_id, definition, created_by, created_at: now, updated_at: now }, secrets))
 }
@@ -163,9 +162,10 @@ pub(crate) async fn change(
     let now = now.ok_or_else(|| missing(&app, &name))?;
     let from = now.updated_at;
     let definition = nh_agents::tools::changed(now.definition.clone(), &body)?;
-    let secrets = sealed(&app, &auth.workspace_id, &definition, body.secrets)?;
-    let kept = secret_rows(&definition);
-    let forgotten = secret_rows(&now.definition).into_iter().filter(|row| !kept.contains(row)).collect();
+    let secrets = sealed(&app, &auth.workspace_id, &definition, body.secrets.as_ref())?;
+    let rows = |tool| secrets_of(tool).map(|secrets| secrets.rows()).unwrap_or_default();
+    let kept = rows(&definition);
+    let forgotten = rows(&now.definition).into_iter().filter(|row| !kept.contains(row)).collect();
     // Each change is later than the one before, whatever the clock says.
     let updated_at = app.clock.now().max(from.plus_millis(1));
     let change =
@@ -198,14 +198,10 @@ fn sealed(
     app: &App,
     workspace_id: &WorkspaceId,
     tool: &OwnTool,
-    values: Option<SecretValues>,
+    values: Option<&SecretValues>,
 ) -> Answer<Vec<seals::Put>> {
-    let seal = |(name, value): (String, SecretString)| {
-        let value = SecretSlice::from(value.expose_secret().as_bytes().to_vec());
-        let row = secret_row(tool, &name)?;
-        Some(seals::Put::sealing(app.hub.sealer(), workspace_id, tools::TABLE, &row, &value))
-    };
-    Ok(secrets_of(values).filter_map(seal).collect::<Result<_, _>>()?)
+    let sealed = secrets_of(tool).map(|secrets| secrets.seal(app.hub.sealer(), workspace_id, values));
+    Ok(sealed.transpose()?.unwrap_or_default())
 }
 
 async fn view(app: &App, workspace_id: &WorkspaceId, name: &str) -> Answer<ToolView> {

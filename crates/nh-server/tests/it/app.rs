@@ -172,6 +172,20 @@ impl TestApp {
         Call::new(self.router.clone(), method, path)
     }
 
+    /// What is at a path, once it is so.
+    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let watch = async {
+            loop {
+                let now = self.get(path).send().await.ok(200);
+                if is_so(&now) {
+                    return now;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), watch).await.expect("it comes to that")
+    }
+
     pub(crate) fn get(&self, path: &str) -> Call {
         self.call(Method::GET, path)
     }
@@ -259,6 +273,7 @@ async fn hub(
     let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
     let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
     let setup = HubSetup {
+        mcp_servers: Vec::new(),
         store: store.clone(),
         models,
         memories,

@@ -22,6 +22,8 @@ mod fuzz;
 mod http_tools;
 mod keys;
 mod mcp;
+mod mcp_hostile;
+mod mcp_servers;
 mod memory;
 mod memory_models;
 mod receiver;

@@ -10,4 +10,4 @@ mod secrets;
 
 pub use proof::{Proof, prove};
 pub use sealer::{MasterKey, Place, Sealed, Sealer};
-pub use secrets::{Put, Remove, open};
+pub use secrets::{Put, Remove, RemoveOwned, open, owned_row};

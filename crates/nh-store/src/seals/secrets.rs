@@ -75,6 +75,34 @@ impl Write for Remove {
     }
 }
 
+/// The row of one of several secrets of a registration. `/` must not be in the owner's name.
+pub fn owned_row(owner: &str, secret: &str, generation: &str, origin: &str) -> String {
+    format!("{owner}/{secret}/{generation}/{origin}")
+}
+
+/// Removes all secrets of a registration that are in rows as [`owned_row`] names them.
+#[derive(Clone, Debug)]
+pub struct RemoveOwned {
+    pub workspace_id: WorkspaceId,
+    pub table: &'static str,
+    pub owner: String,
+}
+
+impl Write for RemoveOwned {
+    type Output = ();
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        // `0` follows `/`: all rows of this name, and no other's.
+        let (first, past) = (format!("{}/", self.owner), format!("{}0", self.owner));
+        tx.execute(
+            "delete from secrets where workspace_id = $1 and owner_table = $2 and row_id >= $3 and row_id < $4",
+            args![&self.workspace_id, self.table, first, past],
+        )
+        .await
+        .map(drop)
+    }
+}
+
 /// Opens the sealed value of a row, if there is one.
 pub async fn open(
     store: &Store,

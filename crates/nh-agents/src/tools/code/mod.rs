@@ -3,8 +3,8 @@
 //! changes what the function does.
 
 use futures_util::future::BoxFuture;
-use jsonschema::Validator;
 use nh_compute::{Compute, OfRun, What, Work};
+use nh_schema::Validator;
 use nh_types::Scope;
 use nh_types::sandbox::{CodeLanguage, Execution};
 use nh_types::tool::{CodeTool, Effects, OwnTool};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::run_code::{Place, failed};
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
-use crate::schema;
+use nh_schema as schema;
 
 /// Room for a sandbox's start.
 const START_MS: u64 = 60_000;

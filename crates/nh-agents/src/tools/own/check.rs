@@ -6,13 +6,13 @@ use nh_types::tool::{
     ChangeTool, CodeTool, CreateTool, HttpMethod, HttpTool, OwnTool, SecretValues, SkippedOperation,
 };
 use nh_types::{ApiError, ErrorCode};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{http, openapi};
-use crate::schema;
+use crate::secret_headers::{SecretHeaders, check_headers};
 use crate::start::invalid;
 use crate::tools::Tools;
+use nh_schema as schema;
 
 const MAX_NAME: usize = 64;
 const MAX_DESCRIPTION_CHARS: usize = 4000;
@@ -100,7 +100,7 @@ pub fn imported(
     let read = openapi::read(document, new.url.as_deref(), &new.name);
     let (operations, mut skipped) = read.map_err(|(field, message)| invalid(field, message))?;
     let headers = new.headers.unwrap_or_default();
-    http::check_headers(&headers, &[], new.secrets.as_ref())?;
+    check_headers(&headers, &[], new.secrets.as_ref())?;
     let timeout_seconds = new.timeout_seconds.unwrap_or(DEFAULT_SECONDS);
     let mut tools = Vec::new();
     for operation in operations {
@@ -155,6 +155,10 @@ pub fn changed(now: OwnTool, change: &ChangeTool) -> Result<OwnTool, ApiError> {
                 timeout_seconds: change.timeout_seconds.unwrap_or(now.timeout_seconds),
             })
         }
+        OwnTool::Mcp(now) => {
+            let message = format!("`{}` is as its server says; change the server", now.name);
+            Err(ApiError::new(ErrorCode::Conflict, message))
+        }
         OwnTool::Http(now) => {
             refuse_foreign(foreign_to_http(&change.language, &change.code), "http")?;
             // What was told to one server is told to no other by a change of the address.
@@ -187,28 +191,23 @@ pub fn changed(now: OwnTool, change: &ChangeTool) -> Result<OwnTool, ApiError> {
     }
 }
 
-/// The row that a tool's secret is kept in.
-pub fn secret_row(tool: &OwnTool, secret: &str) -> Option<String> {
+/// The secrets of a tool, if its kind has any.
+pub fn secrets_of(tool: &OwnTool) -> Option<SecretHeaders<'_>> {
     match tool {
-        OwnTool::Http(tool) => {
-            let origin = http::origin(&tool.url);
-            Some(rows::secret_row(&tool.name, secret, &tool.generation, &origin))
-        }
-        OwnTool::Code(_) => None,
+        OwnTool::Http(tool) => Some(http_secrets(tool)),
+        OwnTool::Code(_) | OwnTool::Mcp(_) => None,
     }
 }
 
-/// The rows of all of them.
-pub fn secret_rows(tool: &OwnTool) -> Vec<String> {
-    match tool {
-        OwnTool::Http(http) => http.secrets.iter().filter_map(|secret| secret_row(tool, secret)).collect(),
-        OwnTool::Code(_) => Vec::new(),
+pub(in crate::tools) fn http_secrets(tool: &HttpTool) -> SecretHeaders<'_> {
+    SecretHeaders {
+        table: rows::TABLE,
+        owner: &tool.name,
+        generation: &tool.generation,
+        origin: http::origin(&tool.url),
+        headers: &tool.headers,
+        secrets: &tool.secrets,
     }
-}
-
-/// The values that come with a tool, to be sealed.
-pub fn secrets_of(given: Option<SecretValues>) -> impl Iterator<Item = (String, SecretString)> {
-    given.unwrap_or_default().0.into_iter().map(|(name, value)| (name, SecretString::from(value)))
 }
 
 fn foreign_to_code(
@@ -285,7 +284,7 @@ fn check_http(
 ) -> Result<OwnTool, ApiError> {
     check_rest(&tool.description, &tool.input_schema, tool.output_schema.as_ref(), tool.timeout_seconds)?;
     http::check_url(&tool.url)?;
-    tool.secrets = http::check_headers(&tool.headers, known, given)?;
+    tool.secrets = check_headers(&tool.headers, known, given)?;
     Ok(OwnTool::Http(tool))
 }
 

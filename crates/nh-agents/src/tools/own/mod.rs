@@ -1,7 +1,7 @@
 //! Tools that workspaces register: what may be one, and how it is made.
 
 mod check;
-mod http;
+pub(crate) mod http;
 mod openapi;
 
 use std::sync::Arc;
@@ -14,9 +14,12 @@ use nh_types::tool::OwnTool;
 
 use super::code::Code;
 use super::http_call::HttpCall;
+use super::mcp_call::McpCall;
 use super::tool::Tool;
+use crate::mcp::McpServers;
 
-pub use check::{changed, created, imported, secret_row, secret_rows, secrets_of};
+pub(super) use check::http_secrets;
+pub use check::{changed, created, imported, secrets_of};
 
 /// What registered tools work with.
 #[derive(Clone)]
@@ -27,6 +30,7 @@ pub struct Workshop {
     /// Where their secrets are, sealed.
     pub store: Store,
     pub sealer: Arc<Sealer>,
+    pub mcp: McpServers,
 }
 
 impl Workshop {
@@ -34,6 +38,7 @@ impl Workshop {
         Ok(match definition {
             OwnTool::Code(tool) => Arc::new(Code::new(tool, &self.compute)?),
             OwnTool::Http(tool) => Arc::new(HttpCall::new(tool, self)?),
+            OwnTool::Mcp(tool) => Arc::new(McpCall::new(tool, None, &self.mcp)),
         })
     }
 }

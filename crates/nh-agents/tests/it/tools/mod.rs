@@ -7,11 +7,11 @@ mod registry;
 mod server;
 mod web_search;
 
-use jsonschema::Validator;
 use nh_agents::search::SearchSettings;
 use nh_agents::tools::{BuiltinSetup, ToolCall, ToolError, ToolOutput, Tools};
 use nh_http::{HttpSettings, Outbound};
 use nh_models::Caller;
+use nh_schema::Validator;
 use nh_testkit::FixedClock;
 use nh_types::{Clock, RunId, ScopeSet, WorkspaceId};
 use serde_json::Value;
@@ -68,7 +68,7 @@ async fn call_at(
     };
     let output = tools.call(name, call).await?;
     let schema = tools.get(name).unwrap().spec().output_schema.clone().unwrap();
-    let validator: Validator = jsonschema::draft202012::new(&schema).unwrap();
+    let validator: Validator = nh_schema::compile(&schema).unwrap();
     if let Err(fault) = validator.validate(&output.value) {
         panic!("the output of {name} is not what its schema says: {fault}");
     }

@@ -9,14 +9,14 @@ use super::ESCAPED;
 
 /// Secrets by their names, and what finds them. One pass finds all of them, the longest first;
 /// what is put in their place is not looked at again.
-pub(super) struct Redaction {
+pub(crate) struct Redaction {
     finds: Option<AhoCorasick>,
     marks: Vec<String>,
 }
 
 impl Redaction {
     /// An error: they are too many or too long to be looked for.
-    pub(super) fn of(secrets: &[(String, SecretString)]) -> Result<Self, String> {
+    pub(crate) fn of(secrets: &[(String, SecretString)]) -> Result<Self, String> {
         let (mut forms, mut marks) = (Vec::new(), Vec::new());
         for (name, value) in secrets {
             for form in forms_of(value.expose_secret()) {
@@ -29,12 +29,12 @@ impl Redaction {
         Ok(Self { finds, marks })
     }
 
-    pub(super) fn text(&self, text: &str) -> String {
+    pub(crate) fn text(&self, text: &str) -> String {
         self.finds.as_ref().map_or_else(|| text.to_owned(), |finds| finds.replace_all(text, &self.marks))
     }
 
     /// All texts of a value, and the names of its fields: however JSON escaped them.
-    pub(super) fn value(&self, value: Value) -> Value {
+    pub(crate) fn value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text)),
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),

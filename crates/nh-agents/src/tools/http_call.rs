@@ -1,42 +1,33 @@
 //! A request to a server that a workspace registered as a tool. Its secrets are read when it is
 //! made, and are taken out of whatever comes back.
 
-mod redact;
-pub(crate) mod template;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
-use jsonschema::Validator;
 use nh_http::{Limits, Outbound};
+use nh_schema::Validator;
+use nh_store::Store;
 use nh_store::seals::Sealer;
-use nh_store::{Store, seals, tools as rows};
+use nh_types::Scope;
 use nh_types::tool::{Effects, HttpMethod, HttpTool, OwnTool};
-use nh_types::{Scope, WorkspaceId};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::own::{Workshop, secret_row};
-use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
-use crate::schema;
-use redact::Redaction;
-use template::{Part, parts};
+use super::own::{Workshop, http_secrets};
+use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec, cut};
+use crate::secret_headers::redact::Redaction;
+use crate::secret_headers::template::{Part, parts};
+use crate::secret_headers::{ESCAPED, Secrets};
+use nh_schema as schema;
 
 const MAX_BODY_BYTES: u64 = 1_000_000;
-/// Of the text that the model sees.
-const MAX_TEXT_CHARS: usize = 20_000;
 /// Of what a server says of its refusal.
 const MAX_REFUSAL_CHARS: usize = 2_000;
 /// Of a header of the answer.
 const MAX_HEAD_CHARS: usize = 2_048;
-/// Of one that is sent, with its secrets in it.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// What an argument leaves as it is (RFC 3986, section 2.3): it stays within its place.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 pub(super) struct HttpCall {
@@ -50,9 +41,6 @@ pub(super) struct HttpCall {
     /// Of the JSON that is answered; None: anything.
     returns: Option<Validator>,
 }
-
-/// The values of secrets, by their names.
-type Secrets = Vec<(String, SecretString)>;
 
 impl HttpCall {
     pub(super) fn new(definition: &HttpTool, workshop: &Workshop) -> Result<Self, String> {
@@ -74,7 +62,8 @@ impl HttpCall {
     }
 
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {
-        let secrets = self.secrets(call.workspace_id).await?;
+        let secrets =
+            http_secrets(&self.definition).open(&self.store, &self.sealer, call.workspace_id).await?;
         let request = self.request(call, &secrets)?;
         let redaction = Redaction::of(&secrets).map_err(|error| ToolError::new("invalid_request", error))?;
         let time_ms = self.spec.timeout_ms;
@@ -111,28 +100,8 @@ impl HttpCall {
         self.output(status, &kind, said)
     }
 
-    async fn secrets(&self, workspace_id: &WorkspaceId) -> Result<Secrets, ToolError> {
-        let mut secrets = Vec::new();
-        for name in &self.definition.secrets {
-            let Some(row) = secret_row(&self.own, name) else { continue };
-            let opened = seals::open(&self.store, &self.sealer, workspace_id, rows::TABLE, &row).await;
-            let opened = opened.map_err(|error| {
-                tracing::error!(tool = self.definition.name, secret = name, %error, "a secret cannot be opened");
-                ToolError::new("unavailable_secret", format!("the secret `{name}` of the tool cannot be read now"))
-            })?;
-            let value = opened.and_then(|value| String::from_utf8(value.expose_secret().to_vec()).ok());
-            let Some(value) = value else {
-                let message =
-                    format!("the secret `{name}` of the tool is there no more; register the tool anew");
-                return Err(ToolError::new("missing_secret", message));
-            };
-            secrets.push((name.clone(), SecretString::from(value)));
-        }
-        Ok(secrets)
-    }
-
     fn request(&self, call: ToolCall<'_>, secrets: &Secrets) -> Result<Request<Bytes>, ToolError> {
-        let HttpTool { method, url, headers, query, body, .. } = &self.definition;
+        let HttpTool { method, url, query, body, .. } = &self.definition;
         let mut rest = call.arguments.as_object().cloned().unwrap_or_default();
         let mut url = fill_url(url, call.arguments, &mut rest)?;
         let has_body = matches!(method, HttpMethod::Post | HttpMethod::Put | HttpMethod::Patch);
@@ -154,13 +123,7 @@ impl HttpCall {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let mut request = request.body(body).map_err(|error| wrong(error.to_string()))?;
-        for (name, value) in headers {
-            let name: HeaderName = name.parse().map_err(|_| wrong(format!("`{name}` is no header")))?;
-            let mut value = HeaderValue::from_str(&fill_header(value, secrets).map_err(wrong)?)
-                .map_err(|_| wrong(format!("the header `{name}` has no value that a header can have")))?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(name, value);
-        }
+        request.headers_mut().extend(http_secrets(&self.definition).filled(secrets).map_err(wrong)?);
         // A step that is done again after a crash says that it is the same one.
         if let Ok(key) = HeaderValue::from_str(call.idempotency_key) {
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
@@ -302,31 +265,5 @@ fn add_query(url: &mut String, rest: &Map<String, Value>) {
             url.extend(utf8_percent_encode(&text, ESCAPED));
             sign = '&';
         }
-    }
-}
-
-fn fill_header(value: &str, secrets: &Secrets) -> Result<String, String> {
-    let mut filled = String::new();
-    for part in parts(value)? {
-        match part {
-            Part::Text(text) => filled.push_str(text),
-            Part::Secret(name) => {
-                let secret = secrets.iter().find(|(known, _)| known == name);
-                let (_, secret) = secret.ok_or_else(|| format!("there is no secret `{name}`"))?;
-                filled.push_str(secret.expose_secret());
-                if filled.len() > MAX_HEADER_BYTES {
-                    return Err(format!("a header has more than {MAX_HEADER_BYTES} bytes with its secrets"));
-                }
-            }
-            Part::Argument(name) => return Err(format!("`{{{name}}}` stands in a header")),
-        }
-    }
-    Ok(filled)
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_TEXT_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}\n\n[cut here, after {MAX_TEXT_CHARS} characters]", &text[..end]),
     }
 }

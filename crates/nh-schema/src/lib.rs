@@ -1,13 +1,23 @@
-//! JSON Schemas, of tools and of what users bring.
+//! JSON Schemas that anybody may have written, in bounded time and memory.
+//!
+//! This crate must never know what a value is of. Start reading at [`compile`].
 
+mod unrolled;
+
+pub use jsonschema::Validator;
+pub use unrolled::unrolled;
+
+use jsonschema::PatternOptions;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
-use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 /// Of the faults of one value, this many are told.
 const MAX_FAULTS: usize = 20;
 /// A fault quotes the offending value, which may be long.
 const MAX_FAULT_CHARS: usize = 300;
+
+/// Of one pattern, compiled.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
 
 /// What is wrong at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +27,14 @@ pub struct Fault {
     pub message: String,
 }
 
-/// A schema (2020-12), ready to hold values against. Its patterns are matched
-/// in linear time, and what it refers to must be in it.
+/// A schema (2020-12, or the revision that its `$schema` names), ready to hold values against in
+/// bounded time and memory: its patterns are matched in linear time, what it refers to must be in
+/// it, and what refers to itself is looked at for so many levels as there is room for.
 pub fn compile(schema: &Value) -> Result<Validator, String> {
-    jsonschema::draft202012::options()
+    jsonschema::options()
         .should_validate_formats(true)
-        .with_pattern_options(PatternOptions::regex())
-        .build(schema)
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
+        .build(&unrolled(schema)?)
         .map_err(|error| error.to_string().chars().take(MAX_FAULT_CHARS).collect())
 }
 
