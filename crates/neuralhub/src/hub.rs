@@ -56,8 +56,7 @@ struct Parts {
     hub: Hub,
     app: Arc<App>,
     usage: UsageSink,
-    /// Of webhooks, which are finished, and of MCP servers, which are ended, before the store is
-    /// closed.
+    /// Of webhooks: those under way are finished before the store is closed.
     deliveries: TaskTracker,
     tasks: TaskTracker,
     stopping: CancellationToken,
@@ -212,7 +211,7 @@ async fn open(
     let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
     tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
     tasks.spawn(nh_blobs::keep(blobs, stopping.clone()));
-    deliveries.spawn(nh_agents::mcp::keep(hub.mcp.clone(), stopping.clone()));
+    tasks.spawn(nh_agents::mcp::keep(hub.mcp.clone(), stopping.clone()));
     tasks.spawn(nh_compute::keep(compute, stopping.clone()));
     let app = App::new(AppSetup {
         settings: config.server,
@@ -259,7 +258,7 @@ async fn close(parts: &Parts, serving: JoinHandle<io::Result<()>>) -> Result<(),
     parts.deliveries.close();
     let ((), (), served) =
         tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), parts.deliveries.wait(), serving);
-    parts.hub.compute.close().await;
+    tokio::join!(parts.hub.compute.close(), parts.hub.mcp.close());
     parts.usage.flush().await;
     parts.store.close().await;
     served.context("the server stopped by itself")?.context("the server could not end well")

@@ -182,7 +182,7 @@ impl Hub {
     pub async fn tools_of(&self, workspace_id: &WorkspaceId) -> Result<Tools, StoreError> {
         let own = nh_store::tools::all(&self.store, workspace_id).await?;
         let tools = self.tools.with(&self.workshop, own.iter().map(|tool| &tool.definition));
-        Ok(tools.with_servers(&self.mcp, self.mcp.offered(workspace_id).await?))
+        Ok(tools.with_servers(self.mcp.tools(workspace_id).await?))
     }
 
     /// Checks what is asked for and stores the run; what comes back is durable.

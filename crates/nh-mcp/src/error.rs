@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use rmcp::service::{ClientInitializeError, ServiceError};
 
-const MAX_SAID_CHARS: usize = 500;
+/// More than what is shown of it: secrets are looked for before it is cut to that.
+const MAX_SAID_CHARS: usize = 8_000;
 
-/// Why a server could not be used. The messages may hold what the server said, at most 500
-/// characters of it.
+/// Why a server could not be used. The messages may hold what the server said, at most 8,000
+/// characters of it, and what it was told among that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum McpError {
     /// No session was come to.
@@ -31,6 +34,10 @@ impl McpError {
         matches!(self, Self::Unreachable(_) | Self::Closed | Self::TimedOut { .. })
     }
 
+    pub(crate) fn late(after: Duration) -> Self {
+        Self::TimedOut { after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX) }
+    }
+
     pub(crate) fn of_start(error: &ClientInitializeError) -> Self {
         match error {
             ClientInitializeError::LegacyFallbackFailed { fallback, .. } => Self::of_start(fallback),
@@ -52,6 +59,7 @@ impl McpError {
             }
             ServiceError::TransportSend(error) => Self::Unreachable(said(&error.error)),
             ServiceError::TransportClosed | ServiceError::Cancelled { .. } => Self::Closed,
+            ServiceError::Timeout { timeout } => Self::late(timeout),
             other => Self::Broken(said(&other)),
         }
     }

@@ -6,9 +6,11 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nh_types::settings::redacted_values;
 use rmcp::service::RoleClient;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -28,16 +30,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// `[[mcp_servers]]`: a program of this machine that speaks the Model Context Protocol on its
 /// standard input and output. It runs as the hub does, outside of any sandbox, from when its
 /// tools are first needed; remote servers are registered over the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalServer {
     /// What its tools' names begin with: 1 to 32 of a-z, 0-9 and `-`, a letter first.
     pub name: String,
     /// The program, by its name or its path.
     pub command: String,
+    /// What it is started with. Secrets are better in `env`: others can see these.
     pub args: Vec<String>,
     /// Variables of its environment, which is otherwise empty.
-    pub env: BTreeMap<String, String>,
+    #[serde(serialize_with = "redacted_values")]
+    #[schema(value_type = BTreeMap<String, String>, default = json!({}))]
+    pub env: BTreeMap<String, SecretString>,
     /// Variables that it has from the hub's own environment. Absent: `PATH` and `HOME`.
     pub pass_env: Option<Vec<String>>,
     /// After so long a call is ended. Absent: 60.
@@ -105,7 +110,7 @@ impl Process {
                 command.env(name, value);
             }
         }
-        command.envs(&server.env);
+        command.envs(server.env.iter().map(|(name, value)| (name, value.expose_secret())));
         let mut child =
             command.spawn().map_err(|error| format!("`{}` cannot be started: {error}", server.command))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

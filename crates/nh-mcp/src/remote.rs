@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -25,6 +26,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Of one answer: a result, or a page of a list.
 const MAX_BODY_BYTES: u64 = 4_000_000;
 const CONNECT_MS: u64 = 10_000;
+const MAX_RESUMES: u32 = 30;
 const SSE_LIMITS: SseLimits =
     SseLimits { max_line_bytes: MAX_BODY_BYTES as usize, max_event_bytes: MAX_BODY_BYTES as usize };
 
@@ -40,16 +42,28 @@ pub struct RemoteServer {
     pub timeout_ms: u64,
 }
 
+/// The requests of one session.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    server: RemoteServer,
+    /// How often an answer that broke off may be gone on with, until the next request.
+    resumes: Arc<AtomicU32>,
+}
+
 type Failed = StreamableHttpError<HttpError>;
 type Events = BoxStream<'static, Result<Sse, SseError>>;
 
-impl RemoteServer {
+impl Wire {
+    pub(crate) fn to(server: RemoteServer) -> Self {
+        Self { server, resumes: Arc::default() }
+    }
+
     fn limits(&self) -> Limits {
         Limits {
-            connect_ms: CONNECT_MS.min(self.timeout_ms),
-            first_byte_ms: self.timeout_ms,
-            between_bytes_ms: self.timeout_ms,
-            total_ms: self.timeout_ms,
+            connect_ms: CONNECT_MS.min(self.server.timeout_ms),
+            first_byte_ms: self.server.timeout_ms,
+            between_bytes_ms: self.server.timeout_ms,
+            total_ms: self.server.timeout_ms,
             max_body_bytes: MAX_BODY_BYTES,
             // Elsewhere its headers are nobody's business.
             max_redirects: 0,
@@ -65,19 +79,19 @@ impl RemoteServer {
     ) -> Result<Response, Failed> {
         let invalid =
             |error: &dyn ToString| StreamableHttpError::Client(HttpError::InvalidUrl(error.to_string()));
-        let request = Request::builder().method(method).uri(&self.url).body(body.into());
+        let request = Request::builder().method(method).uri(&self.server.url).body(body.into());
         let mut request = request.map_err(|error| invalid(&error))?;
         let headers = request.headers_mut();
-        *headers = self.headers.clone();
+        *headers = self.server.headers.clone();
         headers.extend(more);
         if let Some(id) = session_id {
             headers.insert(SESSION_ID, HeaderValue::from_str(&id).map_err(|error| invalid(&error))?);
         }
-        self.http.send(request, self.limits()).await.map_err(StreamableHttpError::Client)
+        self.server.http.send(request, self.limits()).await.map_err(StreamableHttpError::Client)
     }
 }
 
-impl StreamableHttpClient for RemoteServer {
+impl StreamableHttpClient for Wire {
     type Error = HttpError;
 
     async fn post_message(
@@ -91,6 +105,7 @@ impl StreamableHttpClient for RemoteServer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         let has_session = session_id.is_some();
+        self.resumes.store(MAX_RESUMES, Ordering::Relaxed);
         let body = serde_json::to_vec(&message)?;
         let response = self.exchange(Method::POST, headers, session_id, body).await?;
         let status = response.status;
@@ -110,8 +125,8 @@ impl StreamableHttpClient for RemoteServer {
             EVENTS => Ok(StreamableHttpPostResponse::Sse(events(response), session_id)),
             JSON => {
                 let body = response.bytes().await.map_err(StreamableHttpError::Client)?;
-                let message = serde_json::from_slice(&body)?;
-                Ok(StreamableHttpPostResponse::Json(message, session_id))
+                let answer = serde_json::from_slice(&body)?;
+                Ok(StreamableHttpPostResponse::Json(of_request(&message, answer)?, session_id))
             }
             other => Err(StreamableHttpError::UnexpectedContentType(Some(said(&other)))),
         }
@@ -140,6 +155,10 @@ impl StreamableHttpClient for RemoteServer {
         let Some(last) = last_event_id.and_then(|id| HeaderValue::from_str(&id).ok()) else {
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         };
+        let take = |left: u32| left.checked_sub(1);
+        if self.resumes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(StreamableHttpError::ServerDoesNotSupportSse);
+        }
         headers.insert(ACCEPT, HeaderValue::from_static(EVENTS));
         headers.insert(LAST_EVENT_ID, last);
         let response = self.exchange(Method::GET, headers, session_id, Vec::new()).await?;
@@ -180,7 +199,10 @@ async fn refused(
         return Ok(StreamableHttpPostResponse::Json(answer, None));
     }
     if let Some(error) = error.filter(|_| !is_of_access) {
-        return Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::Error(error), None));
+        return Ok(StreamableHttpPostResponse::Json(
+            of_request(message, JsonRpcMessage::Error(error))?,
+            None,
+        ));
     }
     Err(unexpected(match status {
         _ if status.is_redirection() => {
@@ -190,6 +212,23 @@ async fn refused(
         StatusCode::FORBIDDEN => format!("it answers {status}: the token or the headers do not allow this"),
         _ => format!("it answers {status}: {}", said_of(&String::from_utf8_lossy(&body))),
     }))
+}
+
+/// The one answer to a request. An error of a server that did not read the request has no id, or
+/// one of its own making.
+fn of_request(
+    request: &ClientJsonRpcMessage,
+    mut answer: ServerJsonRpcMessage,
+) -> Result<ServerJsonRpcMessage, Failed> {
+    let JsonRpcMessage::Request(request) = request else { return Ok(answer) };
+    match &mut answer {
+        JsonRpcMessage::Error(error) => error.id = Some(request.id.clone()),
+        JsonRpcMessage::Response(response) if response.id.to_string() != request.id.to_string() => {
+            return Err(unexpected("it answers another request than the one that it was asked".to_owned()));
+        }
+        _ => {}
+    }
+    Ok(answer)
 }
 
 fn said_of(text: &str) -> String {

@@ -8,20 +8,22 @@ use rmcp::model::{
     ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
 };
 use rmcp::service::ClientLifecycleMode;
-use rmcp::service::{NotificationContext, RoleClient, RunningService, serve_client_with_lifecycle_and_ct};
+use rmcp::service::{
+    NotificationContext, PeerRequestOptions, RoleClient, RunningService, serve_client_with_lifecycle_and_ct,
+};
 use rmcp::transport::Transport;
 use rmcp::transport::common::client_side_sse::FixedInterval;
 use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
 };
 use serde_json::{Map, Value};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::error::{McpError, said};
 use crate::local::{LastWords, LocalServer, Process};
-use crate::remote::RemoteServer;
+use crate::remote::{RemoteServer, Wire};
 use crate::tool::{Called, Listed, OfferedTool};
 
 /// A program may be fetched when it is started for the first time.
@@ -31,9 +33,9 @@ const LIST: Duration = Duration::from_secs(20);
 const MAX_PAGES: usize = 50;
 const MAX_TOOLS: usize = 250;
 /// Of all schemas and words of a list.
-const MAX_LIST_BYTES: usize = 4_000_000;
-/// Of an answer that was cut off.
-const MAX_RESUMES: usize = 3;
+const MAX_LIST_BYTES: usize = 1_000_000;
+/// In a row, to go on with an answer that was cut off.
+const MAX_RETRIES: usize = 3;
 
 /// A session with a server. It ends when it is dropped; a program is then told to end, and made
 /// to if it does not.
@@ -68,10 +70,10 @@ impl ClientHandler for Client {
 impl Session {
     pub async fn with_remote(server: RemoteServer) -> Result<Self, McpError> {
         let mut config = StreamableHttpClientTransportConfig::with_uri(server.url.clone());
-        let mut resumes = FixedInterval::default();
-        resumes.max_times = Some(MAX_RESUMES);
-        config.retry_config = Arc::new(resumes);
-        let transport = StreamableHttpClientTransport::with_client(server, config);
+        let mut retries = FixedInterval::default();
+        retries.max_times = Some(MAX_RETRIES);
+        config.retry_config = Arc::new(retries);
+        let transport = StreamableHttpClientTransport::with_client(Wire::to(server), config);
         Self::start(transport, REMOTE_START, CancellationToken::new()).await
     }
 
@@ -101,7 +103,7 @@ impl Session {
             legacy_version: Some(ProtocolVersion::V_2025_11_25),
         };
         let starting = serve_client_with_lifecycle_and_ct(client, transport, lifecycle, end);
-        let started = timeout(within, starting).await.map_err(|_| late(within))?;
+        let started = timeout(within, starting).await.map_err(|_| McpError::late(within))?;
         let service = started.map_err(|error| McpError::of_start(&error))?;
         Ok(Self { service, list_changed, _end: guard })
     }
@@ -111,9 +113,9 @@ impl Session {
         self.service.is_closed() || self.service.is_transport_closed()
     }
 
-    /// Whether the server said that its tools changed since this was asked last.
-    pub fn take_list_changed(&self) -> bool {
-        self.list_changed.swap(false, Ordering::Relaxed)
+    /// Whether the server said that its tools are others than those that were listed last.
+    pub fn is_list_changed(&self) -> bool {
+        self.list_changed.load(Ordering::Relaxed)
     }
 
     /// What the server calls itself, and the protocol's revision that is spoken.
@@ -124,12 +126,10 @@ impl Session {
         (name, Some(said(&peer.protocol_version)))
     }
 
-    /// All tools, page by page. More than 250 of them, or than 4 MB, are not taken.
+    /// All tools, page by page. More than 250 of them, or than 1 MB, are not taken.
     pub async fn tools(&self) -> Result<Listed, McpError> {
-        timeout(LIST, self.list()).await.map_err(|_| late(LIST))?
-    }
-
-    async fn list(&self) -> Result<Listed, McpError> {
+        self.list_changed.store(false, Ordering::Relaxed);
+        let deadline = Instant::now() + LIST;
         let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
         for _ in 0..MAX_PAGES {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
@@ -138,8 +138,13 @@ impl Session {
                 params: Some(params),
                 extensions: Default::default(),
             };
-            let asked = self.service.send_request(ClientRequest::ListToolsRequest(request)).await;
-            let ServerResult::ListToolsResult(page) = asked.map_err(McpError::of_request)? else {
+            let options =
+                PeerRequestOptions::with_timeout(deadline.saturating_duration_since(Instant::now()));
+            let request = ClientRequest::ListToolsRequest(request);
+            let asking = async {
+                self.service.send_request_with_option(request, options).await?.await_response().await
+            };
+            let ServerResult::ListToolsResult(page) = asking.await.map_err(McpError::of_request)? else {
                 return Err(McpError::Broken("its list of tools is none".to_owned()));
             };
             for tool in page.tools {
@@ -169,14 +174,10 @@ impl Session {
     ) -> Result<Called, McpError> {
         let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let answer = timeout(within, self.service.call_tool_once(request)).await;
-        match answer.map_err(|_| late(within))?.map_err(McpError::of_request)? {
+        match answer.map_err(|_| McpError::late(within))?.map_err(McpError::of_request)? {
             CallToolResponse::Complete(result) => Ok(Called::from(result)),
             CallToolResponse::InputRequired(_) => Err(McpError::AsksForInput),
             _ => Err(McpError::Broken("it makes a task of a call that asked for none".to_owned())),
         }
     }
-}
-
-fn late(within: Duration) -> McpError {
-    McpError::TimedOut { after_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX) }
 }

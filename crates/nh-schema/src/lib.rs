@@ -5,7 +5,7 @@
 mod unrolled;
 
 pub use jsonschema::Validator;
-pub use unrolled::unrolled;
+pub use unrolled::{Unrolled, unrolled};
 
 use jsonschema::PatternOptions;
 use jsonschema::error::{ValidationError, ValidationErrorKind};
@@ -31,10 +31,15 @@ pub struct Fault {
 /// bounded time and memory: its patterns are matched in linear time, what it refers to must be in
 /// it, and what refers to itself is looked at for so many levels as there is room for.
 pub fn compile(schema: &Value) -> Result<Validator, String> {
+    compile_unrolled(&unrolled(schema)?)
+}
+
+/// One whose size is known.
+pub fn compile_unrolled(unrolled: &Unrolled) -> Result<Validator, String> {
     jsonschema::options()
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
-        .build(&unrolled(schema)?)
+        .build(&unrolled.schema)
         .map_err(|error| error.to_string().chars().take(MAX_FAULT_CHARS).collect())
 }
 

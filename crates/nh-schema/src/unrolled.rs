@@ -7,15 +7,17 @@ use serde_json::{Map, Value};
 
 /// Of schemas and of values in them.
 const MAX_NODES: usize = 20_000;
+/// Of all names and texts.
+const MAX_BYTES: usize = 1_000_000;
 /// Schemas within schemas. What is further down is not looked at.
 const MAX_DEPTH: usize = 64;
-const MAX_PATTERNS: usize = 200;
+const MAX_PATTERNS: usize = 100;
 /// How often what refers to itself is put into itself: as often as there is room. Further down
 /// anything is taken.
 const ROUNDS: [usize; 4] = [16, 4, 1, 0];
 
 /// Keywords that hold one schema (JSON Schema 2020-12, "Applicators"; 2019-09 and before).
-const ONE: [&str; 11] = [
+const ONE: [&str; 12] = [
     "additionalItems",
     "additionalProperties",
     "contains",
@@ -27,11 +29,12 @@ const ONE: [&str; 11] = [
     "propertyNames",
     "then",
     "unevaluatedItems",
+    "unevaluatedProperties",
 ];
 const MANY: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const NAMED: [&str; 4] = ["dependencies", "dependentSchemas", "patternProperties", "properties"];
-/// What refers, or is referred to, or depends on what else was looked at, which may be cut.
-const LEFT_OUT: [&str; 12] = [
+/// What refers, or is referred to, and what only people read.
+const LEFT_OUT: [&str; 17] = [
     "$anchor",
     "$comment",
     "$defs",
@@ -41,10 +44,30 @@ const LEFT_OUT: [&str; 12] = [
     "$recursiveAnchor",
     "$recursiveRef",
     "$ref",
+    "default",
     "definitions",
-    "unevaluatedItems",
-    "unevaluatedProperties",
+    "deprecated",
+    "description",
+    "examples",
+    "readOnly",
+    "title",
+    "writeOnly",
 ];
+/// What may refuse more where a part of it takes more.
+const NOT_WHERE_CUT: [&str; 6] = ["if", "then", "else", "not", "unevaluatedItems", "unevaluatedProperties"];
+
+/// A schema with all that it refers to put in.
+pub struct Unrolled {
+    pub schema: Value,
+    /// The schemas and values in it: what a check costs at most, for each part of a value.
+    pub nodes: usize,
+    pub patterns: usize,
+}
+
+impl Unrolled {
+    /// What one that cannot be used may have cost.
+    pub const MAX_NODES: usize = MAX_NODES;
+}
 
 enum Fault {
     TooLarge,
@@ -52,62 +75,94 @@ enum Fault {
 }
 
 /// The schema, or why it cannot be used.
-pub fn unrolled(schema: &Value) -> Result<Value, String> {
+pub fn unrolled(schema: &Value) -> Result<Unrolled, String> {
+    let revision = schema["$schema"].as_str().unwrap_or_default();
+    let has_lone_refs = ["draft-04", "draft-06", "draft-07"].iter().any(|draft| revision.contains(draft));
     for rounds in ROUNDS {
-        let mut unrolling =
-            Unrolling { root: schema, under_way: Vec::new(), rounds, depth: 0, nodes: 0, patterns: 0 };
+        let mut unrolling = Unrolling {
+            root: schema,
+            has_lone_refs,
+            rounds,
+            under_way: Vec::new(),
+            depth: 0,
+            nodes: 0,
+            bytes: 0,
+            patterns: 0,
+            cuts: 0,
+        };
         match unrolling.schema(schema) {
-            Ok(unrolled) => return Ok(unrolled),
+            Ok(schema) => {
+                let (nodes, patterns) = (unrolling.nodes, unrolling.patterns);
+                return Ok(Unrolled { schema, nodes, patterns });
+            }
             Err(Fault::Unusable(why)) => return Err(why),
             Err(Fault::TooLarge) => {}
         }
     }
     Err(format!(
-        "with all that it refers to put in it has more than {MAX_NODES} parts, or more than {MAX_PATTERNS} patterns"
+        "with all that it refers to put in it has more than {MAX_NODES} parts, {MAX_BYTES} bytes or {MAX_PATTERNS} \
+         patterns"
     ))
 }
 
 struct Unrolling<'s> {
     root: &'s Value,
+    /// What stands beside a `$ref` is nothing, as before 2019-09.
+    has_lone_refs: bool,
+    rounds: usize,
     /// What the place that is being looked at is within.
     under_way: Vec<&'s str>,
-    rounds: usize,
     depth: usize,
     nodes: usize,
+    bytes: usize,
     patterns: usize,
+    /// Places where anything is taken instead of what was not put in.
+    cuts: usize,
 }
 
 impl<'s> Unrolling<'s> {
     fn schema(&mut self, schema: &'s Value) -> Result<Value, Fault> {
-        self.count(1)?;
+        self.count(1, 0)?;
         let Value::Object(keywords) = schema else { return Ok(schema.clone()) };
         if self.depth == MAX_DEPTH {
+            self.cuts += 1;
             return Ok(Value::Bool(true));
         }
         self.depth += 1;
-        let mut unrolled = Map::new();
-        for (keyword, value) in keywords.iter().filter(|(keyword, _)| !LEFT_OUT.contains(&keyword.as_str())) {
-            if let Some(value) = self.keyword(keyword, value)? {
-                unrolled.insert(keyword.clone(), value);
-            }
-        }
+        let unrolled = self.keywords(keywords);
+        self.depth -= 1;
+        unrolled
+    }
+
+    fn keywords(&mut self, keywords: &'s Map<String, Value>) -> Result<Value, Fault> {
+        let cuts = self.cuts;
         let target = match keywords.get("$ref") {
             Some(Value::String(reference)) => Some(self.target(reference)?),
             _ => None,
         };
-        self.depth -= 1;
-        Ok(match target {
-            None => Value::Object(unrolled),
-            Some(target) if unrolled.is_empty() => target,
-            Some(target) => {
-                let mut all = vec![target];
-                all.extend(
-                    unrolled.remove("allOf").and_then(|all| all.as_array().cloned()).into_iter().flatten(),
-                );
-                unrolled.insert("allOf".to_owned(), Value::Array(all));
-                Value::Object(unrolled)
+        if let Some(target) = target.as_ref().filter(|_| self.has_lone_refs) {
+            return Ok(target.clone());
+        }
+        let mut unrolled = Map::new();
+        let mut all: Vec<Value> = target.into_iter().collect();
+        for (keyword, value) in keywords.iter().filter(|(keyword, _)| !LEFT_OUT.contains(&keyword.as_str())) {
+            let cuts = self.cuts;
+            let Some(value) = self.keyword(keyword, value)? else { continue };
+            match keyword.as_str() {
+                // Two may fit where one did.
+                "oneOf" if self.cuts > cuts => all.push(Value::from_iter([("anyOf", value)])),
+                "allOf" => all.extend(value.as_array().cloned().into_iter().flatten()),
+                "contains" if self.cuts > cuts => {}
+                _ => drop(unrolled.insert(keyword.clone(), value)),
             }
-        })
+        }
+        if self.cuts > cuts {
+            unrolled.retain(|keyword, _| !NOT_WHERE_CUT.contains(&keyword.as_str()));
+        }
+        if !all.is_empty() {
+            unrolled.insert("allOf".to_owned(), Value::Array(all));
+        }
+        Ok(Value::Object(unrolled))
     }
 
     fn keyword(&mut self, keyword: &str, value: &'s Value) -> Result<Option<Value>, Fault> {
@@ -122,8 +177,11 @@ impl<'s> Unrolling<'s> {
                 }
                 let mut named = Map::new();
                 for (name, schema) in schemas {
-                    let schema = if schema.is_array() { schema.clone() } else { self.schema(schema)? };
-                    named.insert(name.clone(), schema);
+                    self.count(0, name.len())?;
+                    named.insert(
+                        name.clone(),
+                        if schema.is_array() { self.copy(schema)? } else { self.schema(schema)? },
+                    );
                 }
                 Value::Object(named)
             }
@@ -136,8 +194,7 @@ impl<'s> Unrolling<'s> {
             }
             _ => {
                 self.count_patterns(usize::from(keyword == "pattern"))?;
-                self.count(size(value))?;
-                value.clone()
+                self.copy(value)?
             }
         }))
     }
@@ -152,7 +209,8 @@ impl<'s> Unrolling<'s> {
         let target = self.root.pointer(&pointer).ok_or_else(elsewhere)?;
         let times = self.under_way.iter().filter(|within| **within == reference).count();
         if times > self.rounds {
-            self.count(1)?;
+            self.count(1, 0)?;
+            self.cuts += 1;
             return Ok(Value::Bool(true));
         }
         self.under_way.push(reference);
@@ -161,9 +219,16 @@ impl<'s> Unrolling<'s> {
         unrolled
     }
 
-    fn count(&mut self, nodes: usize) -> Result<(), Fault> {
+    fn copy(&mut self, value: &Value) -> Result<Value, Fault> {
+        let (nodes, bytes) = size(value);
+        self.count(nodes, bytes)?;
+        Ok(value.clone())
+    }
+
+    fn count(&mut self, nodes: usize, bytes: usize) -> Result<(), Fault> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES { Err(Fault::TooLarge) } else { Ok(()) }
+        self.bytes += bytes;
+        if self.nodes > MAX_NODES || self.bytes > MAX_BYTES { Err(Fault::TooLarge) } else { Ok(()) }
     }
 
     fn count_patterns(&mut self, patterns: usize) -> Result<(), Fault> {
@@ -172,11 +237,17 @@ impl<'s> Unrolling<'s> {
     }
 }
 
-fn size(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(fields) => fields.values().map(size).sum(),
-        _ => 0,
+/// Its parts, and the bytes of its names and texts.
+fn size(value: &Value) -> (usize, usize) {
+    let sum = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
+    match value {
+        Value::Array(items) => items.iter().map(size).fold((1, 0), sum),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, field)| sum((0, name.len()), size(field)));
+            fields.fold((1, 0), sum)
+        }
+        Value::String(text) => (1, text.len()),
+        _ => (1, 0),
     }
 }
 
@@ -228,6 +299,61 @@ mod tests {
         let mut chain: Map<_, _> = chain.collect();
         chain.insert("a500".to_owned(), json!({"type": "string"}));
         compile(&json!({"$ref": "#/$defs/a0", "$defs": chain})).expect("cut");
+    }
+
+    #[test]
+    fn copies_are_counted_by_their_bytes() {
+        let mut doubled = Map::new();
+        for place in 0..11 {
+            let next = json!({"$ref": format!("#/$defs/a{}", place + 1)});
+            doubled.insert(format!("a{place}"), json!({"anyOf": [next, next]}));
+        }
+        let long = "x".repeat(60_000);
+        let listed = json!({"a": vec![""; 20_000]});
+        for last in [
+            json!({"const": long}),
+            json!({"properties": {long.clone(): true}}),
+            json!({"dependencies": listed}),
+        ] {
+            doubled.insert("a11".to_owned(), last);
+            assert!(unrolled(&json!({"$ref": "#/$defs/a0", "$defs": doubled})).is_err());
+        }
+        doubled.insert("a11".to_owned(), json!({"description": long, "type": "string"}));
+        assert!(
+            unrolled(&json!({"$ref": "#/$defs/a0", "$defs": doubled}))
+                .is_ok_and(|small| small.nodes < 17_000)
+        );
+    }
+
+    /// Each refers to all, so that there is room for few levels.
+    #[test]
+    fn what_is_not_looked_at_is_taken_under_every_keyword() {
+        let any = json!([{"$ref": "#/$defs/and"}, {"$ref": "#/$defs/or"}, {"$ref": "#/$defs/not"}, {"$ref": "#/$defs/is"}]);
+        let filter = json!({"type": "object", "oneOf": any, "$defs": {
+            "and": {"properties": {"and": {"type": "array", "items": {"oneOf": any}}}, "required": ["and"]},
+            "or": {"properties": {"or": {"type": "array", "items": {"oneOf": any}}}, "required": ["or"]},
+            "not": {"properties": {"not": {"oneOf": any}}, "required": ["not"]},
+            "is": {"properties": {"is": {"type": "string"}}, "required": ["is"]},
+        }});
+        let filter = compile(&filter).expect("a schema");
+        let nested = |levels: usize| (0..levels).fold(json!({"is": "x"}), |inner, _| json!({"and": [inner]}));
+        for levels in 0..30 {
+            assert!(faults(&filter, &nested(levels)).is_empty(), "{levels}");
+        }
+        assert!(!faults(&filter, &json!({"and": [{"is": 7}]})).is_empty());
+        let wide: Vec<_> = (0..8).map(|_| json!({"$ref": "#"})).collect();
+        for keyword in ["not", "if", "contains"] {
+            let schema = json!({"properties": {"a": {"anyOf": wide, "minLength": 1}}, keyword: {"$ref": "#/properties/a"},
+                "then": false, "maxContains": 0, "unevaluatedProperties": false});
+            let schema = compile(&schema).expect("a schema");
+            let deep = (0..30).fold(json!({}), |inner, _| json!({"a": inner}));
+            assert!(faults(&schema, &deep).len() <= 1, "{keyword}");
+        }
+        let shut = json!({"allOf": [{"properties": {"a": true}}], "unevaluatedProperties": false});
+        assert_eq!(faults(&compile(&shut).expect("a schema"), &json!({"a": 1, "b": 2})).len(), 1);
+        let lone = json!({"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a":
+            {"$ref": "#/definitions/b", "maxLength": 1}}, "definitions": {"b": {"type": "string"}}});
+        assert!(faults(&compile(&lone).expect("a schema"), &json!({"a": "long"})).is_empty());
     }
 
     #[test]

@@ -253,6 +253,8 @@ pub struct Hurry {
     pub workspace_id: WorkspaceId,
     pub name: String,
     pub now: Timestamp,
+    /// Since it was asked last.
+    pub least_ms: i64,
 }
 
 impl Write for Hurry {
@@ -260,8 +262,10 @@ impl Write for Hurry {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
         tx.execute(
-            "update mcp_servers set next_at = $3 where workspace_id = $1 and name = $2 and next_at > $3",
-            args![&self.workspace_id, &self.name, self.now],
+            "update mcp_servers \
+             set next_at = case when coalesce(checked_at, 0) + $4 > $3 then coalesce(checked_at, 0) + $4 else $3 end \
+             where workspace_id = $1 and name = $2 and next_at > $3 and next_at > coalesce(checked_at, 0) + $4",
+            args![&self.workspace_id, &self.name, self.now, self.least_ms],
         )
         .await
         .map(drop)

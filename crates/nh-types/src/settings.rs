@@ -1,5 +1,7 @@
 //! What all sections of the configuration share.
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 
@@ -15,4 +17,12 @@ pub struct SettingsFault {
 /// For `#[serde(serialize_with)]` of what is never printed.
 pub fn redacted<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(|_| "[redacted]").serialize(serializer)
+}
+
+/// The same of values that have names.
+pub fn redacted_values<S: Serializer>(
+    secrets: &BTreeMap<String, SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(secrets.keys().map(|name| (name, "[redacted]")))
 }

@@ -67,6 +67,15 @@ pub struct ImportedTools {
     pub skipped: Vec<SkippedOperation>,
 }
 
+/// What `POST /v1/tools` made.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum CreatedTools {
+    One(Box<ToolView>),
+    /// Of a document.
+    Several(ImportedTools),
+}
+
 /// An operation that is no tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SkippedOperation {

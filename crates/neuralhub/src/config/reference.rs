@@ -21,7 +21,7 @@ pub fn reference() -> Result<String, anyhow::Error> {
         let Some(field) = schema.field(schema.root(), name) else { continue };
         match name.as_str() {
             "providers" => page.list(name, field, &serde_json::to_value(ProviderSettings::default())?),
-            "mcp_servers" => page.list(name, field, &serde_json::to_value(LocalServer::default())?),
+            "mcp_servers" => page.list(name, field, &serde_json::to_value(a_local_server())?),
             _ => page.section(name, field, defaults),
         }
         if name == "providers" {
@@ -31,6 +31,11 @@ pub fn reference() -> Result<String, anyhow::Error> {
         }
     }
     Ok(page.text)
+}
+
+/// Two of its settings have no default.
+fn a_local_server() -> LocalServer {
+    LocalServer { name: "files".to_owned(), command: "npx".to_owned(), ..LocalServer::default() }
 }
 
 struct Page<'a> {

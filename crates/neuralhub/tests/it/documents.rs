@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nh_testkit::mcp::McpStub;
 use serde_json::Value;
 
 use crate::hub::{TestHub, command, read, text, with_sandboxes};
@@ -54,15 +55,23 @@ fn run_page(name: &str) {
             let variables = with_sandboxes(folder.path());
             TestHub::start_with(folder, &variables)
         }
+        "docs/mcp-servers.md" => TestHub::start_with(
+            tempfile::tempdir().expect("a folder"),
+            &[("NEURALHUB__HTTP__ALLOW_NETWORKS", "[\"127.0.0.0/8\"]")],
+        ),
         _ => TestHub::start(),
     };
+    // A server that one page calls.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let desk = runtime.block_on(McpStub::start());
+    desk.result(nh_testkit::mcp::text("Ticket 7: the printer is out of paper"));
     let mut printed: Option<String> = None;
     let mut count = 0;
     for block in blocks(&page) {
         match block.language.as_str() {
             "sh" => {
                 count += 1;
-                printed = Some(run_block(&hub, name, &block));
+                printed = Some(run_block(&hub, &desk, name, &block));
             }
             "json" => {
                 let Some(printed) = printed.take() else { continue };
@@ -80,7 +89,7 @@ fn run_page(name: &str) {
     assert!(count > 0, "{name} has no example");
 }
 
-fn run_block(hub: &TestHub, name: &str, block: &Block) -> String {
+fn run_block(hub: &TestHub, desk: &McpStub, name: &str, block: &Block) -> String {
     let binary_folder = Path::new(env!("CARGO_BIN_EXE_neuralhub")).parent().expect("a folder");
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("bash")
@@ -90,6 +99,7 @@ fn run_block(hub: &TestHub, name: &str, block: &Block) -> String {
         .env("PATH", format!("{}:{path}", binary_folder.display()))
         .env("HUB", &hub.url)
         .env("KEY", hub.key())
+        .env("DESK", desk.url())
         .env("NEURALHUB_URL", &hub.url)
         .env("NEURALHUB_API_KEY", hub.key())
         .output()
@@ -181,6 +191,7 @@ pages! {
     the_page_on_compute_is_right "docs/compute.md";
     the_page_on_tools_is_right "docs/tools.md";
     the_page_on_mcp_is_right "docs/mcp.md";
+    the_page_on_mcp_servers_is_right "docs/mcp-servers.md";
     the_page_on_models_is_right "docs/models.md";
     the_page_on_keys_is_right "docs/keys.md";
     the_page_on_sessions_is_right "docs/sessions.md";

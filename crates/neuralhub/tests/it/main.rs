@@ -14,6 +14,7 @@ mod endpoint;
 mod http;
 mod hub;
 mod kills;
+mod mcp_servers;
 mod memory;
 mod memory_kills;
 mod metrics;

@@ -6,6 +6,9 @@ use nh_mcp::LocalServer;
 use nh_types::mcp::{McpSeen, McpServerView};
 use nh_types::{Timestamp, WorkspaceId};
 
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
 use super::{listing, shown};
 
 const DEFAULT_SECONDS: u32 = 60;
@@ -14,6 +17,8 @@ pub(super) struct Local {
     pub(super) settings: LocalServer,
     workspaces: Vec<WorkspaceId>,
     state: Mutex<LocalState>,
+    /// Whether it was asked since the start of the hub.
+    was_checked: watch::Sender<bool>,
 }
 
 #[derive(Clone, Default)]
@@ -27,7 +32,7 @@ pub(super) struct LocalState {
 
 impl Local {
     pub(super) fn new(settings: LocalServer, workspaces: Vec<WorkspaceId>) -> Self {
-        Self { settings, workspaces, state: Mutex::default() }
+        Self { settings, workspaces, state: Mutex::default(), was_checked: watch::Sender::new(false) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -44,6 +49,16 @@ impl Local {
 
     pub(super) fn state(&self) -> MutexGuard<'_, LocalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_checked(&self) {
+        self.was_checked.send_replace(true);
+    }
+
+    /// Until it was asked for the first time, or this moment comes.
+    pub(super) async fn first_check(&self, until: Instant) {
+        let mut was_checked = self.was_checked.subscribe();
+        let _ = timeout_at(until, was_checked.wait_for(|was_checked| *was_checked)).await;
     }
 
     pub(super) fn view(&self) -> McpServerView {

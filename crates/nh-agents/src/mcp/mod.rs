@@ -9,7 +9,8 @@ mod listing;
 mod local;
 mod sessions;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nh_http::Outbound;
@@ -17,20 +18,27 @@ use nh_mcp::LocalServer;
 use nh_store::mcp_servers::{self, McpServerRecord};
 use nh_store::seals::Sealer;
 use nh_store::{Store, StoreError, workspaces};
-use nh_types::mcp::{McpSeen, McpServerKind, McpServerStatus, McpServerView, McpTool};
+use nh_types::mcp::{McpSeen, McpServerKind, McpServerStatus, McpServerView};
 use nh_types::{SharedClock, Timestamp, WorkspaceId};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::tools::{McpCall, Tool};
+
 pub use check::{changed, created, secrets_of};
+use keep::Checking;
 pub use keep::{CLAIM_MS, keep};
 use local::Local;
 use sessions::Sessions;
 
 /// Servers that are asked for their tools at once.
 const MAX_CHECKS: usize = 32;
-/// How long a request waits for what a server answers; the rest is done behind it.
-const SHOWN_WITHIN: Duration = Duration::from_secs(10);
+/// After the hub's own start.
+const START_WITHIN: Duration = Duration::from_secs(15);
+/// Workspaces whose servers' tools are at hand.
+const MAX_MADE: usize = 1000;
 
 /// All servers, and the sessions with them. Clones are the same.
 #[derive(Clone)]
@@ -44,17 +52,25 @@ struct Inner {
     clock: SharedClock,
     local: Vec<Local>,
     sessions: Sessions,
+    /// The tools that were made of the servers of a workspace.
+    made: Mutex<HashMap<WorkspaceId, Made>>,
     checks: Arc<Semaphore>,
+    checking: Mutex<Checking>,
+    /// Whose turn it is to have its list looked through.
+    listing: Semaphore,
     /// Told when a server is to be asked sooner.
     hurry: Notify,
     /// Checks, and what watches programs.
     tasks: TaskTracker,
+    started: Instant,
+    /// There are no new sessions.
+    closing: CancellationToken,
 }
 
-/// A tool that a workspace has by a server, and why it cannot be called now.
-pub(crate) struct Offered {
-    pub(crate) tool: McpTool,
-    pub(crate) unavailable: Option<String>,
+/// What was made of these records.
+struct Made {
+    of: Arc<Vec<McpServerRecord>>,
+    tools: Arc<[Arc<dyn Tool>]>,
 }
 
 impl McpServers {
@@ -89,35 +105,57 @@ impl McpServers {
             clock,
             local: served,
             sessions: Sessions::default(),
+            made: Mutex::default(),
             checks: Arc::new(Semaphore::new(MAX_CHECKS)),
+            checking: Mutex::default(),
+            listing: Semaphore::new(1),
             hurry: Notify::new(),
             tasks: TaskTracker::new(),
+            started: Instant::now(),
+            closing: CancellationToken::new(),
         })))
     }
 
-    /// All tools of a workspace's servers, as they were last seen.
-    pub(crate) async fn offered(&self, workspace_id: &WorkspaceId) -> Result<Vec<Offered>, StoreError> {
-        let mut offered = Vec::new();
+    /// All tools of a workspace's servers, as they were last seen. In the first seconds of a hub
+    /// its programs are waited for, so that no run is begun without them.
+    pub(crate) async fn tools(&self, workspace_id: &WorkspaceId) -> Result<Vec<Arc<dyn Tool>>, StoreError> {
+        let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
         for local in self.local(workspace_id) {
+            local.first_check(self.0.started + START_WITHIN).await;
             let seen = local.state().seen.clone();
+            let unavailable = seen.fault.as_deref().map(|fault| told(local.name(), fault));
             for tool in &seen.tools {
-                let unavailable = seen.fault.as_deref().map(|fault| told(local.name(), fault));
-                offered.push(Offered {
-                    tool: listing::tool(local.name(), tool, local.timeout_seconds(), None),
-                    unavailable,
-                });
+                let tool = listing::tool(local.name(), tool, local.timeout_seconds(), None);
+                tools.push(Arc::new(McpCall::new(tool, unavailable.clone(), self)));
             }
         }
-        for record in mcp_servers::all(&self.0.store, workspace_id).await?.iter() {
+        let records = mcp_servers::all(&self.0.store, workspace_id).await?;
+        tools.extend(self.made(workspace_id, records).iter().cloned());
+        Ok(tools)
+    }
+
+    /// What was made before, where the records are the same.
+    fn made(&self, workspace_id: &WorkspaceId, of: Arc<Vec<McpServerRecord>>) -> Arc<[Arc<dyn Tool>]> {
+        let mut made = self.0.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = made.get(workspace_id).filter(|made| Arc::ptr_eq(&made.of, &of)) {
+            return made.tools.clone();
+        }
+        let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
+        for record in of.iter().filter(|record| !self.is_local(workspace_id, &record.definition.name)) {
             let server = &record.definition;
+            let unavailable = record.seen.fault.as_deref().map(|fault| told(&server.name, fault));
             for tool in record.seen.tools.iter().filter(|tool| listing::is_allowed(server, &tool.tool)) {
-                let unavailable = record.seen.fault.as_deref().map(|fault| told(&server.name, fault));
                 let generation = Some(server.generation.clone());
                 let tool = listing::tool(&server.name, tool, server.timeout_seconds, generation);
-                offered.push(Offered { tool, unavailable });
+                tools.push(Arc::new(McpCall::new(tool, unavailable.clone(), self)));
             }
         }
-        Ok(offered)
+        if made.len() >= MAX_MADE {
+            made.clear();
+        }
+        let tools: Arc<[_]> = tools.into();
+        made.insert(workspace_id.clone(), Made { of, tools: tools.clone() });
+        tools
     }
 
     fn local<'s>(&'s self, workspace_id: &'s WorkspaceId) -> impl Iterator<Item = &'s Local> {
@@ -132,42 +170,6 @@ impl McpServers {
     /// The workspace's servers in the configuration.
     pub fn local_views(&self, workspace_id: &WorkspaceId) -> Vec<McpServerView> {
         self.local(workspace_id).map(Local::view).collect()
-    }
-
-    /// Asks a registered server for its tools, and keeps what it says. After ten seconds the rest
-    /// is done behind the request.
-    pub async fn check(&self, workspace_id: &WorkspaceId, name: &str) -> Result<(), StoreError> {
-        let (servers, workspace_id, name) = (self.clone(), workspace_id.clone(), name.to_owned());
-        let checking = self.0.tasks.spawn(async move { servers.check_now(&workspace_id, &name).await });
-        match tokio::time::timeout(SHOWN_WITHIN, checking).await {
-            Ok(Ok(checked)) => checked,
-            Ok(Err(_)) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Asks a program again.
-    pub async fn check_local(&self, workspace_id: &WorkspaceId, name: &str) {
-        let Some(place) =
-            self.0.local.iter().position(|local| local.is_for(workspace_id) && local.name() == name)
-        else {
-            return;
-        };
-        let servers = self.clone();
-        let checking =
-            self.0.tasks.spawn(async move { servers.check_local_now(&servers.0.local[place]).await });
-        let _ = tokio::time::timeout(SHOWN_WITHIN, checking).await;
-    }
-
-    /// Has a server asked soon, which failed or whose tools are others.
-    async fn hurry(&self, workspace_id: &WorkspaceId, name: &str) {
-        let now = self.0.clock.now();
-        let hurry = mcp_servers::Hurry { workspace_id: workspace_id.clone(), name: name.to_owned(), now };
-        match self.0.store.write(hurry).await {
-            Ok(()) => self.0.hurry.notify_one(),
-            Err(error) => {
-                tracing::error!(%error, server = name, "an MCP server could not be put down for a check")
-            }
-        }
     }
 }
 

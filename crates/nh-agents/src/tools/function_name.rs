@@ -12,7 +12,7 @@ const MARK_CHARS: usize = 8;
 /// where that would be too long, or where the tool's name has dots too.
 pub(crate) fn function_name(name: &str) -> Cow<'_, str> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if is_plain && name.len() <= MAX_CHARS {
+    if is_plain && (1..=MAX_CHARS).contains(&name.len()) {
         return Cow::Borrowed(name);
     }
     let plain =

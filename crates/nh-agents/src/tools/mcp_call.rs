@@ -16,18 +16,18 @@ use nh_schema as schema;
 /// So that the server's own end of a call is heard, and not only the hub's.
 const GRACE_MS: u64 = 2_000;
 
-pub(super) struct McpCall {
+pub(crate) struct McpCall {
     spec: ToolSpec,
+    definition: McpTool,
     /// As its run keeps it.
     own: OwnTool,
-    definition: McpTool,
     servers: McpServers,
     /// Of what is answered, from the first answer on.
     returns: OnceLock<Option<Validator>>,
 }
 
 impl McpCall {
-    pub(super) fn new(definition: &McpTool, unavailable: Option<String>, servers: &McpServers) -> Self {
+    pub(crate) fn new(definition: McpTool, unavailable: Option<String>, servers: &McpServers) -> Self {
         let spec = ToolSpec {
             name: definition.name.clone(),
             description: definition.description.clone(),
@@ -40,8 +40,7 @@ impl McpCall {
             unavailable,
         };
         let own = OwnTool::Mcp(definition.clone());
-        let (definition, servers) = (definition.clone(), servers.clone());
-        Self { spec, own, definition, servers, returns: OnceLock::new() }
+        Self { spec, definition, own, servers: servers.clone(), returns: OnceLock::new() }
     }
 
     async fn run(&self, call: ToolCall<'_>) -> Result<ToolOutput, ToolError> {

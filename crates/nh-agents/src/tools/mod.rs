@@ -31,6 +31,7 @@ use nh_models::Models;
 use nh_types::agent::AgentDefinition;
 
 pub(crate) use function_name::function_name;
+pub(crate) use mcp_call::McpCall;
 pub use own::{Workshop, changed, created, imported, secrets_of};
 pub use registry::{BadTool, BuiltinSetup, Tools};
 pub use tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};

@@ -12,12 +12,10 @@ use super::calculate::Calculate;
 use super::current_time::CurrentTime;
 use super::function_name::function_name;
 use super::http_fetch::HttpFetch;
-use super::mcp_call::McpCall;
 use super::meter::ToolMeter;
 use super::own::Workshop;
 use super::tool::{Tool, ToolCall, ToolError, ToolOutput, ToolSpec};
 use super::web_search::WebSearch;
-use crate::mcp::{McpServers, Offered};
 use crate::search::SearchSettings;
 use nh_schema::{self as schema, Fault};
 
@@ -32,8 +30,8 @@ struct Entry {
     /// Of the tools of servers, of which there may be hundreds, made when it is needed: they were
     /// checked when they were listed.
     validator: OnceLock<Result<Validator, String>>,
-    /// As models are offered it.
-    function: Value,
+    /// As models are offered it, made when it is.
+    function: OnceLock<Value>,
     meter: OnceLock<ToolMeter>,
 }
 
@@ -55,9 +53,13 @@ impl Entry {
         if spec.input_schema.get("type").and_then(Value::as_str) != Some("object") {
             return Err(bad("its input schema is not of type object".to_owned()));
         }
-        let function = function(spec);
         let is_checked = matches!(tool.own(), Some(OwnTool::Mcp(_)));
-        let entry = Self { validator: OnceLock::new(), function, meter: OnceLock::new(), tool: tool.clone() };
+        let entry = Self {
+            validator: OnceLock::new(),
+            function: OnceLock::new(),
+            meter: OnceLock::new(),
+            tool: tool.clone(),
+        };
         if !is_checked && let Err(error) = entry.validator() {
             return Err(bad(format!("its input schema is not valid: {error}")));
         }
@@ -127,10 +129,8 @@ impl Tools {
     }
 
     /// These and those of a workspace's servers, under the same rule.
-    pub(crate) fn with_servers(&self, servers: &McpServers, offered: Vec<Offered>) -> Self {
-        self.and(offered.into_iter().map(|Offered { tool, unavailable }| {
-            Ok(Arc::new(McpCall::new(&tool, unavailable, servers)) as Arc<dyn Tool>)
-        }))
+    pub(crate) fn with_servers(&self, tools: Vec<Arc<dyn Tool>>) -> Self {
+        self.and(tools.into_iter().map(Ok))
     }
 
     fn and(&self, more: impl Iterator<Item = Result<Arc<dyn Tool>, BadTool>>) -> Self {
@@ -143,8 +143,9 @@ impl Tools {
             match made.and_then(Entry::new) {
                 Ok(entry) => {
                     let name = entry.tool.spec().name.clone();
-                    // A model could not tell the two from each other.
-                    if !entries.contains_key(function_name(&name).as_ref()) {
+                    // A model could not tell two of one function's name from each other.
+                    let names = [name.as_str(), &function_name(&name)];
+                    if !names.into_iter().any(|name| entries.contains_key(name)) {
                         entries.insert(name, Arc::new(entry));
                     }
                 }
@@ -160,7 +161,7 @@ impl Tools {
 
     /// The tool as OpenAI's chat protocol offers functions.
     pub fn function(&self, name: &str) -> Option<&Value> {
-        self.entries.get(name).map(|entry| &entry.function)
+        self.entries.get(name).map(|entry| entry.function.get_or_init(|| function(entry.tool.spec())))
     }
 
     /// The name of the tool that a model calls so.

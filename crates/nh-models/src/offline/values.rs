@@ -166,7 +166,7 @@ const MAX_WORDS_MATCHED: usize = 40;
 pub(super) fn validator(schema: &Value) -> Option<Validator> {
     let patterns =
         PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS).size_limit(MAX_PATTERN_BYTES);
-    jsonschema::options().with_pattern_options(patterns).build(&nh_schema::unrolled(schema).ok()?).ok()
+    jsonschema::options().with_pattern_options(patterns).build(&nh_schema::unrolled(schema).ok()?.schema).ok()
 }
 
 pub(super) fn matches(text: &str, pattern: &Value) -> bool {

@@ -22,7 +22,7 @@ use crate::paging::{Query, seal_cursor};
 const MAX_SERVERS: u32 = 20;
 
 /// List the servers of the Model Context Protocol whose tools the workspace has.
-#[utoipa::path(get, path = "/v1/mcp/servers", tag = "Tools",
+#[utoipa::path(get, path = "/v1/mcp/servers", tag = "MCP servers",
     params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000), ("cursor" = Option<String>, Query)),
     security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
     responses((status = 200, body = McpServerList)))]
@@ -36,8 +36,10 @@ pub(crate) async fn list(
     let found = mcp_servers::list(&app.hub.store, &auth.workspace_id, &page).await?;
     let after = page.after.unwrap_or_default();
     let local = app.hub.mcp.local_views(&auth.workspace_id).into_iter();
-    let mut servers: Vec<_> =
-        local.filter(|server| server.name > after).chain(found.items.into_iter().map(view)).collect();
+    let registered = found.items.into_iter().map(view);
+    // One that is in the configuration too is never called.
+    let registered = registered.filter(|server| !app.hub.mcp.is_local(&auth.workspace_id, &server.name));
+    let mut servers: Vec<_> = local.filter(|server| server.name > after).chain(registered).collect();
     servers.sort_by(|one, other| one.name.cmp(&other.name));
     // What is further on may come after one that is registered, on the next page.
     if let Some(last) = &found.next {
@@ -50,7 +52,7 @@ pub(crate) async fn list(
 
 /// Register a server by its URL. It is asked for its tools at once; one that cannot be used now
 /// is registered too, and asked again.
-#[utoipa::path(post, path = "/v1/mcp/servers", tag = "Tools", request_body = CreateMcpServer,
+#[utoipa::path(post, path = "/v1/mcp/servers", tag = "MCP servers", request_body = CreateMcpServer,
     params(("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
     responses((status = 201, body = McpServerView),
@@ -93,7 +95,7 @@ pub(crate) async fn create(
 }
 
 /// Get a server, with what was last seen of it.
-#[utoipa::path(get, path = "/v1/mcp/servers/{name}", tag = "Tools", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/mcp/servers/{name}", tag = "MCP servers", params(("name" = String, Path)),
     security(("bearer" = ["tools:read"]), ("session" = ["tools:read"])),
     responses((status = 200, body = McpServerView)))]
 pub(crate) async fn find(
@@ -106,7 +108,7 @@ pub(crate) async fn find(
 
 /// Change a registered server: what is absent stays. It is asked for its tools at once. Calls
 /// that begin from now on, also in runs under way, are made as it says now.
-#[utoipa::path(patch, path = "/v1/mcp/servers/{name}", tag = "Tools", request_body = ChangeMcpServer,
+#[utoipa::path(patch, path = "/v1/mcp/servers/{name}", tag = "MCP servers", request_body = ChangeMcpServer,
     params(("name" = String, Path)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
     responses((status = 200, body = McpServerView),
@@ -126,7 +128,6 @@ pub(crate) async fn change(
         secrets_of(&now.definition).rows().into_iter().filter(|row| !kept.contains(row)).collect();
     // Each change is later than the one before, whatever the clock says.
     let (from, updated_at) = (now.updated_at, app.clock.now().max(now.updated_at.plus_millis(1)));
-    let (workspace_id, definition) = (now.workspace_id, definition);
     let change = mcp_servers::Change {
         workspace_id: workspace_id.clone(),
         definition,
@@ -144,7 +145,7 @@ pub(crate) async fn change(
 }
 
 /// Delete a registered server, with its tools and secrets. Runs under way find it gone.
-#[utoipa::path(delete, path = "/v1/mcp/servers/{name}", tag = "Tools", params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/v1/mcp/servers/{name}", tag = "MCP servers", params(("name" = String, Path)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
     responses((status = 204, description = "Deleted")))]
 pub(crate) async fn delete(
@@ -162,7 +163,7 @@ pub(crate) async fn delete(
 
 /// Ask a server for its tools now. After ten seconds the answer is what was known before, and the
 /// rest is done behind it.
-#[utoipa::path(post, path = "/v1/mcp/servers/{name}/refresh", tag = "Tools", params(("name" = String, Path)),
+#[utoipa::path(post, path = "/v1/mcp/servers/{name}/refresh", tag = "MCP servers", params(("name" = String, Path)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
     responses((status = 200, body = McpServerView)))]
 pub(crate) async fn refresh(

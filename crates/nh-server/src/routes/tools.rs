@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use nh_agents::tools::secrets_of;
 use nh_store::tools::{self, Created, Imported, ToolRecord};
 use nh_store::{Idempotency, Once, StoreError, seals};
-use nh_types::tool::{ChangeTool, CreateTool, ImportedTools, OwnTool, SecretValues, ToolList, ToolView};
+use nh_types::tool::{
+    ChangeTool, CreateTool, CreatedTools, ImportedTools, OwnTool, SecretValues, ToolList, ToolView,
+};
 use nh_types::{ApiError, ErrorCode, Page, WorkspaceId};
 
 use crate::app::App;
@@ -48,22 +49,20 @@ pub(crate) async fn list(
 #[utoipa::path(post, path = "/v1/tools", tag = "Tools", request_body = CreateTool,
     params(("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["tools:write"]), ("session" = ["tools:write"])),
-    responses((status = 201, description = "The tool or, of a document, its tools", content(
-            (ToolView = "application/json"), (ImportedTools = "application/vnd.neuralhub.tools+json"))),
+    responses((status = 201, description = "The tool or, of a document, its tools", body = CreatedTools),
         (status = 409, description = "The name is taken", body = nh_types::ErrorBody)))]
 pub(crate) async fn create(
     auth: Auth<ToolsWrite>,
     State(app): State<Arc<App>>,
     creating: Creating<CreateTool>,
-) -> Answer<Response> {
+) -> Answer<(StatusCode, Json<CreatedTools>)> {
     let once = creating.once.map(|once| once.record(&auth, app.clock.now()));
     let is_document = creating.body.kind.as_deref() == Some("openapi");
-    Ok(match is_document {
-        true => (StatusCode::CREATED, Json(import(&app, &auth, creating.body, once).await?)).into_response(),
-        false => {
-            (StatusCode::CREATED, Json(create_one(&app, &auth, creating.body, once).await?)).into_response()
-        }
-    })
+    let created = match is_document {
+        true => CreatedTools::Several(import(&app, &auth, creating.body, once).await?),
+        false => CreatedTools::One(Box::new(create_one(&app, &auth, creating.body, once).await?)),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 async fn create_one(

@@ -375,3 +375,22 @@ async fn what_is_no_document_is_told() {
     body["name"] = json!("many");
     assert_eq!(app.post("/v1/tools", body).send().await.code(409), "conflict");
 }
+
+#[tokio::test]
+async fn each_workspace_has_its_own_under_one_name() {
+    let (app, receiver) = (telling_app().await, Receiver::start().await);
+    let (_, other) = app.other_workspace().await;
+    let mut theirs = ticket(&receiver);
+    theirs["secrets"] = json!({"TOKEN": "another-secret"});
+    app.post("/v1/tools", ticket(&receiver)).send().await.ok(201);
+    app.post("/v1/tools", theirs).key(&other).send().await.ok(201);
+    let body = json!({"target": "ticket", "type": "tool", "input": {"id": "1"}});
+    run(&app, "ticket", json!({"id": "1"})).await;
+    app.post("/v1/run", body.clone()).key(&other).send().await.ok(200);
+    let told = receiver.until(2).await;
+    let sent: Vec<_> = told.iter().map(|told| told.header("authorization").to_owned()).collect();
+    assert_eq!(sent, [format!("Bearer {SECRET}"), "Bearer another-secret".to_owned()]);
+    app.delete("/v1/tools/ticket").send().await.ok(204);
+    app.post("/v1/run", body).key(&other).send().await.ok(200);
+    assert_eq!(receiver.until(3).await[2].header("authorization"), "Bearer another-secret");
+}

@@ -22,6 +22,8 @@ mod fuzz;
 mod http_tools;
 mod keys;
 mod mcp;
+mod mcp_calls;
+mod mcp_discovery;
 mod mcp_hostile;
 mod mcp_servers;
 mod memory;

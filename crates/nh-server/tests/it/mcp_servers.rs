@@ -242,6 +242,43 @@ async fn a_server_that_lost_its_session_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_refusal_without_an_id_is_the_answer() {
+    let (app, stub) = (telling_app().await, McpStub::start().await);
+    register(&app, &stub).await;
+    stub.script(|asked| {
+        let lost =
+            r#"{"jsonrpc": "2.0", "error": {"code": -32000, "message": "No valid session"}, "id": null}"#;
+        (asked.method == "tools/call").then(|| Answer::Body("application/json", lost.into()))
+    });
+    let refused = run(&app, "tickets.find", json!({"words": "x"})).await;
+    assert_eq!(refused["error"]["code"], "mcp_error", "{refused}");
+    assert!(refused["error"]["message"].as_str().expect("why").contains("No valid session"), "{refused}");
+    stub.script(|_| None);
+    run(&app, "tickets.find", json!({"words": "x"})).await;
+    assert_eq!(stub.asked("initialize").len(), 2, "another session was begun");
+}
+
+#[tokio::test]
+async fn what_is_allowed_no_more_is_not_called_by_runs_under_way() {
+    let (app, stub) = (telling_app().await, McpStub::start().await);
+    register(&app, &stub).await;
+    let workflow = json!({"id": "w", "name": "W", "steps": [{"id": "ask", "uses": "approval"},
+        {"id": "find", "uses": "tool:tickets.find", "with": {"words": "x"}, "needs": ["ask"]}]});
+    app.post("/v1/workflows", workflow).send().await.ok(201);
+    let body = json!({"target": "w", "type": "workflow", "input": {}, "async": true});
+    let run_id = app.post("/v1/run", body).send().await.ok(202)["runId"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/run/{run_id}");
+    app.until(&path, |run| run["state"] == "WAITING").await;
+    let narrow = json!({"allowed_tools": ["other"]});
+    app.call(Method::PATCH, "/v1/mcp/servers/tickets").json(narrow).send().await.ok(200);
+    app.post(&format!("{path}/approve"), json!({})).send().await.ok(202);
+    let ended = app.until(&path, |run| run["finishedAt"].is_string()).await;
+    assert_eq!(ended["state"], "FAILED", "{ended}");
+    assert!(ended["error"]["message"].as_str().expect("why").contains("allowed"), "{ended}");
+    assert!(stub.asked("tools/call").is_empty());
+}
+
+#[tokio::test]
 async fn lists_are_read_again_when_the_server_says_so() {
     let (app, stub) = (telling_app().await, McpStub::start().await);
     register(&app, &stub).await;
@@ -253,6 +290,7 @@ async fn lists_are_read_again_when_the_server_says_so() {
         (asked.method == "tools/call").then(|| Answer::Body("text/event-stream", events.into()))
     });
     run(&app, "tickets.find", json!({"words": "x"})).await;
+    app.clock.advance_ms(15_000);
     app.hub.mcp.check_due().await;
     stub.until("tools/list", 2).await;
     let has_both = |server: &Value| server["tools"] == json!(["tickets.close", "tickets.find"]);

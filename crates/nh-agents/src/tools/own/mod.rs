@@ -38,7 +38,7 @@ impl Workshop {
         Ok(match definition {
             OwnTool::Code(tool) => Arc::new(Code::new(tool, &self.compute)?),
             OwnTool::Http(tool) => Arc::new(HttpCall::new(tool, self)?),
-            OwnTool::Mcp(tool) => Arc::new(McpCall::new(tool, None, &self.mcp)),
+            OwnTool::Mcp(tool) => Arc::new(McpCall::new(tool.clone(), None, &self.mcp)),
         })
     }
 }
