@@ -9,9 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, wait, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, setpriority_process, wait, waitid,
+};
 
 use super::locked;
+
+/// `setpriority(2)`.
+const AFTER_ALL: i32 = 19;
 
 #[derive(Clone)]
 pub(super) struct Reaper(Arc<Shared>);
@@ -48,7 +53,7 @@ impl Reaper {
         let (exit, ended) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let (mut command, _its, made) = command()?;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn()?;
+        let child = spawn_after_all(&mut command)?;
         let id = i32::try_from(child.id()).map_err(io::Error::other)?;
         let group = Pid::from_raw(id).ok_or_else(|| io::Error::other("a process without a number"))?;
         running.insert(id, ended);
@@ -63,6 +68,21 @@ impl Reaper {
             }
         }
     }
+}
+
+/// What is begun comes after the guest, also for the processor: those that multiply are hundreds,
+/// and the guest, which is to end them, is one. A thread that ends here has begun it, as nobody
+/// may go back before others once it went behind them.
+fn spawn_after_all(command: &mut Command) -> io::Result<Child> {
+    let begin = || {
+        // Where that is nothing, it is as before.
+        let _ = setpriority_process(None, AFTER_ALL);
+        command.spawn()
+    };
+    thread::scope(|scope| {
+        let begun = thread::Builder::new().spawn_scoped(scope, begin)?.join();
+        begun.unwrap_or_else(|_| Err(io::Error::other("it could not be begun")))
+    })
 }
 
 impl Shared {

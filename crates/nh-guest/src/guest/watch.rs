@@ -51,8 +51,10 @@ impl Watch {
             return Ok(());
         }
         kept.out_of_memory = out_of_memory();
-        kept.of_kernel =
-            processes().into_iter().filter(|pid| matches!(state(*pid), Some(State::OfKernel))).collect();
+        kept.of_kernel = processes(usize::MAX)
+            .into_iter()
+            .filter(|pid| matches!(state(*pid), Some(State::OfKernel)))
+            .collect();
         let watch = self.clone();
         #[allow(clippy::disallowed_methods)] // this thread does nothing else
         thread::Builder::new().spawn(move || {
@@ -91,13 +93,14 @@ impl Watch {
 
     fn look(&self) {
         self.look_at_kernel();
-        // Counted before anything else is asked of them: they may be multiplying.
-        let mut processes = processes();
-        let (max_processes, max_memory) = {
+        let (max_processes, max_memory, of_kernel) = {
             let kept = locked(&self.0);
-            processes.retain(|pid| !kept.of_kernel.contains(pid));
-            (kept.max_processes, kept.max_memory)
+            (kept.max_processes, kept.max_memory, kept.of_kernel.len())
         };
+        // Counted before anything else is asked of them, and no further than to a swarm: those
+        // that multiply faster than they are listed have no last one.
+        let mut processes = processes(SWARM * max_processes + 1 + of_kernel);
+        processes.retain(|pid| !locked(&self.0).of_kernel.contains(pid));
         let told = |killed| locked(&self.0).last = Some((Instant::now(), killed));
         if processes.len() > max_processes && are_too_many(&processes, max_processes) {
             let _others_wait = self.calm();
@@ -129,11 +132,11 @@ fn kill_all() {
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
-/// All but PID 1.
-fn processes() -> Vec<i32> {
+/// All but PID 1, at most so many, those with the lowest numbers.
+fn processes(most: usize) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != Pid::INIT.as_raw_nonzero().get()).collect()
+    pids.filter(|pid| *pid != Pid::INIT.as_raw_nonzero().get()).take(most).collect()
 }
 
 /// What lives counts, and so do those that ended and that nobody waits for, once they are
