@@ -155,6 +155,7 @@ async fn open(
     let operator = Outbound::operator()?;
     let memories = memories(&config, &providers, data_dir, &store, &operator, clock.clone(), ids.clone());
     let models = Models::new(ModelsSetup {
+        aliases: config.model_aliases.clone(),
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         http: operator.clone(),

@@ -53,7 +53,8 @@ impl ByProvider {
 
     /// On nobody's account but the workspace's, for what is done in the background.
     pub fn of_workspace(models: Models, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
-        let caller = Caller { workspace_id: workspace_id.clone(), key_id: None, run_id: None, charge: None };
+        let workspace_id = workspace_id.clone();
+        let caller = Caller { workspace_id, key_id: None, run_id: None, agent: None, charge: None };
         Box::new(Self::new(models, caller))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nh_models::{Account, Caller, Charge, Ledger};
 use nh_store::runs::RunRecord;
 use nh_types::budget::Budget;
+use nh_types::run::RunType;
 use nh_types::{ErrorCode, KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,6 +95,7 @@ impl RunCharges {
             workspace_id: run.workspace_id.clone(),
             key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
             run_id: Some(run.id),
+            agent: (run.run_type == RunType::Agent).then(|| run.target.clone()),
             charge: self.charge(&run.workspace_id, id, self.spending.accounts(run.id, now)),
         }
     }

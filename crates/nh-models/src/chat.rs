@@ -3,13 +3,14 @@
 use nh_http::Response;
 use nh_store::usage::UsageKind;
 use nh_types::SharedIds;
+use nh_types::model::Usage;
 use serde_json::{Map, Value, json};
 
 use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
-use crate::provider::{Operation, Provider};
+use crate::provider::{Operation, Provider, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
@@ -61,18 +62,18 @@ pub(crate) fn shown(value: &Value) -> String {
 /// Asks a provider and mends its answer.
 pub(crate) async fn ask(
     hub: &Inner,
-    provider: &Provider,
-    model: &Model,
+    to: To<'_>,
     caller: &Caller,
     call: &Call,
     mut body: Map<String, Value>,
 ) -> Result<Completion, ModelError> {
+    let To { provider, model, .. } = to;
     let meter = begin(hub, provider, model, caller, call, &mut body).await?;
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     body.remove("stream");
     body.remove("stream_options");
     provider.fit_chat(&mut body);
-    let (meter, answer) = exchange(provider, Operation::Chat, body, "choices", meter).await?;
+    let (meter, answer) = exchange(to, Operation::Chat, body, "choices", meter).await?;
     Ok(completion(hub, provider, model, meter, answer))
 }
 
@@ -106,6 +107,9 @@ fn completion(
         }
     }
     let usage = meter.settle();
+    if let Some(told) = answer.get_mut("usage") {
+        put_cost(told, &usage);
+    }
     Completion { body: answer, usage }
 }
 
@@ -136,6 +140,13 @@ pub(crate) async fn begin(
     Ok(meter)
 }
 
+/// US dollars, as OpenRouter has them in its answers.
+pub(crate) fn put_cost(told: &mut Value, usage: &Usage) {
+    if let (Some(told), Some(cost_usd)) = (told.as_object_mut(), usage.cost_usd) {
+        put_if_absent(told, "cost", || Value::from(cost_usd));
+    }
+}
+
 /// `usage` where the provider gave none: OpenAI's shape, and a word that it is
 /// a guess.
 pub(crate) fn estimated_usage(input_tokens: u64, output_tokens: u64) -> Value {
@@ -152,14 +163,15 @@ pub(crate) fn estimated_usage(input_tokens: u64, output_tokens: u64) -> Value {
 /// it began to answer, or did not answer in time, is accounted for as far as it
 /// is known.
 pub(crate) async fn exchange(
-    provider: &Provider,
+    to: To<'_>,
     operation: Operation,
     body: Map<String, Value>,
     list: &str,
     meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
+    let provider = to.provider;
     let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
-    let response = match provider.ask(operation, body.into()).await {
+    let response = match provider.ask(operation, body.into(), to.retries).await {
         Ok(response) => response,
         Err(error) => {
             if !matches!(error, ModelError::TimedOut { .. }) {

@@ -7,10 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::bids::{self, Called};
 use crate::call::Call;
-use crate::catalogue::Model;
 use crate::chat::{exchange, put_if_absent};
 use crate::models::Inner;
-use crate::provider::{Operation, Provider};
+use crate::provider::{Operation, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
@@ -54,13 +53,13 @@ pub(crate) fn check(body: &Map<String, Value>) -> Result<Encoding, ModelError> {
 
 pub(crate) async fn ask(
     hub: &Inner,
-    provider: &Provider,
-    model: &Model,
+    to: To<'_>,
     caller: &Caller,
     call: &Call,
     mut body: Map<String, Value>,
     encoding: Encoding,
 ) -> Result<Completion, ModelError> {
+    let To { provider, model, .. } = to;
     let prompt_tokens = prompt_tokens(&body);
     let metered = Metered {
         caller,
@@ -78,7 +77,7 @@ pub(crate) async fn ask(
         bids::reserve_prompt(charge, &mut meter, called).await?;
     }
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
-    let (mut meter, mut answer) = exchange(provider, Operation::Embeddings, body, "data", meter).await?;
+    let (mut meter, mut answer) = exchange(to, Operation::Embeddings, body, "data", meter).await?;
     if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {
         meter.report(reported);
     }

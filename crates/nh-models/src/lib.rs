@@ -8,6 +8,7 @@
 //! call either to a provider (`provider/`, `stream/`) or to the built-in
 //! [`offline`] planner.
 
+mod aliases;
 mod bids;
 mod call;
 mod catalogue;
@@ -20,10 +21,12 @@ mod meters;
 mod models;
 pub mod offline;
 mod provider;
+mod routing;
 mod settings;
 mod stream;
 mod usage;
 
+pub use aliases::ModelAlias;
 pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use local::{Embedded, LocalEmbedder};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nh_http::Outbound;
-use nh_types::model::{ModelView, Usage};
+use nh_types::model::{ModelView, ProviderView, Usage};
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
@@ -14,10 +14,11 @@ use crate::call::{Call, Operation};
 use crate::catalogue::Model;
 use crate::ledger::Charge;
 use crate::meters::Meters;
-use crate::provider::Provider;
+use crate::provider::{Provider, To};
+use crate::routing::{Candidate, ChatRoute, RETRIES};
 use crate::{
-    ChatStream, Listener, LocalEmbedder, ModelError, ProviderKind, ResolvedProvider, UsageSink, chat,
-    embeddings, local, offline, stream,
+    ChatStream, Listener, LocalEmbedder, ModelAlias, ModelError, ProviderKind, ResolvedProvider, UsageSink,
+    chat, embeddings, local, offline, stream,
 };
 
 /// A provider's models are looked up again after so long.
@@ -37,6 +38,8 @@ pub struct Caller {
     pub key_id: Option<KeyId>,
     /// The run that makes the call, where there is one.
     pub run_id: Option<RunId>,
+    /// The agent whose run that is.
+    pub agent: Option<String>,
     /// What the call is charged to, where that is bounded.
     pub charge: Option<Charge>,
 }
@@ -55,6 +58,7 @@ pub struct Completion {
 /// What [`Models`] is made of.
 pub struct ModelsSetup {
     pub providers: Vec<ResolvedProvider>,
+    pub aliases: Vec<ModelAlias>,
     /// `[agents] default_model`.
     pub default_model: Option<String>,
     /// A client of the operator's trust: a `base_url` is the operator's word.
@@ -72,6 +76,7 @@ pub struct Models(Arc<Inner>);
 
 pub(crate) struct Inner {
     providers: Vec<Arc<Provider>>,
+    pub(crate) aliases: Vec<ModelAlias>,
     default_model: Option<String>,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -82,7 +87,7 @@ pub(crate) struct Inner {
 }
 
 /// Who answers a call.
-enum Route {
+pub(crate) enum Route {
     Offline,
     Local(Arc<dyn LocalEmbedder>),
     Provider(Arc<Provider>, Arc<Model>),
@@ -90,13 +95,12 @@ enum Route {
 
 impl Models {
     pub fn new(setup: ModelsSetup) -> Self {
-        let ModelsSetup { providers, default_model, http, clock, ids, usage, local } = setup;
-        let providers = providers
-            .into_iter()
-            .map(|provider| Arc::new(Provider::new(provider, http.clone(), clock.clone())))
-            .collect();
+        let ModelsSetup { providers, aliases, default_model, http, clock, ids, usage, local } = setup;
+        let made = |provider| Arc::new(Provider::new(provider, http.clone(), clock.clone(), ids.clone()));
+        let providers = providers.into_iter().map(made).collect();
         Self(Arc::new(Inner {
             providers,
+            aliases,
             default_model,
             clock,
             ids,
@@ -128,11 +132,23 @@ impl Models {
         }
         views.push(offline::view());
         views.extend(self.0.local.is_some().then(local::view));
+        for alias in &self.0.aliases {
+            views.retain(|view| view.id != alias.name);
+            views.extend(self.0.alias_view(alias).await);
+        }
         views
+    }
+
+    /// How each provider's calls went on this node, in the order of the configuration.
+    pub fn providers(&self) -> Vec<ProviderView> {
+        self.0.providers.iter().map(|provider| provider.view()).collect()
     }
 
     /// One model by any id that [`Models::chat`] takes.
     pub async fn find(&self, id: &str) -> Option<ModelView> {
+        if let Some(alias) = self.0.alias(id) {
+            return self.0.alias_view(alias).await;
+        }
         match self.0.route(id).await.ok()? {
             Route::Offline => Some(offline::view()),
             Route::Local(_) => Some(local::view()),
@@ -143,10 +159,12 @@ impl Models {
     /// Tokens that a prompt and its answer may have together; None where nobody
     /// says.
     pub async fn context_length(&self, id: &str) -> Option<u64> {
-        match self.0.route(id).await.ok()? {
-            Route::Offline | Route::Local(_) => None,
-            Route::Provider(_, model) => model.view.context_length,
+        let Some(alias) = self.0.alias(id) else { return self.0.context_length(id).await };
+        let mut shortest = None;
+        for id in &alias.models {
+            shortest = shortest.into_iter().chain(self.0.context_length(id).await).min();
         }
+        shortest
     }
 
     /// Where what calls use is recorded.
@@ -188,21 +206,23 @@ impl Models {
         caller: &Caller,
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
-        match self.0.chat_route(&body).await? {
-            None => {
-                let call = Call::begin_built_in(&self.0.meters, Operation::Chat, offline::MODEL_ID);
-                let answer = offline::chat(&self.0, caller, &call, &body).await;
-                call.end(&answer);
-                answer
-            }
-            Some((provider, model)) => {
-                let call = Call::begin(&self.0.meters, Operation::Chat, &provider, &model);
-                let asking = chat::ask(&self.0, &provider, &model, caller, &call, body.into_owned());
-                let answer = asking.await;
-                call.end(&answer);
-                answer
+        let mut candidates = self.0.candidates(body).await?;
+        while let Some(Candidate { route, body, retries }) = candidates.next() {
+            let call = self.0.begin(Operation::Chat, &route);
+            let answer = match &route {
+                ChatRoute::Offline => offline::chat(&self.0, caller, &call, &body).await,
+                ChatRoute::Provider(provider, model) => {
+                    let to = To { provider, model, retries };
+                    chat::ask(&self.0, to, caller, &call, body.into_owned()).await
+                }
+            };
+            call.end(&answer);
+            match answer {
+                Err(error) if candidates.go_on_after(&error) => {}
+                answer => return answer,
             }
         }
+        Err(nobody())
     }
 
     /// The same, told to `listener` while it is written: providers are asked
@@ -213,31 +233,28 @@ impl Models {
         body: &Map<String, Value>,
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
-        match self.0.chat_route(body).await? {
-            None if !listener.is_heard => {
-                let call = Call::begin_built_in(&self.0.meters, Operation::Chat, offline::MODEL_ID);
-                let answer = offline::chat(&self.0, caller, &call, body).await;
+        let mut candidates = self.0.candidates(Cow::Borrowed(body)).await?;
+        while let Some(candidate) = candidates.next() {
+            let call = if let (ChatRoute::Offline, false) = (&candidate.route, listener.is_heard) {
+                let call = self.0.begin(Operation::Chat, &candidate.route);
+                let answer = offline::chat(&self.0, caller, &call, &candidate.body).await;
                 call.end(&answer);
-                answer
-            }
-            None => {
-                let call = Call::begin_built_in(&self.0.meters, Operation::ChatStream, offline::MODEL_ID);
-                let answer = match offline::chat_stream(&self.0, caller, &call, body).await {
-                    Ok((frames, _)) => stream::gather(frames, listener).await,
-                    Err(error) => Err(error),
-                };
-                call.end(&answer);
-                answer
-            }
-            Some((provider, model)) => {
-                let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
-                let span = call.span();
-                let frames = stream::ask(&self.0, provider, &model, caller, call, body.clone()).await?;
-                let completion = stream::gather(frames, listener).await?;
-                Call::tell(&span, &completion.body);
-                Ok(completion)
+                return answer;
+            } else {
+                self.0.begin(Operation::ChatStream, &candidate.route)
+            };
+            let span = call.span();
+            match self.0.stream_at(candidate, caller, call).await {
+                Ok(frames) => {
+                    let completion = stream::gather(frames, listener).await?;
+                    Call::tell(&span, &completion.body);
+                    return Ok(completion);
+                }
+                Err(error) if candidates.go_on_after(&error) => {}
+                Err(error) => return Err(error),
             }
         }
+        Err(nobody())
     }
 
     /// The same as a stream. An error that shows before the first byte is an
@@ -247,25 +264,15 @@ impl Models {
         caller: &Caller,
         body: Map<String, Value>,
     ) -> Result<ChatStream, ModelError> {
-        match self.0.chat_route(&body).await? {
-            None => {
-                let call = Call::begin_built_in(&self.0.meters, Operation::ChatStream, offline::MODEL_ID);
-                match offline::chat_stream(&self.0, caller, &call, &body).await {
-                    Ok((stream, usage)) => {
-                        call.succeed(&usage);
-                        Ok(stream)
-                    }
-                    Err(error) => {
-                        call.fail(&error);
-                        Err(error)
-                    }
-                }
-            }
-            Some((provider, model)) => {
-                let call = Call::begin(&self.0.meters, Operation::ChatStream, &provider, &model);
-                stream::ask(&self.0, provider, &model, caller, call, body).await
+        let mut candidates = self.0.candidates(Cow::Owned(body)).await?;
+        while let Some(candidate) = candidates.next() {
+            let call = self.0.begin(Operation::ChatStream, &candidate.route);
+            match self.0.stream_at(candidate, caller, call).await {
+                Err(error) if candidates.go_on_after(&error) => {}
+                stream => return stream,
             }
         }
+        Err(nobody())
     }
 
     /// The answer to OpenAI's `POST /embeddings` body. `encoding_format` and
@@ -278,6 +285,15 @@ impl Models {
     ) -> Result<Completion, ModelError> {
         let id = model_of(&body)?;
         let encoding = embeddings::check(&body)?;
+        let id = match self.0.alias(id).map(|alias| alias.models.as_slice()) {
+            None => id,
+            Some([one]) => one,
+            Some(_) => {
+                let message =
+                    format!("`{id}` stands for several models, whose vectors do not go together; name one");
+                return Err(ModelError::Invalid { message, param: "model".to_owned() });
+            }
+        };
         match self.0.route(id).await? {
             Route::Offline => Err(ModelError::Invalid {
                 message: format!(
@@ -293,8 +309,8 @@ impl Models {
             }
             Route::Provider(provider, model) => {
                 let call = Call::begin(&self.0.meters, Operation::Embeddings, &provider, &model);
-                let asking = embeddings::ask(&self.0, &provider, &model, caller, &call, body, encoding);
-                let answer = asking.await;
+                let to = To { provider: &provider, model: &model, retries: RETRIES };
+                let answer = embeddings::ask(&self.0, to, caller, &call, body, encoding).await;
                 call.end(&answer);
                 answer
             }
@@ -302,7 +318,12 @@ impl Models {
     }
 }
 
-fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
+/// [`Candidates`](crate::routing::Candidates) are never none.
+fn nobody() -> ModelError {
+    ModelError::NotFound { model: String::new() }
+}
+
+pub(crate) fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
     match body.get("model") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id),
         Some(other) => Err(ModelError::Invalid {
@@ -320,25 +341,67 @@ fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
 }
 
 impl Inner {
-    /// None: the offline model.
-    async fn chat_route(
+    async fn context_length(&self, id: &str) -> Option<u64> {
+        match self.route(id).await.ok()? {
+            Route::Offline | Route::Local(_) => None,
+            Route::Provider(_, model) => model.view.context_length,
+        }
+    }
+
+    /// What its first model is that is there, under its own name.
+    async fn alias_view(&self, alias: &ModelAlias) -> Option<ModelView> {
+        for id in &alias.models {
+            let view = match self.route(id).await {
+                Ok(Route::Offline) => offline::view(),
+                Ok(Route::Local(_)) => local::view(),
+                Ok(Route::Provider(_, model)) => model.view.clone(),
+                Err(_) => continue,
+            };
+            let description =
+                Some(format!("One of {}, the next where one cannot answer.", alias.models.join(", ")));
+            return Some(ModelView {
+                id: alias.name.clone(),
+                owned_by: offline::PROVIDER.to_owned(),
+                description,
+                ..view
+            });
+        }
+        None
+    }
+
+    fn begin(&self, operation: Operation, route: &ChatRoute) -> Call {
+        match route {
+            ChatRoute::Offline => Call::begin_built_in(&self.meters, operation, offline::MODEL_ID),
+            ChatRoute::Provider(provider, model) => Call::begin(&self.meters, operation, provider, model),
+        }
+    }
+
+    async fn stream_at(
         &self,
-        body: &Map<String, Value>,
-    ) -> Result<Option<(Arc<Provider>, Arc<Model>)>, ModelError> {
-        let id = model_of(body)?;
-        chat::check(body)?;
-        match self.route(id).await? {
-            Route::Local(_) => Err(ModelError::Invalid {
-                message: format!("`{id}` makes embeddings only; choose a model with the capability `chat`"),
-                param: "model".to_owned(),
-            }),
-            Route::Offline => Ok(None),
-            Route::Provider(provider, model) => Ok(Some((provider, model))),
+        candidate: Candidate<'_>,
+        caller: &Caller,
+        call: Call,
+    ) -> Result<ChatStream, ModelError> {
+        let Candidate { route, body, retries } = candidate;
+        match route {
+            ChatRoute::Provider(provider, model) => {
+                stream::ask(self, provider, &model, retries, caller, call, body.into_owned()).await
+            }
+            ChatRoute::Offline => match offline::chat_stream(self, caller, &call, &body).await {
+                Ok((stream, usage)) => {
+                    call.succeed(&usage);
+                    Ok(stream)
+                }
+                Err(error) => {
+                    call.fail(&error);
+                    Err(error)
+                }
+            },
         }
     }
 
     /// In memory, except when the id is unknown or the listing is old.
-    async fn route(&self, id: &str) -> Result<Route, ModelError> {
+    pub(crate) async fn route(&self, id: &str) -> Result<Route, ModelError> {
         if id == offline::MODEL_ID {
             return Ok(Route::Offline);
         }

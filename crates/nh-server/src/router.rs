@@ -16,7 +16,7 @@ use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, metrics,
-    models, resources, runs, schedules, tools, values, webhooks, workflows,
+    models, resources, runs, schedules, tools, usage, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -85,7 +85,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(resources::templates::list_templates))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
+        .routes(routes!(models::providers))
         .routes(routes!(chat::complete))
+        .routes(routes!(usage::report))
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))
         .routes(routes!(tools::find, tools::change, tools::delete))

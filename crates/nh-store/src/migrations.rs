@@ -28,6 +28,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (19, "sandboxes", include_str!("../migrations/0019_sandboxes.sql")),
     (20, "tools", include_str!("../migrations/0020_tools.sql")),
     (21, "mcp servers", include_str!("../migrations/0021_mcp_servers.sql")),
+    (22, "usage agents", include_str!("../migrations/0022_usage_agents.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use nh_types::model::Usage;
 use nh_types::run::UnknownWord;
+use nh_types::usage::{UsageBy, UsageSum};
 use nh_types::{KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ impl FromStr for UsageKind {
     }
 }
 
+const MS_PER_DAY: i64 = 86_400_000;
+
 /// More tokens than this in one call are a provider's mistake, and would make
 /// sums overflow.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
@@ -54,6 +57,8 @@ pub struct UsageRow {
     pub at: Timestamp,
     pub key_id: Option<KeyId>,
     pub run_id: Option<RunId>,
+    /// The agent whose run it is.
+    pub agent: Option<String>,
     pub provider: String,
     pub model: String,
     pub kind: UsageKind,
@@ -81,7 +86,7 @@ impl Write for RecordMany {
         for settle in &self.settled {
             settle.apply(tx).await?;
         }
-        let mut rows = Rows::new(13);
+        let mut rows = Rows::new(14);
         for row in &self.calls {
             rows.push(args![
                 &row.workspace_id,
@@ -97,13 +102,14 @@ impl Write for RecordMany {
                 row.usage.reasoning_tokens.min(MAX_TOKENS),
                 row.usage.cost_usd,
                 row.estimated,
+                row.agent.as_deref(),
             ]);
         }
         tx.execute_rows(
             "with given (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, output_tokens, \
-             cached_tokens, reasoning_tokens, cost_usd, estimated) as (values ROWS) \
+             cached_tokens, reasoning_tokens, cost_usd, estimated, agent) as (values ROWS) \
              insert into model_calls (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, \
-             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated) \
+             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated, agent) \
              select * from given where workspace_id is not null",
             rows,
         )
@@ -155,6 +161,64 @@ pub async fn totals(
                         reasoning_tokens: columns.number()?,
                         cost_usd: columns.optional_real()?,
                     },
+                })
+            },
+        )
+        .await
+}
+
+/// What the workspace used from `from` on and before `to`, summed by what is named, in the order
+/// of the sums' fields; at most `limit` sums.
+pub async fn sums(
+    store: &Store,
+    workspace_id: &WorkspaceId,
+    (from, to): (Timestamp, Timestamp),
+    by: &[UsageBy],
+    limit: u32,
+) -> Result<Vec<UsageSum>, StoreError> {
+    let has = |one: UsageBy| by.contains(&one);
+    store
+        .all(
+            "select case when $4 = 1 then at / 86400000 end, case when $5 = 1 then key_id end, \
+             case when $6 = 1 then provider end, case when $7 = 1 then model end, \
+             case when $8 = 1 then agent end, case when $9 = 1 then kind end, \
+             count(*), cast(coalesce(sum(estimated), 0) as bigint), count(*) - count(cost_usd), \
+             cast(coalesce(sum(input_tokens), 0) as bigint), cast(coalesce(sum(output_tokens), 0) as bigint), \
+             cast(coalesce(sum(cached_tokens), 0) as bigint), \
+             cast(coalesce(sum(reasoning_tokens), 0) as bigint), sum(cost_usd) \
+             from model_calls where workspace_id = $1 and at >= $2 and at < $3 \
+             group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6 limit $10",
+            args![
+                workspace_id,
+                from,
+                to,
+                has(UsageBy::Day),
+                has(UsageBy::Key),
+                has(UsageBy::Provider),
+                has(UsageBy::Model),
+                has(UsageBy::Agent),
+                has(UsageBy::Kind),
+                limit
+            ],
+            |row| {
+                let mut columns = Columns::of(row);
+                let day: Option<i64> = columns.optional_number()?;
+                let day = day.map(|day| Timestamp::from_millis(day * MS_PER_DAY).to_string());
+                Ok(UsageSum {
+                    day: day.map(|day| day.chars().take("2026-11-30".len()).collect()),
+                    key_id: columns.optional_number()?,
+                    provider: columns.optional_text()?,
+                    model: columns.optional_text()?,
+                    agent: columns.optional_text()?,
+                    kind: columns.optional_text()?,
+                    calls: columns.int()?,
+                    estimated_calls: columns.int()?,
+                    unpriced_calls: columns.int()?,
+                    input_tokens: columns.number()?,
+                    output_tokens: columns.number()?,
+                    cached_tokens: columns.number()?,
+                    reasoning_tokens: columns.number()?,
+                    cost_usd: columns.optional_real()?.unwrap_or_default(),
                 })
             },
         )

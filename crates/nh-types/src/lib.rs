@@ -27,6 +27,7 @@ pub mod scope;
 pub mod settings;
 pub mod span;
 pub mod tool;
+pub mod usage;
 pub mod webhook;
 pub mod workflow;
 

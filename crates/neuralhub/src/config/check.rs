@@ -5,6 +5,7 @@
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::{Location, LocationSegment};
 use nh_mcp::LocalServer;
+use nh_models::ModelAlias;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -69,7 +70,8 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     let domain = sandbox_domain(config).map(|message| ("compute.sandbox_domain", message));
     let faults = [level, address, origin, domain].into_iter().flatten();
     let faults = faults.map(|(at, message)| Fault { at: at.to_owned(), message });
-    faults.chain(mcp_servers(&config.mcp_servers)).collect()
+    let aliases = ModelAlias::faults(&config.model_aliases).into_iter().map(Fault::from);
+    faults.chain(mcp_servers(&config.mcp_servers)).chain(aliases).collect()
 }
 
 fn mcp_servers(servers: &[LocalServer]) -> impl Iterator<Item = Fault> {

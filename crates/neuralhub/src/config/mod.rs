@@ -42,6 +42,8 @@ pub struct Config {
     /// `GEMINI_API_KEY` and `OPENAI_API_KEY` in the environment each make a
     /// provider of their kind when none of that kind is listed here.
     pub providers: Vec<nh_models::ProviderSettings>,
+    /// Names that stand for several models. A request may name several itself, in `models`.
+    pub model_aliases: Vec<nh_models::ModelAlias>,
     /// Programs of this machine that speak the Model Context Protocol, whose tools agents may use.
     pub mcp_servers: Vec<nh_mcp::LocalServer>,
     pub memory: nh_memory::MemorySettings,

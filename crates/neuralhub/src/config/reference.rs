@@ -2,7 +2,7 @@
 //! structs' doc comments and defaults.
 
 use nh_mcp::LocalServer;
-use nh_models::{ModelSettings, ProviderSettings};
+use nh_models::{ModelAlias, ModelSettings, ProviderSettings};
 use serde_json::Value;
 
 use super::schema::Schema;
@@ -21,6 +21,7 @@ pub fn reference() -> Result<String, anyhow::Error> {
         let Some(field) = schema.field(schema.root(), name) else { continue };
         match name.as_str() {
             "providers" => page.list(name, field, &serde_json::to_value(ProviderSettings::default())?),
+            "model_aliases" => page.list(name, field, &serde_json::to_value(an_alias())?),
             "mcp_servers" => page.list(name, field, &serde_json::to_value(a_local_server())?),
             _ => page.section(name, field, defaults),
         }
@@ -33,7 +34,12 @@ pub fn reference() -> Result<String, anyhow::Error> {
     Ok(page.text)
 }
 
-/// Two of its settings have no default.
+/// What has no default is an example.
+fn an_alias() -> ModelAlias {
+    let models = ["openai/gpt-5-mini", "google/gemini-2.5-flash-lite"].map(str::to_owned).to_vec();
+    ModelAlias { name: "fast".to_owned(), models, weights: None }
+}
+
 fn a_local_server() -> LocalServer {
     LocalServer { name: "files".to_owned(), command: "npx".to_owned(), ..LocalServer::default() }
 }

@@ -2,24 +2,29 @@
 //! ask it something. What differs between the kinds is in one file each.
 
 mod google;
+mod health;
 mod openai;
 mod openrouter;
 mod refusal;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use nh_http::{HttpError, Limits, Outbound, Response};
-use nh_types::{SharedClock, Timestamp};
+use nh_types::model::ProviderView;
+use nh_types::{SharedClock, SharedIds, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
+use crate::aliases::random;
 use crate::catalogue::{Model, Shelf};
 use crate::usage::Reported;
 use crate::{ModelError, ProviderKind, ResolvedProvider};
+use health::Health;
 
 /// A whole chat answer or a batch of embeddings.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,6 +40,11 @@ const FIRST_BYTE_MS: u64 = 600_000;
 const BETWEEN_BYTES_MS: u64 = 120_000;
 const TOTAL_MS: u64 = 1_800_000;
 const LISTING_MS: u64 = 5_000;
+/// How long a call waits at most before it is tried again, where the provider asks for nothing;
+/// doubled each time.
+const RETRY_MS: u64 = 200;
+/// A provider that asks for a longer pause is not waited for.
+const MAX_PAUSE_MS: u64 = 1_000;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -44,13 +54,28 @@ pub(crate) struct Provider {
     pub(crate) settings: ResolvedProvider,
     http: Outbound,
     clock: SharedClock,
+    ids: SharedIds,
     authorization: Option<HeaderValue>,
     /// Where it is: a host and a port.
     server: (Option<String>, Option<u16>),
     shelf: RwLock<Arc<Shelf>>,
+    health: Health,
     listing: Mutex<ListingState>,
     /// One look-up at a time; the others wait for it and use what it found.
     one_lookup: Semaphore,
+}
+
+/// Why no answer began.
+struct Failure {
+    error: ModelError,
+    /// After at least so long it may be another answer; None: not while a call waits.
+    passes_within_ms: Option<u64>,
+}
+
+impl Failure {
+    fn lasting(error: ModelError) -> Self {
+        Self { error, passes_within_ms: None }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +84,15 @@ struct ListingState {
     read_at: Option<Timestamp>,
     /// Why the last look-up failed.
     failure: Option<String>,
+}
+
+/// Whom a call goes to.
+#[derive(Clone, Copy)]
+pub(crate) struct To<'a> {
+    pub(crate) provider: &'a Provider,
+    pub(crate) model: &'a Model,
+    /// How often what fails before an answer begins is tried again.
+    pub(crate) retries: u32,
 }
 
 /// Which of a provider's operations.
@@ -70,7 +104,12 @@ pub(crate) enum Operation {
 }
 
 impl Provider {
-    pub(crate) fn new(settings: ResolvedProvider, http: Outbound, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        settings: ResolvedProvider,
+        http: Outbound,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Self {
         let authorization = settings.api_key.as_ref().and_then(|key| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).ok()?;
             value.set_sensitive(true);
@@ -84,9 +123,11 @@ impl Provider {
             settings,
             http,
             clock,
+            ids,
             authorization,
             server,
             shelf,
+            health: Health::default(),
             listing: Mutex::default(),
             one_lookup: Semaphore::new(1),
         }
@@ -193,7 +234,8 @@ impl Provider {
             max_body_bytes: MAX_LISTING_BYTES,
             max_redirects: 0,
         };
-        let response = self.send(Method::GET, "models", Bytes::new(), JSON, limits).await?;
+        let asked = self.send(Method::GET, "models", Bytes::new(), JSON, limits).await;
+        let response = asked.map_err(|failure| failure.error)?;
         let body = response.bytes().await.map_err(|error| self.broken(&error))?;
         let unreadable = || ModelError::Failed {
             provider: self.name().to_owned(),
@@ -203,9 +245,69 @@ impl Provider {
         Shelf::listed(&self.settings, &body).ok_or_else(unreadable)
     }
 
-    /// Sends a chat or embeddings request and gives the answer's head. Any
-    /// status but a success is an error.
-    pub(crate) async fn ask(&self, operation: Operation, body: Bytes) -> Result<Response, ModelError> {
+    /// Sends a chat or embeddings request and gives the answer's head. Any status but a success is
+    /// an error. What may pass is tried again, `retries` times: no byte of an answer is here yet.
+    pub(crate) async fn ask(
+        &self,
+        operation: Operation,
+        body: Bytes,
+        retries: u32,
+    ) -> Result<Response, ModelError> {
+        let mut tries = 0;
+        loop {
+            let failure = match self.ask_once(operation, body.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            let pause_ms = failure.passes_within_ms.filter(|_| tries < retries);
+            let Some(pause_ms) = pause_ms else { return Err(failure.error) };
+            tracing::info!(provider = self.name(), error = %failure.error, "a call is tried again");
+            // Spread, so that calls that failed together do not come again together.
+            let spread_ms = random(&self.ids) % (RETRY_MS << tries);
+            tokio::time::sleep(Duration::from_millis(pause_ms + spread_ms)).await;
+            tries += 1;
+        }
+    }
+
+    async fn ask_once(&self, operation: Operation, body: Bytes) -> Result<Response, Failure> {
+        let now = || self.clock.now();
+        let Some(leave) = self.health.ask(now()) else { return Err(self.resting()) };
+        let answer = self.ask_it(operation, body).await;
+        match &answer {
+            // A provider that refuses is there.
+            Err(Failure {
+                error: ModelError::Failed { message, .. } | ModelError::TimedOut { message, .. },
+                ..
+            }) => {
+                leave.failed(now(), message.clone());
+            }
+            _ => leave.succeeded(now()),
+        }
+        answer
+    }
+
+    fn resting(&self) -> Failure {
+        let shown = self.health.shown(self.clock.now());
+        let last = shown.last_failure.unwrap_or_default();
+        let message = format!(
+            "it failed {} times in a row, and is left alone for some seconds; the last time: {last}",
+            shown.failures_in_a_row
+        );
+        Failure::lasting(self.failed(message))
+    }
+
+    /// As the API shows it.
+    pub(crate) fn view(&self) -> ProviderView {
+        ProviderView {
+            name: self.name().to_owned(),
+            kind: self.settings.kind.as_str().to_owned(),
+            models: self.shelf().models().len(),
+            listing_failure: self.listing_state().failure,
+            health: self.health.shown(self.clock.now()),
+        }
+    }
+
+    async fn ask_it(&self, operation: Operation, body: Bytes) -> Result<Response, Failure> {
         let (path, accept, max_body_bytes) = match operation {
             Operation::Chat => ("chat/completions", JSON, MAX_ANSWER_BYTES),
             Operation::ChatStream => ("chat/completions", EVENT_STREAM, MAX_STREAM_BYTES),
@@ -229,14 +331,16 @@ impl Provider {
         body: Bytes,
         accept: HeaderValue,
         limits: Limits,
-    ) -> Result<Response, ModelError> {
+    ) -> Result<Response, Failure> {
         let is_post = method == Method::POST;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/{path}", self.settings.base_url))
             .header(ACCEPT, accept)
             .body(body)
-            .map_err(|error| self.failed(format!("its base_url cannot be used: {error}")))?;
+            .map_err(|error| {
+                Failure::lasting(self.failed(format!("its base_url cannot be used: {error}")))
+            })?;
         let headers = request.headers_mut();
         if is_post {
             headers.insert(CONTENT_TYPE, JSON);
@@ -244,11 +348,27 @@ impl Provider {
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let response = self.http.send(request, limits).await.map_err(|error| self.broken(&error))?;
-        if response.status.is_success() {
+        let response = self.http.send(request, limits).await.map_err(|error| {
+            let is_passing = matches!(
+                error,
+                HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Resolve { .. }
+            );
+            Failure { error: self.broken(&error), passes_within_ms: is_passing.then_some(0) }
+        })?;
+        let status = response.status;
+        if status.is_success() {
             return Ok(response);
         }
-        Err(self.refused(response).await)
+        let error = self.refused(response).await;
+        let passes_within_ms = match &error {
+            ModelError::RateLimited { retry_after_seconds, .. } => {
+                let pause_ms = retry_after_seconds.unwrap_or(0).saturating_mul(1000);
+                (pause_ms <= MAX_PAUSE_MS).then_some(pause_ms)
+            }
+            ModelError::Failed { .. } if status.is_server_error() => Some(0),
+            _ => None,
+        };
+        Err(Failure { error, passes_within_ms })
     }
 
     async fn refused(&self, response: Response) -> ModelError {

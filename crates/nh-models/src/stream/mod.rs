@@ -96,11 +96,12 @@ pub(crate) async fn ask(
     hub: &Inner,
     provider: Arc<Provider>,
     model: &Model,
+    retries: u32,
     caller: &Caller,
     call: Call,
     body: Map<String, Value>,
 ) -> Result<ChatStream, ModelError> {
-    match open(hub, provider, model, caller, &call, body).await {
+    match open(hub, provider, model, retries, caller, &call, body).await {
         Ok(Opened::Stream(relay)) => relay.start(call).await,
         Ok(Opened::Whole { completion, wants_usage }) => {
             let answer = Ok(completion);
@@ -124,6 +125,7 @@ async fn open(
     hub: &Inner,
     provider: Arc<Provider>,
     model: &Model,
+    retries: u32,
     caller: &Caller,
     call: &Call,
     mut body: Map<String, Value>,
@@ -148,7 +150,7 @@ async fn open(
     }
     provider.fit_chat(&mut body);
     let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
-    let response = match provider.ask(Operation::ChatStream, body.into()).await {
+    let response = match provider.ask(Operation::ChatStream, body.into(), retries).await {
         Ok(response) => response,
         Err(error) => {
             if !matches!(error, ModelError::TimedOut { .. }) {

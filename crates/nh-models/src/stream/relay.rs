@@ -141,8 +141,8 @@ impl Relay {
 
     /// The provider has said all.
     fn end(&mut self, was_done: bool, mut out: BytesMut) -> Result<Bytes, (BytesMut, ModelError)> {
-        let guess = self.meter.as_ref().map(|meter| meter.usage().0).unwrap_or_default();
-        match self.shaper.finish(was_done, (guess.input_tokens, guess.output_tokens), &mut out) {
+        let known = self.meter.as_ref().map(|meter| meter.usage().0).unwrap_or_default();
+        match self.shaper.finish(was_done, &known, &mut out) {
             Ok(()) => {
                 self.settle();
                 Ok(out.freeze())

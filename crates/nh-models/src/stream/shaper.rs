@@ -2,11 +2,12 @@
 
 use bytes::BytesMut;
 use nh_types::SharedIds;
+use nh_types::model::Usage;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::chunk::{Choice, Chunk};
-use crate::chat::{call_id, estimated_usage, finish_reason, put_if_absent};
+use crate::chat::{call_id, estimated_usage, finish_reason, put_cost, put_if_absent};
 
 /// More choices or calls than these are a provider's nonsense.
 const MAX_CHOICES: usize = 128;
@@ -228,14 +229,9 @@ impl Shaper {
         Ok(output_bytes)
     }
 
-    /// The end of the stream, with `[DONE]` or without. `guess` is what to say
-    /// of the usage when the provider said nothing: input and output tokens.
-    pub(crate) fn finish(
-        &mut self,
-        was_done: bool,
-        guess: (u64, u64),
-        out: &mut BytesMut,
-    ) -> Result<(), Fault> {
+    /// The end of the stream, with `[DONE]` or without. `known` is what to say of the usage when
+    /// the provider said nothing, and of its cost.
+    pub(crate) fn finish(&mut self, was_done: bool, known: &Usage, out: &mut BytesMut) -> Result<(), Fault> {
         let seen = self.choices.iter().filter(|choice| choice.has_role).count();
         let unfinished = self.choices.iter().any(|choice| choice.has_role && !choice.is_finished);
         if seen == 0 {
@@ -253,7 +249,9 @@ impl Shaper {
             }
         }
         if self.header.wants_usage {
-            let usage = self.usage.take().unwrap_or_else(|| estimated_usage(guess.0, guess.1));
+            let guess = || estimated_usage(known.input_tokens, known.output_tokens);
+            let mut usage = self.usage.take().unwrap_or_else(guess);
+            put_cost(&mut usage, known);
             let mut chunk = self.chunk(json!([]));
             chunk.insert("usage".to_owned(), usage);
             write(out, &chunk);

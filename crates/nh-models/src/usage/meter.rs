@@ -135,6 +135,7 @@ impl Meter {
                 at: self.clock.now(),
                 key_id: self.caller.key_id,
                 run_id: self.caller.run_id,
+                agent: self.caller.agent.take(),
                 provider: std::mem::take(&mut self.provider),
                 model: std::mem::take(&mut self.model),
                 kind: self.kind,

@@ -33,6 +33,7 @@ impl Charged {
         let (clock, ids) = (Arc::new(FixedClock::default()), Arc::new(SeededIds::new(7)));
         let (sink, writer) = UsageSink::new(64);
         let models = Models::new(ModelsSetup {
+            aliases: Vec::new(),
             local: None,
             providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
             default_model: None,
@@ -175,6 +176,7 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     let mut writing = JoinSet::new();
     writing.spawn(writer.run(store.clone()));
     let models = Models::new(ModelsSetup {
+        aliases: Vec::new(),
         local: None,
         providers: Vec::new(),
         default_model: None,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use nh_http::Outbound;
 use nh_models::{
-    Caller, ModelError, ModelSettings, Models, ModelsSetup, ProviderKind, ResolvedProvider, UsageSink,
-    UsageWriter,
+    Caller, ModelAlias, ModelError, ModelSettings, Models, ModelsSetup, ProviderKind, ResolvedProvider,
+    UsageSink, UsageWriter,
 };
 use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds};
@@ -21,9 +21,14 @@ pub(crate) struct Hub {
 }
 
 pub(crate) fn hub(providers: Vec<ResolvedProvider>) -> Hub {
+    hub_with(providers, Vec::new())
+}
+
+pub(crate) fn hub_with(providers: Vec<ResolvedProvider>, aliases: Vec<ModelAlias>) -> Hub {
     let clock = FixedClock::default();
     let (usage, rows) = UsageSink::new(64);
     let models = Models::new(ModelsSetup {
+        aliases,
         local: None,
         providers,
         default_model: None,
@@ -40,6 +45,7 @@ pub(crate) fn caller() -> Caller {
         workspace_id: "ws_0123456789abcdefghij".parse().expect("an id"),
         key_id: Some(42),
         run_id: None,
+        agent: None,
         charge: None,
     }
 }
@@ -54,6 +60,11 @@ pub(crate) fn object(value: Value) -> Map<String, Value> {
 impl Hub {
     pub(crate) async fn chat(&self, body: Value) -> Result<Value, ModelError> {
         let completion = self.models.chat(&caller(), Cow::Owned(object(body))).await?;
+        Ok(Value::Object(completion.body))
+    }
+
+    pub(crate) async fn embed(&self, body: Value) -> Result<Value, ModelError> {
+        let completion = self.models.embeddings(&caller(), object(body)).await?;
         Ok(Value::Object(completion.body))
     }
 

@@ -10,6 +10,7 @@ mod models;
 mod offline;
 mod offline_bombs;
 mod offline_properties;
+mod routing;
 mod settings;
 mod stream;
 mod usage;

@@ -188,7 +188,7 @@ async fn failures_before_the_first_byte_are_plain_errors() {
     ] {
         let (hub, upstream) = hub_of(ProviderKind::Openrouter).await;
         let shown = format!("{reply:?}");
-        upstream.reply(reply);
+        (0..3).for_each(|_| upstream.reply(reply.clone()));
         let error = hub.stream(hello_streamed("priced")).await.expect_err("an error");
         assert_eq!(ApiError::from(error).code.status(), status, "{shown}");
     }

@@ -11,7 +11,7 @@ use nh_types::Timestamp;
 use nh_types::model::Usage;
 use serde_json::{Value, json};
 
-use crate::harness::{caller, hello, hello_streamed, hub_of, object, provider};
+use crate::harness::{caller, chunks, hello, hello_streamed, hub_of, object, provider};
 
 fn answer(usage: Value) -> Reply {
     Reply::json(
@@ -113,7 +113,7 @@ async fn refused_calls_cost_nothing_and_abandoned_ones_what_they_used() {
     let (mut hub, upstream) = hub_of(ProviderKind::Openai).await;
     for reply in [
         Reply::error(400, "x", "x"),
-        Reply::error(429, "x", "x"),
+        Reply::error(429, "x", "x").with_header("retry-after", "9"),
         Reply::json(200, &json!({"error": {"code": 500}})),
     ] {
         upstream.reply(reply);
@@ -139,6 +139,7 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let upstream = Upstream::start().await.expect("a port");
     let (usage, writer) = UsageSink::new(1);
     let models = Models::new(ModelsSetup {
+        aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
         default_model: None,
@@ -162,6 +163,7 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(writer.run(store.store().clone()));
     let models = Models::new(ModelsSetup {
+        aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
         default_model: None,
@@ -187,4 +189,21 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     assert!((billed - expected).abs() < 1e-9);
     drop((models, usage));
     assert!(tasks.join_next().await.is_some_and(|ended| ended.is_ok()), "the writer ends with its sinks");
+}
+
+#[tokio::test]
+async fn answers_tell_what_they_cost() {
+    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let answer = hub.chat(hello("priced")).await.expect("an answer");
+    let cost = |usage: &Value| usage["cost"].as_f64().expect("a cost");
+    assert!((cost(&answer["usage"]) - (9.0 * 2.0 + 2.0 * 10.0) / 1e6).abs() < 1e-12, "{answer}");
+    let mut body = hello_streamed("priced");
+    body["stream_options"] = json!({"include_usage": true});
+    let stream = hub.stream(body).await.expect("a stream");
+    let last = chunks(&stream).pop().expect("a chunk");
+    assert!(cost(&last["usage"]) > 0.0, "{last}");
+    // Nobody knows this one's price.
+    let answer = hub.chat(hello("mock-1")).await.expect("an answer");
+    assert!(answer["usage"].get("cost").is_none(), "{answer}");
+    assert_eq!(upstream.calls().len(), 3);
 }

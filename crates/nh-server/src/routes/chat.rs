@@ -109,6 +109,7 @@ pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
         workspace_id: principal.workspace_id.clone(),
         key_id: principal.key_id(),
         run_id: None,
+        agent: None,
         charge: account.map(|(id, usd)| Charge {
             ledger: app.hub.ledger.clone(),
             workspace_id: principal.workspace_id.clone(),

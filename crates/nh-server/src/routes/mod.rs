@@ -20,6 +20,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod storage;
 pub(crate) mod tools;
+pub(crate) mod usage;
 pub(crate) mod values;
 pub(crate) mod webhooks;
 pub(crate) mod workflows;

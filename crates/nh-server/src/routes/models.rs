@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use nh_models::ModelError;
-use nh_types::model::{ModelList, ModelView};
+use nh_types::model::{ModelList, ModelView, ProviderList};
 
 use crate::app::App;
 use crate::auth::{Auth, ModelsRead};
@@ -33,4 +33,13 @@ pub(crate) async fn find(
     let found = app.hub.models.find(&id).await;
     let model: String = id.chars().take(128).collect();
     Ok(Json(found.ok_or(ModelError::NotFound { model })?))
+}
+
+/// List the providers of models, and how their calls went on this node since its start: one that
+/// fails five times in a row is left alone for some seconds.
+#[utoipa::path(get, path = "/v1/providers", tag = "Chat and models",
+    security(("bearer" = ["models:read"]), ("session" = ["models:read"])),
+    responses((status = 200, body = ProviderList)))]
+pub(crate) async fn providers(_: Auth<ModelsRead>, State(app): State<Arc<App>>) -> Json<ProviderList> {
+    Json(ProviderList { providers: app.hub.models.providers() })
 }

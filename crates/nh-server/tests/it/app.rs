@@ -253,6 +253,7 @@ async fn hub(
         ids: ids.clone(),
     });
     let models = Models::new(ModelsSetup {
+        aliases: Vec::new(),
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         default_model: None,

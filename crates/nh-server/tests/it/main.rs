@@ -44,6 +44,7 @@ mod storage_vercel;
 mod threads;
 mod tools;
 mod upstream;
+mod usage;
 mod values;
 mod waits;
 mod walk;

@@ -53,8 +53,13 @@ async fn call_at(
 ) -> Result<ToolOutput, ToolError> {
     let workspace_id: WorkspaceId = "ws_0123456789abcdefghij".parse().unwrap();
     let run_id: RunId = "0190a0b0-0000-7000-8000-000000000000".parse().unwrap();
-    let caller =
-        Caller { workspace_id: workspace_id.clone(), key_id: None, run_id: Some(run_id), charge: None };
+    let caller = Caller {
+        workspace_id: workspace_id.clone(),
+        key_id: None,
+        run_id: Some(run_id),
+        agent: None,
+        charge: None,
+    };
     let call = ToolCall {
         arguments: &arguments,
         workspace_id: &workspace_id,
