@@ -87,7 +87,7 @@ fn what_is_done_is_counted() {
     let hello =
         json!({"model": "mock-1", "stream": true, "messages": [{"role": "user", "content": "Hello!"}]});
     post(&client, "/v1/chat/completions", &hello);
-    upstream.reply(Reply::error(429, "rate_limit_exceeded", "slow down"));
+    upstream.reply(Reply::error(429, "rate_limit_exceeded", "slow down").with_header("retry-after", "30"));
     let refused = client.post("/v1/chat/completions", &[], &hello).expect("answered");
     assert_eq!(refused.status, 429);
     let later = json!({"target": "calculate", "type": "tool", "input": {"expression": "1 + 1"},

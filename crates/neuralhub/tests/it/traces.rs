@@ -251,7 +251,7 @@ fn a_call_without_a_run_is_in_the_trace_of_its_request() {
     let client = client(&hub);
     let hello = json!({"model": "mock-1", "stream": true, "messages": [{"role": "user", "content": GOAL}]});
     post(&client, "/v1/chat/completions", &hello);
-    upstream.reply(Reply::error(429, "rate_limit_exceeded", "slow down"));
+    upstream.reply(Reply::error(429, "rate_limit_exceeded", "slow down").with_header("retry-after", "30"));
     let refused = client.post("/v1/chat/completions", &[], &hello).expect("answered");
     assert_eq!(refused.status, 429);
     let unsampled = [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")];
