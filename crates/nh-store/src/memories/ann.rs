@@ -7,6 +7,7 @@
 
 mod build;
 mod install;
+mod unreached;
 
 use std::fmt::Write as _;
 
@@ -55,6 +56,14 @@ pub enum CaughtUp {
     Gone,
     /// The workspace is searched by another model by now.
     OtherModel,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Among {
+    Indexed,
+    /// What the index does not lead to.
+    Unreached,
+    All,
 }
 
 /// What is looked for.
@@ -121,6 +130,10 @@ impl Ann {
             return Ok(CaughtUp::OtherModel);
         }
         self.replace(&mut session, &rows, written).await?;
+        if is_ready {
+            let ids: Vec<MemoryId> = rows.iter().map(|row| row.id.clone()).collect();
+            self.list_unreached(&mut session, &ids).await?;
+        }
         let is_last = rows.len() < PAGE_ROWS as usize;
         let last = rows.last().map_or(revision, |row| row.revision);
         // What was deleted has left gaps.
@@ -212,13 +225,14 @@ impl Ann {
             return Ok((Vec::new(), true));
         }
         if near.among.is_none_or(|among| among.len() > MAX_COMPARED) {
-            let found = self.look(store, near, true).await?;
+            let mut found = self.look(store, near, Among::Indexed).await?;
             if found.len() >= near.count {
+                found.extend(self.look(store, near, Among::Unreached).await?);
                 return Ok((found, false));
             }
             // The index gives up where it meets hardly any that count: those are few.
         }
-        let found = self.look(store, near, false).await?;
+        let found = self.look(store, near, Among::All).await?;
         let is_all = found.len() < near.count;
         Ok((found, is_all))
     }
@@ -227,32 +241,32 @@ impl Ann {
         &self,
         store: &Store,
         near: &Near<'_>,
-        by_index: bool,
+        looked_among: Among,
     ) -> Result<Vec<(MemoryId, f64)>, StoreError> {
         let Some(mut session) = store.begin().await? else { return Ok(Vec::new()) };
-        let Self { schema, kind, .. } = self;
-        if by_index {
-            let ef_search = near.count.clamp(MIN_EF_SEARCH, MAX_EF_SEARCH).to_string();
-            session
-                .select(
-                    "select set_config('hnsw.iterative_scan', 'relaxed_order', true), \
-                     set_config('hnsw.ef_search', $1, true), set_config('enable_sort', 'off', true)",
-                    args![&ef_search],
-                )
-                .await?;
-        }
+        let given = format!("cast($1::float8[] as {}.vector)", self.schema);
+        // What the index is on; anything else is compared one by one.
+        let distance = if looked_among == Among::Indexed {
+            self.by_index(&mut session, near.count).await?;
+            self.indexed_distance(&given)
+        } else {
+            format!("(embedding operator({}.<=>) {given})", self.schema)
+        };
         let vector = near.vector.iter().map(|value| Arg::Real(Some(f64::from(*value)))).collect();
         let mut args = vec![Arg::Column(vector), near.at.into()];
-        let given = format!("cast(cast($1::float8[] as {schema}.vector) as {kind})");
-        // What the index is on; anything else is compared one by one.
-        let indexed = if by_index { format!("cast(embedding as {kind})") } else { "embedding".to_owned() };
-        let given = if by_index { given } else { format!("cast($1::float8[] as {schema}.vector)") };
-        let distance = format!("({indexed} operator({schema}.<=>) {given})");
         let mut sql = format!(
             "select memory_id, 1 - {distance} from memory_ann where {} \
              and (expires_at is null or expires_at > $2)",
             self.condition()
         );
+        if looked_among == Among::Unreached {
+            let _ = write!(
+                sql,
+                " and (memory_id, part) in (select memory_id, part from memory_ann_unreached where {} \
+                 limit {MAX_COMPARED})",
+                self.condition()
+            );
+        }
         if let Some(namespace) = near.namespace {
             args.push(namespace.into());
             let _ = write!(sql, " and namespace = ${}", args.len());
@@ -271,6 +285,20 @@ impl Ann {
                 Ok((columns.parse()?, columns.optional_real()?.unwrap_or(-1.0)))
             })
             .collect()
+    }
+
+    /// Has this transaction's searches go by the index, for `count` at least.
+    async fn by_index(&self, session: &mut Session, count: usize) -> Result<(), StoreError> {
+        let sql = "select set_config('hnsw.iterative_scan', 'relaxed_order', true), \
+                   set_config('hnsw.ef_search', $1, true), set_config('enable_sort', 'off', true)";
+        let ef_search = count.clamp(MIN_EF_SEARCH, MAX_EF_SEARCH).to_string();
+        session.select(sql, args![&ef_search]).await.map(drop)
+    }
+
+    /// A row's distance from a vector as the index is on it.
+    fn indexed_distance(&self, vector: &str) -> String {
+        let Self { schema, kind, .. } = self;
+        format!("(cast(embedding as {kind}) operator({schema}.<=>) cast({vector} as {kind}))")
     }
 
     /// As literals, because the index is on what they pick.

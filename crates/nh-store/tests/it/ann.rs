@@ -22,6 +22,15 @@ fn vector(number: usize) -> Vec<f32> {
 }
 
 async fn add(store: &Store, ws: &WorkspaceId, numbers: std::ops::Range<usize>) -> Vec<MemoryId> {
+    add_as(store, ws, numbers, vector).await
+}
+
+async fn add_as(
+    store: &Store,
+    ws: &WorkspaceId,
+    numbers: std::ops::Range<usize>,
+    vector: fn(usize) -> Vec<f32>,
+) -> Vec<MemoryId> {
     let ids = SeededIds::new(numbers.start as u64 + 7);
     let adds = numbers.map(|number| {
         let id = MemoryId::generate(&ids);
@@ -40,8 +49,9 @@ async fn add(store: &Store, ws: &WorkspaceId, numbers: std::ops::Range<usize>) -
             step: None,
             at: NOW,
         };
-        let vectors =
-            Some(Vectors { model: "it's:a \\model".to_owned(), dimensions: 4, values: vector(number) });
+        let values = vector(number);
+        let dimensions = values.len() as u32;
+        let vectors = Some(Vectors { model: "it's:a \\model".to_owned(), dimensions, values });
         async move {
             store.write(Add { memory, vectors }).await.expect("stored");
             id
@@ -162,4 +172,41 @@ async fn a_build_that_was_broken_off_goes_on() {
     assert_eq!((found.len(), is_all), (20, false));
     let before = Near { at: Timestamp::from_millis(0), ..near(&[1.0, 0.0, 0.0, 0.0], 2 * COUNT) };
     assert_eq!(large.nearest(store, &before).await.expect("found").0.len(), COUNT);
+}
+
+/// At right angles to one another and to the common ones, but for the last.
+fn apart(number: usize) -> Vec<f32> {
+    let mut values = vec![0.0; 128];
+    if number < 100 {
+        values[..4].copy_from_slice(&vector(number));
+    } else {
+        values[number - 100 + 4] = 1.0;
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unlike_all_others_is_found() {
+    let test_store = TestStore::postgres().await;
+    let store = test_store.store();
+    let ws = workspace(store, "acme").await;
+    // Ten are there when the index is made, ten come later.
+    let mut ids = add_as(store, &ws, 0..110, apart).await;
+    assert!(ann(store, &ws).await.1.build(store, written).await.expect("built"));
+    ids.extend(add_as(store, &ws, 110..120, apart).await);
+    let (_, large) = ann(store, &ws).await;
+    assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), CaughtUp::Done);
+    let before = Timestamp::from_millis(NOW.as_millis() - 1);
+    for number in 100..120 {
+        let wanted = apart(number);
+        let near = Near { at: before, ..near(&wanted, 40) };
+        let (found, is_all) = large.nearest(store, &near).await.expect("found");
+        assert!(!is_all);
+        assert!(found.iter().any(|(id, similarity)| *id == ids[number] && *similarity > 0.999), "{number}");
+    }
+    // What is gone is listed no longer.
+    store.write(Delete { workspace_id: ws.clone(), ids: ids.clone() }).await.expect("deleted");
+    large.forget(store, &ids).await.expect("forgotten");
+    let (found, is_all) = large.nearest(store, &near(&apart(110), 40)).await.expect("found");
+    assert_eq!((found.len(), is_all), (0, true));
 }

@@ -52,6 +52,7 @@ impl Ann {
         // The planner has to know how large it is.
         command(connection, "analyze memory_ann").await?;
         self.index(store, connection).await?;
+        self.list_all_unreached(store).await?;
         let ready = "update memory_ann_spaces set is_ready = 1 where workspace_id = $1 and model = $2";
         store.fetch(ready, self.key()).await?;
         Ok(true)

@@ -7,7 +7,7 @@ use crate::{Store, StoreError};
 /// Before this, an index that meets too few that count gives up.
 const MIN_VERSION: (u32, u32) = (0, 8);
 
-const TABLES: [&str; 5] = [
+const TABLES: [&str; 6] = [
     "create table if not exists memory_ann ( \
      workspace_id text collate \"C\" not null, model text collate \"C\" not null, \
      memory_id text collate \"C\" not null, part bigint not null, namespace text collate \"C\" not null, \
@@ -21,6 +21,11 @@ const TABLES: [&str; 5] = [
     "create table if not exists memory_ann_spaces ( \
      workspace_id text collate \"C\" not null, model text collate \"C\" not null, revision bigint not null, \
      is_ready bigint not null, primary key (workspace_id, model))",
+    "create table if not exists memory_ann_unreached ( \
+     workspace_id text collate \"C\" not null, model text collate \"C\" not null, \
+     memory_id text collate \"C\" not null, part bigint not null, \
+     primary key (workspace_id, model, memory_id, part), \
+     foreign key (workspace_id, model, memory_id, part) references memory_ann on delete cascade)",
 ];
 
 /// pgvector in the store's database, with the tables that are searched by it.
