@@ -70,9 +70,6 @@ pub(crate) async fn ask(
     let To { provider, model, .. } = to;
     let meter = begin(hub, provider, model, caller, call, &mut body).await?;
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
-    body.remove("stream");
-    body.remove("stream_options");
-    provider.fit_chat(&mut body);
     let (meter, answer) = exchange(to, Operation::Chat, body, "choices", meter).await?;
     Ok(completion(hub, provider, model, meter, answer))
 }
@@ -170,17 +167,30 @@ pub(crate) async fn exchange(
     meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let provider = to.provider;
-    let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
-    let response = match provider.ask(operation, body.into(), to.retries).await {
-        Ok(response) => response,
+    let (meter, response) = open(to, operation, body, meter).await?;
+    read(provider, response, list, meter).await
+}
+
+/// Sends a request; what is refused costs nothing.
+pub(crate) async fn open(
+    to: To<'_>,
+    operation: Operation,
+    body: Map<String, Value>,
+    meter: Meter,
+) -> Result<(Meter, Response), ModelError> {
+    let answer = match to.provider.write(operation, body) {
+        Ok(request) => to.provider.ask(operation, request, to.retries).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(response) => Ok((meter, response)),
         Err(error) => {
             if !matches!(error, ModelError::TimedOut { .. }) {
                 meter.waive();
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    read(provider, response, list, meter).await
+    }
 }
 
 async fn read(
@@ -192,6 +202,7 @@ async fn read(
     let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
     let answer: Map<String, Value> =
         serde_json::from_slice(&bytes).map_err(|_| provider.failed("its answer is not a JSON object"))?;
+    let answer = provider.read(answer);
     if answer.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()) {
         return Ok((meter, answer));
     }

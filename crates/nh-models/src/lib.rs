@@ -31,6 +31,6 @@ pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use local::{Embedded, LocalEmbedder};
 pub use models::{Caller, Completion, Models, ModelsSetup};
-pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider};
+pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, Timeouts};
 pub use stream::{ChatStream, Listener};
 pub use usage::{UsageSink, UsageWriter, tokens_of};

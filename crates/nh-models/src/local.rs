@@ -73,7 +73,7 @@ pub(crate) async fn ask(
     check_dimensions(body.get("dimensions"), dimensions)?;
     let tokens = embedded.iter().map(|(_, tokens)| *tokens as u64).sum();
     let used = Usage { input_tokens: tokens, ..Usage::NONE };
-    meter.report(Reported { usage: used });
+    meter.report(Reported { usage: used, ..Reported::default() });
     let usage = meter.settle();
     let data: Vec<Value> = embedded
         .into_iter()

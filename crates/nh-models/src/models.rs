@@ -188,6 +188,9 @@ impl Models {
         match provider.settings.kind {
             ProviderKind::Openrouter | ProviderKind::Google => "google/gemini-2.5-flash-lite".to_owned(),
             ProviderKind::Openai if provider.settings.is_at_public_address() => "gpt-5-mini".to_owned(),
+            ProviderKind::Anthropic if provider.settings.is_at_public_address() => {
+                "claude-haiku-4-5".to_owned()
+            }
             ProviderKind::Openai | ProviderKind::Anthropic => format!("{}/{FIRST_MODEL}", provider.name()),
         }
     }

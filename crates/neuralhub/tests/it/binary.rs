@@ -347,11 +347,11 @@ fn the_configuration_is_checked_and_printed() {
     let tree: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("JSON");
     assert_eq!(tree["server"]["bind"], "127.0.0.1:9");
     assert_eq!(tree["providers"][0]["api_key"], "[redacted]");
-    let anthropic = "[[providers]]\nname = \"a\"\nkind = \"anthropic\"\n";
-    std::fs::write(folder.path().join("c.toml"), anthropic).expect("written");
+    let faulty = "[[providers]]\nname = \"a\"\nbase_url = \"ftp://a/\"\n";
+    std::fs::write(folder.path().join("c.toml"), faulty).expect("written");
     let refused = run(&["config", "check", "--config", "c.toml"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("providers[0].kind"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("providers[0].base_url"), "{}", text(&refused.stderr));
     assert_eq!(run(&["config", "check", "--config", "absent.toml"]).status.code(), Some(2));
     assert!(text(&run(&["config", "reference"]).stdout).contains("NEURALHUB__SERVER__BIND"));
 }

@@ -139,14 +139,14 @@ fn a_fault_says_the_value_and_what_would_be_right() {
 fn a_providers_faults_are_told_beside_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("hub.toml");
-    let text = "[server]\ncolour = 1\n[[providers]]\nname = \"a\"\nkind = \"anthropic\"\n\
+    let text = "[server]\ncolour = 1\n[[providers]]\nname = \"a\"\nbase_url = \"ftp://a/\"\n\
                 [[providers]]\nname = \"a\"\napi_key_env = \"NOT_SET\"\n";
     std::fs::write(&file, text).expect("written");
     let mut sources = with_variables(&[]);
     sources.file = Some(file);
     let faults = config::load(&sources).expect_err("faults").0;
     let at: Vec<_> = faults.iter().map(|fault| fault.at.as_str()).collect();
-    assert_eq!(at[..3], ["server.colour", "providers[0].kind", "providers[1].name"], "{faults:?}");
+    assert_eq!(at[..3], ["server.colour", "providers[0].base_url", "providers[1].name"], "{faults:?}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn model(item: &Value) -> Option<Listed> {
         cached_input_cost: price(item, "/pricing/input_cache_read"),
         context_length: number("/context_length")
             .or_else(|| number("/max_model_len"))
+            .or_else(|| number("/max_input_tokens"))
             .or_else(|| number("/meta/n_ctx_train")),
         capabilities: capabilities(item),
     })

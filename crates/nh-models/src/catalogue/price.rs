@@ -35,6 +35,11 @@ impl Price {
         Self { input, output, cached_input: Some(cached_input), long: None }
     }
 
+    /// US dollars for so many tokens of plain input.
+    pub(crate) fn of_input(&self, tokens: f64) -> f64 {
+        tokens * self.input / MILLION
+    }
+
     pub(crate) fn cost_usd(&self, usage: &Usage) -> f64 {
         let (input, output, cached_input) = match self.long {
             Some(long) if usage.input_tokens > long.above_tokens => {

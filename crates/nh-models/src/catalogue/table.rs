@@ -10,7 +10,9 @@
 //! - Google's <https://ai.google.dev/gemini-api/docs/pricing> as told in
 //!   <https://www.morphllm.com/gemini-api-pricing> and
 //!   <https://deploybase.ai/articles/gemini-api-pricing> (March 2026), which also
-//!   has cached input at a tenth of the price.
+//!   has cached input at a tenth of the price;
+//! - Anthropic's <https://docs.anthropic.com/en/docs/about-claude/pricing>, and for
+//!   the models of 2026 <https://deploybase.ai/articles/claude-api-pricing> (March 2026).
 //!
 //! Prices change: what none of them tells is left out, and a call to it is
 //! recorded with its tokens and without a cost.
@@ -95,6 +97,26 @@ const GOOGLE: &[Known] = &[
     known("gemini-3.1-pro", tiered(2.0, 12.0, 0.2, 18.0), 1_048_576, SEEING),
 ];
 
+/// Cached input is a tenth of the price for all of them.
+const fn claude(id: &'static str, input: f64, output: f64, context_length: u64) -> Known {
+    known(id, Price::cached(input, output, input / 10.0), context_length, SEEING)
+}
+
+#[rustfmt::skip]
+const ANTHROPIC: &[Known] = &[
+    claude("claude-3-haiku", 0.25, 1.25, 200_000),
+    claude("claude-3-5-haiku", 0.8, 4.0, 200_000),
+    claude("claude-3-7-sonnet", 3.0, 15.0, 200_000),
+    claude("claude-haiku-4-5", 1.0, 5.0, 200_000),
+    claude("claude-opus-4", 15.0, 75.0, 200_000),
+    claude("claude-opus-4-1", 15.0, 75.0, 200_000),
+    claude("claude-opus-4-5", 5.0, 25.0, 200_000),
+    claude("claude-opus-4-6", 5.0, 25.0, 1_000_000),
+    claude("claude-sonnet-4", 3.0, 15.0, 200_000),
+    claude("claude-sonnet-4-5", 3.0, 15.0, 200_000),
+    claude("claude-sonnet-4-6", 3.0, 15.0, 1_000_000),
+];
+
 /// Looks `id` up as the provider knows it; a version behind the name
 /// (`gpt-5-2025-08-07`, `gemini-2.0-flash-001`, `…-preview`, `…-latest`) is the
 /// same model.
@@ -102,7 +124,8 @@ pub(crate) fn find(kind: ProviderKind, id: &str) -> Option<&'static Known> {
     let table = match kind {
         ProviderKind::Openai => OPENAI,
         ProviderKind::Google => GOOGLE,
-        ProviderKind::Openrouter | ProviderKind::Anthropic => return None,
+        ProviderKind::Anthropic => ANTHROPIC,
+        ProviderKind::Openrouter => return None,
     };
     table.iter().find(|known| id.strip_prefix(known.id).is_some_and(is_version))
 }
@@ -136,7 +159,7 @@ mod tests {
     #[test]
     fn every_price_is_sane_and_every_id_stands_once() {
         let mut seen = std::collections::BTreeSet::new();
-        for known in OPENAI.iter().chain(GOOGLE) {
+        for known in OPENAI.iter().chain(GOOGLE).chain(ANTHROPIC) {
             assert!(seen.insert(known.id), "{} stands twice", known.id);
             assert!(known.price.input > 0.0 && known.price.input < 100.0, "{}", known.id);
             assert!(known.price.cached_input.unwrap_or(0.0) < known.price.input, "{}", known.id);

@@ -1,53 +1,31 @@
 //! One configured provider: its address and key, its models, and the way to
 //! ask it something. What differs between the kinds is in one file each.
 
-mod google;
+mod anthropic;
+mod asking;
+mod dialect;
 mod health;
 mod openai;
 mod openrouter;
 mod refusal;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
-use nh_http::{HttpError, Limits, Outbound, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use nh_http::{HttpError, Outbound};
 use nh_types::model::ProviderView;
 use nh_types::{SharedClock, SharedIds, Timestamp};
 use secrecy::ExposeSecret;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::aliases::random;
 use crate::catalogue::{Model, Shelf};
 use crate::usage::Reported;
 use crate::{ModelError, ProviderKind, ResolvedProvider};
+pub(crate) use asking::{Operation, To};
+pub(crate) use dialect::Events;
 use health::Health;
-
-/// A whole chat answer or a batch of embeddings.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
-/// All of a stream.
-const MAX_STREAM_BYTES: u64 = 512 * 1024 * 1024;
-const MAX_LISTING_BYTES: u64 = 32 * 1024 * 1024;
-/// A refusal's body; more of it is not needed to explain it.
-const MAX_REFUSAL_BYTES: u64 = 1024 * 1024;
-
-const CONNECT_MS: u64 = 10_000;
-/// A plain answer begins when it is complete, and reasoning takes its time.
-const FIRST_BYTE_MS: u64 = 600_000;
-const BETWEEN_BYTES_MS: u64 = 120_000;
-const TOTAL_MS: u64 = 1_800_000;
-const LISTING_MS: u64 = 5_000;
-/// How long a call waits at most before it is tried again, where the provider asks for nothing;
-/// doubled each time.
-const RETRY_MS: u64 = 200;
-/// A provider that asks for a longer pause is not waited for.
-const MAX_PAUSE_MS: u64 = 1_000;
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// A provider that can be asked.
 pub(crate) struct Provider {
@@ -55,7 +33,8 @@ pub(crate) struct Provider {
     http: Outbound,
     clock: SharedClock,
     ids: SharedIds,
-    authorization: Option<HeaderValue>,
+    /// Of each request: the key, and what else the protocol wants.
+    headers: HeaderMap,
     /// Where it is: a host and a port.
     server: (Option<String>, Option<u16>),
     shelf: RwLock<Arc<Shelf>>,
@@ -63,19 +42,6 @@ pub(crate) struct Provider {
     listing: Mutex<ListingState>,
     /// One look-up at a time; the others wait for it and use what it found.
     one_lookup: Semaphore,
-}
-
-/// Why no answer began.
-struct Failure {
-    error: ModelError,
-    /// After at least so long it may be another answer; None: not while a call waits.
-    passes_within_ms: Option<u64>,
-}
-
-impl Failure {
-    fn lasting(error: ModelError) -> Self {
-        Self { error, passes_within_ms: None }
-    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,23 +52,6 @@ struct ListingState {
     failure: Option<String>,
 }
 
-/// Whom a call goes to.
-#[derive(Clone, Copy)]
-pub(crate) struct To<'a> {
-    pub(crate) provider: &'a Provider,
-    pub(crate) model: &'a Model,
-    /// How often what fails before an answer begins is tried again.
-    pub(crate) retries: u32,
-}
-
-/// Which of a provider's operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Chat,
-    ChatStream,
-    Embeddings,
-}
-
 impl Provider {
     pub(crate) fn new(
         settings: ResolvedProvider,
@@ -110,11 +59,7 @@ impl Provider {
         clock: SharedClock,
         ids: SharedIds,
     ) -> Self {
-        let authorization = settings.api_key.as_ref().and_then(|key| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        });
+        let headers = headers(&settings);
         let shelf = RwLock::new(Arc::new(Shelf::configured(&settings)));
         let url = url::Url::parse(&settings.base_url).ok();
         let host = url.as_ref().and_then(|url| url.host_str()).map(str::to_owned);
@@ -124,7 +69,7 @@ impl Provider {
             http,
             clock,
             ids,
-            authorization,
+            headers,
             server,
             shelf,
             health: Health::default(),
@@ -225,77 +170,6 @@ impl Provider {
         is_due
     }
 
-    async fn listing(&self) -> Result<Shelf, ModelError> {
-        let limits = Limits {
-            connect_ms: LISTING_MS,
-            first_byte_ms: LISTING_MS,
-            between_bytes_ms: LISTING_MS,
-            total_ms: LISTING_MS,
-            max_body_bytes: MAX_LISTING_BYTES,
-            max_redirects: 0,
-        };
-        let asked = self.send(Method::GET, "models", Bytes::new(), JSON, limits).await;
-        let response = asked.map_err(|failure| failure.error)?;
-        let body = response.bytes().await.map_err(|error| self.broken(&error))?;
-        let unreadable = || ModelError::Failed {
-            provider: self.name().to_owned(),
-            message: "its answer to GET /models is not a list of models".to_owned(),
-        };
-        let body: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
-        Shelf::listed(&self.settings, &body).ok_or_else(unreadable)
-    }
-
-    /// Sends a chat or embeddings request and gives the answer's head. Any status but a success is
-    /// an error. What may pass is tried again, `retries` times: no byte of an answer is here yet.
-    pub(crate) async fn ask(
-        &self,
-        operation: Operation,
-        body: Bytes,
-        retries: u32,
-    ) -> Result<Response, ModelError> {
-        let mut tries = 0;
-        loop {
-            let failure = match self.ask_once(operation, body.clone()).await {
-                Ok(response) => return Ok(response),
-                Err(failure) => failure,
-            };
-            let pause_ms = failure.passes_within_ms.filter(|_| tries < retries);
-            let Some(pause_ms) = pause_ms else { return Err(failure.error) };
-            tracing::info!(provider = self.name(), error = %failure.error, "a call is tried again");
-            // Spread, so that calls that failed together do not come again together.
-            let spread_ms = random(&self.ids) % (RETRY_MS << tries);
-            tokio::time::sleep(Duration::from_millis(pause_ms + spread_ms)).await;
-            tries += 1;
-        }
-    }
-
-    async fn ask_once(&self, operation: Operation, body: Bytes) -> Result<Response, Failure> {
-        let now = || self.clock.now();
-        let Some(leave) = self.health.ask(now()) else { return Err(self.resting()) };
-        let answer = self.ask_it(operation, body).await;
-        match &answer {
-            // A provider that refuses is there.
-            Err(Failure {
-                error: ModelError::Failed { message, .. } | ModelError::TimedOut { message, .. },
-                ..
-            }) => {
-                leave.failed(now(), message.clone());
-            }
-            _ => leave.succeeded(now()),
-        }
-        answer
-    }
-
-    fn resting(&self) -> Failure {
-        let shown = self.health.shown(self.clock.now());
-        let last = shown.last_failure.unwrap_or_default();
-        let message = format!(
-            "it failed {} times in a row, and is left alone for some seconds; the last time: {last}",
-            shown.failures_in_a_row
-        );
-        Failure::lasting(self.failed(message))
-    }
-
     /// As the API shows it.
     pub(crate) fn view(&self) -> ProviderView {
         ProviderView {
@@ -305,76 +179,6 @@ impl Provider {
             listing_failure: self.listing_state().failure,
             health: self.health.shown(self.clock.now()),
         }
-    }
-
-    async fn ask_it(&self, operation: Operation, body: Bytes) -> Result<Response, Failure> {
-        let (path, accept, max_body_bytes) = match operation {
-            Operation::Chat => ("chat/completions", JSON, MAX_ANSWER_BYTES),
-            Operation::ChatStream => ("chat/completions", EVENT_STREAM, MAX_STREAM_BYTES),
-            Operation::Embeddings => ("embeddings", JSON, MAX_ANSWER_BYTES),
-        };
-        let limits = Limits {
-            connect_ms: CONNECT_MS,
-            first_byte_ms: FIRST_BYTE_MS,
-            between_bytes_ms: BETWEEN_BYTES_MS,
-            total_ms: TOTAL_MS,
-            max_body_bytes,
-            max_redirects: 0,
-        };
-        self.send(Method::POST, path, body, accept, limits).await
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        accept: HeaderValue,
-        limits: Limits,
-    ) -> Result<Response, Failure> {
-        let is_post = method == Method::POST;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}/{path}", self.settings.base_url))
-            .header(ACCEPT, accept)
-            .body(body)
-            .map_err(|error| {
-                Failure::lasting(self.failed(format!("its base_url cannot be used: {error}")))
-            })?;
-        let headers = request.headers_mut();
-        if is_post {
-            headers.insert(CONTENT_TYPE, JSON);
-        }
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
-        let response = self.http.send(request, limits).await.map_err(|error| {
-            let is_passing = matches!(
-                error,
-                HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Resolve { .. }
-            );
-            Failure { error: self.broken(&error), passes_within_ms: is_passing.then_some(0) }
-        })?;
-        let status = response.status;
-        if status.is_success() {
-            return Ok(response);
-        }
-        let error = self.refused(response).await;
-        let passes_within_ms = match &error {
-            ModelError::RateLimited { retry_after_seconds, .. } => {
-                let pause_ms = retry_after_seconds.unwrap_or(0).saturating_mul(1000);
-                (pause_ms <= MAX_PAUSE_MS).then_some(pause_ms)
-            }
-            ModelError::Failed { .. } if status.is_server_error() => Some(0),
-            _ => None,
-        };
-        Err(Failure { error, passes_within_ms })
-    }
-
-    async fn refused(&self, response: Response) -> ModelError {
-        let (status, headers) = (response.status, response.headers.clone());
-        let body = read_some(response).await;
-        refusal::explain(&self.settings, status.as_u16(), &headers, &body)
     }
 
     /// What an error object within a successful answer means.
@@ -394,17 +198,6 @@ impl Provider {
 
     pub(crate) fn failed(&self, message: impl Into<String>) -> ModelError {
         ModelError::Failed { provider: self.name().to_owned(), message: message.into() }
-    }
-
-    /// Fits a chat body to the provider's dialect.
-    pub(crate) fn fit_chat(&self, body: &mut Map<String, Value>) {
-        match self.settings.kind {
-            ProviderKind::Google => google::fit_chat(body),
-            ProviderKind::Openai if !self.settings.is_at_public_address() => {
-                openai::fit_chat_of_imitator(body)
-            }
-            ProviderKind::Openai | ProviderKind::Openrouter | ProviderKind::Anthropic => {}
-        }
     }
 
     /// The field that bounds an answer's tokens: OpenAI's own models that reason
@@ -429,20 +222,30 @@ impl Provider {
         if self.settings.kind != ProviderKind::Openrouter {
             reported.usage.cost_usd = None;
         }
+        if self.settings.kind == ProviderKind::Anthropic {
+            reported.surcharge_tokens = anthropic::cache_surcharge(usage);
+        }
         Some(reported)
     }
 }
 
-/// The beginning of a body, however it ends.
-async fn read_some(response: Response) -> Bytes {
-    use futures_util::StreamExt;
-    let mut body = response.body;
-    let mut read = Vec::new();
-    while let Some(Ok(piece)) = body.next().await {
-        read.extend_from_slice(&piece);
-        if read.len() as u64 > MAX_REFUSAL_BYTES {
-            break;
+fn headers(settings: &ResolvedProvider) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = &settings.api_key {
+        let (name, scheme) = match settings.kind {
+            ProviderKind::Anthropic => (anthropic::KEY_HEADER, ""),
+            ProviderKind::Openai | ProviderKind::Openrouter | ProviderKind::Google => {
+                (AUTHORIZATION, "Bearer ")
+            }
+        };
+        // The configuration's check lets no key through that fits into no header.
+        if let Ok(mut value) = HeaderValue::from_str(&format!("{scheme}{}", key.expose_secret())) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
     }
-    read.into()
+    if settings.kind == ProviderKind::Anthropic {
+        headers.extend([anthropic::VERSION]);
+    }
+    headers
 }

@@ -16,17 +16,16 @@ pub enum ProviderKind {
     Openrouter,
     /// Gemini, through Google's OpenAI-compatible endpoint.
     Google,
-    /// Not available in this version.
     Anthropic,
 }
 
 /// One model provider. It serves all workspaces.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProviderSettings {
     /// The provider's name: its models are also reachable as `name/model`.
     pub name: String,
-    /// `openai` (or anything that speaks its protocol), `openrouter` or `google`.
+    /// `openai` (or anything that speaks its protocol), `openrouter`, `google` or `anthropic`.
     pub kind: ProviderKind,
     /// Where its API is, for example `http://127.0.0.1:11434/v1`. Absent: the
     /// kind's own public address.
@@ -40,9 +39,34 @@ pub struct ProviderSettings {
     pub api_key_env: Option<String>,
     /// The file that holds its API key.
     pub api_key_file: Option<String>,
+    /// Seconds that a connection may take.
+    pub connect_timeout_seconds: u64,
+    /// Seconds until the first byte of an answer; one that is not streamed begins when it is
+    /// complete.
+    pub first_byte_timeout_seconds: u64,
+    /// Seconds that an answer may pause once it has begun.
+    pub pause_timeout_seconds: u64,
     /// Models to list besides those that the provider lists itself, and what
     /// to say of a model instead of what the catalogue says.
     pub models: Vec<ModelSettings>,
+}
+
+impl Default for ProviderSettings {
+    fn default() -> Self {
+        let Timeouts { connect_ms, first_byte_ms, pause_ms } = Timeouts::default();
+        Self {
+            name: String::new(),
+            kind: ProviderKind::default(),
+            base_url: None,
+            api_key: None,
+            api_key_env: None,
+            api_key_file: None,
+            connect_timeout_seconds: connect_ms / 1_000,
+            first_byte_timeout_seconds: first_byte_ms / 1_000,
+            pause_timeout_seconds: pause_ms / 1_000,
+            models: Vec::new(),
+        }
+    }
 }
 
 /// One model of a provider.
@@ -64,4 +88,4 @@ pub struct ModelSettings {
 
 mod resolve;
 
-pub use resolve::ResolvedProvider;
+pub use resolve::{ResolvedProvider, Timeouts};

@@ -15,14 +15,34 @@ pub struct ResolvedProvider {
     /// Without a slash at its end.
     pub base_url: String,
     pub api_key: Option<SecretString>,
+    pub timeouts: Timeouts,
     pub models: Vec<ModelSettings>,
 }
 
+/// How long a provider is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect_ms: u64,
+    pub first_byte_ms: u64,
+    /// Between two bytes.
+    pub pause_ms: u64,
+}
+
+impl Default for Timeouts {
+    /// A plain answer begins when it is complete, and reasoning takes its time.
+    fn default() -> Self {
+        Self { connect_ms: 10_000, first_byte_ms: 600_000, pause_ms: 120_000 }
+    }
+}
+
 /// The kinds that need nothing but a key in the environment.
-const WELL_KNOWN: [ProviderKind; 3] = [ProviderKind::Openrouter, ProviderKind::Google, ProviderKind::Openai];
+const WELL_KNOWN: [ProviderKind; 4] =
+    [ProviderKind::Openrouter, ProviderKind::Google, ProviderKind::Openai, ProviderKind::Anthropic];
 
 const MAX_NAME_BYTES: usize = 64;
 const MAX_PROVIDERS: usize = 100;
+/// Of one wait.
+const MAX_TIMEOUT_SECONDS: u64 = 3_600;
 /// Taken already by the built-in model.
 const OWN_NAME: &str = "neuralhub";
 
@@ -59,7 +79,7 @@ impl ProviderKind {
 impl ResolvedProvider {
     /// Turns the configuration's providers into callable ones, and adds those
     /// that the environment alone is enough for: `OPENROUTER_API_KEY`,
-    /// `GEMINI_API_KEY` and `OPENAI_API_KEY` each make a provider at its public
+    /// `GEMINI_API_KEY`, `OPENAI_API_KEY` and `ANTHROPIC_API_KEY` each make a provider at its public
     /// address, named after its kind, unless the configuration has that address
     /// or that name already. Reports every fault at once.
     pub fn resolve(
@@ -88,6 +108,7 @@ impl ResolvedProvider {
                 kind: one.kind,
                 base_url: address(one),
                 api_key,
+                timeouts: timeouts(one),
                 models: one.models.clone(),
             });
         }
@@ -110,6 +131,7 @@ impl ResolvedProvider {
                     kind,
                     base_url: kind.public_address().to_owned(),
                     api_key: Some(secret(&key)),
+                    timeouts: Timeouts::default(),
                     models: Vec::new(),
                 });
             }
@@ -155,11 +177,14 @@ fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faul
     } else if before.iter().any(|other| other.name == name) {
         say("name", format!("`{name}` is the name of another provider too; each needs its own"));
     }
-    if one.kind == ProviderKind::Anthropic {
-        say(
-            "kind",
-            "`anthropic` is not available in this version; reach its models through `openrouter`".to_owned(),
-        );
+    for (field, seconds) in [
+        ("connect_timeout_seconds", one.connect_timeout_seconds),
+        ("first_byte_timeout_seconds", one.first_byte_timeout_seconds),
+        ("pause_timeout_seconds", one.pause_timeout_seconds),
+    ] {
+        if !(1..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+            say(field, format!("{seconds} is not from 1 to {MAX_TIMEOUT_SECONDS} seconds"));
+        }
     }
     if let Some(url) = &one.base_url {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -201,6 +226,14 @@ fn address(one: &ProviderSettings) -> String {
     match &one.base_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None => one.kind.public_address().to_owned(),
+    }
+}
+
+fn timeouts(one: &ProviderSettings) -> Timeouts {
+    Timeouts {
+        connect_ms: one.connect_timeout_seconds.saturating_mul(1_000),
+        first_byte_ms: one.first_byte_timeout_seconds.saturating_mul(1_000),
+        pause_ms: one.pause_timeout_seconds.saturating_mul(1_000),
     }
 }
 

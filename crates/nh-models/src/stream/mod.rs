@@ -19,12 +19,12 @@ use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use nh_types::ApiError;
 use nh_types::model::Usage;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
-use crate::provider::{Operation, Provider};
+use crate::provider::{Operation, Provider, To};
 use crate::{Caller, Completion, ModelError, chat};
 
 pub use gather::Listener;
@@ -139,26 +139,8 @@ async fn open(
         mends_tool_turns: provider.mends_tool_turns(),
     };
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
-    body.insert("stream".to_owned(), Value::Bool(true));
-    match body.get_mut("stream_options").and_then(Value::as_object_mut) {
-        Some(options) => {
-            options.insert("include_usage".to_owned(), Value::Bool(true));
-        }
-        None => {
-            body.insert("stream_options".to_owned(), json!({"include_usage": true}));
-        }
-    }
-    provider.fit_chat(&mut body);
-    let body = serde_json::to_vec(&body).map_err(|error| provider.failed(error.to_string()))?;
-    let response = match provider.ask(Operation::ChatStream, body.into(), retries).await {
-        Ok(response) => response,
-        Err(error) => {
-            if !matches!(error, ModelError::TimedOut { .. }) {
-                meter.waive();
-            }
-            return Err(error);
-        }
-    };
+    let to = To { provider: &provider, model, retries };
+    let (meter, response) = chat::open(to, Operation::ChatStream, body, meter).await?;
     if whole::is_whole(&response.headers) {
         let wants_usage = header.wants_usage;
         let completion = chat::take_whole(hub, &provider, model, response, meter).await?;

@@ -12,7 +12,7 @@ use super::shaper::{Fault, Shaper};
 use super::{ChatStream, StreamEnd, error_frame};
 use crate::ModelError;
 use crate::call::Call;
-use crate::provider::Provider;
+use crate::provider::{Events, Provider};
 use crate::usage::Meter;
 
 /// One line may be a megabyte (a tool's arguments, an image), not more than
@@ -27,6 +27,8 @@ pub(super) struct Relay {
     provider: Arc<Provider>,
     body: Body,
     decoder: Decoder,
+    /// Of a protocol that is not OpenAI's.
+    events: Option<Events>,
     shaper: Shaper,
     /// None once the stream is over for the client.
     meter: Option<Meter>,
@@ -38,6 +40,7 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(provider: Arc<Provider>, body: Body, shaper: Shaper, meter: Meter) -> Self {
         Self {
+            events: provider.events(),
             provider,
             body,
             decoder: Decoder::new(SSE_LIMITS),
@@ -126,17 +129,27 @@ impl Relay {
         loop {
             let frame = self.decoder.next_frame().map_err(|error| self.provider.failed(error.to_string()))?;
             let Some(frame) = frame else { return Ok(false) };
-            let told = self.shaper.frame(&frame.data, out).map_err(|fault| self.explain(fault))?;
-            if let Some(meter) = &mut self.meter {
-                meter.add_output_bytes(told.output_bytes);
-                if let Some(reported) = told.usage.as_ref().and_then(|usage| self.provider.reported(usage)) {
-                    meter.report(reported);
+            let frames = match &mut self.events {
+                None => vec![frame.data],
+                Some(events) => events.frames(&frame.data),
+            };
+            for data in frames {
+                if self.take_frame(&data, out)? {
+                    return Ok(true);
                 }
             }
-            if told.done {
-                return Ok(true);
+        }
+    }
+
+    fn take_frame(&mut self, data: &str, out: &mut BytesMut) -> Result<bool, ModelError> {
+        let told = self.shaper.frame(data, out).map_err(|fault| self.explain(fault))?;
+        if let Some(meter) = &mut self.meter {
+            meter.add_output_bytes(told.output_bytes);
+            if let Some(reported) = told.usage.as_ref().and_then(|usage| self.provider.reported(usage)) {
+                meter.report(reported);
             }
         }
+        Ok(told.done)
     }
 
     /// The provider has said all.

@@ -33,6 +33,7 @@ pub(crate) struct Meter {
     price: Option<Price>,
     /// A guess, for when the provider does not say.
     prompt_tokens: u64,
+    /// Since the provider last said what was used.
     output_bytes: u64,
     reported: Option<Reported>,
 }
@@ -90,25 +91,20 @@ impl Meter {
     /// growing count in every chunk.
     pub(crate) fn report(&mut self, reported: Reported) {
         self.reported = Some(reported);
+        self.output_bytes = 0;
     }
 
     /// What the call used as far as it is known now, and whether that is a
     /// guess.
     pub(crate) fn usage(&self) -> (Usage, bool) {
-        let (mut usage, estimated) = match self.reported {
-            Some(reported) => (reported.usage, false),
-            None => {
-                let guess = Usage {
-                    input_tokens: self.prompt_tokens,
-                    output_tokens: tokens_of_bytes(self.output_bytes),
-                    cost_usd: None,
-                    ..Usage::NONE
-                };
-                (guess, true)
-            }
-        };
+        let guess = || Usage { input_tokens: self.prompt_tokens, cost_usd: None, ..Usage::NONE };
+        let mut usage = self.reported.map_or_else(guess, |reported| reported.usage);
+        let estimated = self.reported.is_none() || self.output_bytes > 0;
+        usage.output_tokens = usage.output_tokens.saturating_add(tokens_of_bytes(self.output_bytes));
         if usage.cost_usd.is_none() {
-            usage.cost_usd = self.price.map(|price| price.cost_usd(&usage));
+            let surcharge_tokens = self.reported.map_or(0.0, |reported| reported.surcharge_tokens);
+            usage.cost_usd =
+                self.price.map(|price| price.cost_usd(&usage) + price.of_input(surcharge_tokens));
         }
         (usage, estimated)
     }

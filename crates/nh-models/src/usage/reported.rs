@@ -8,6 +8,8 @@ use serde_json::Value;
 pub(crate) struct Reported {
     /// Its `cost_usd` is the provider's own word, where it gives one.
     pub(crate) usage: Usage,
+    /// Input tokens that cost as much as what comes on top of the counts' prices.
+    pub(crate) surcharge_tokens: f64,
 }
 
 impl Reported {
@@ -52,6 +54,7 @@ impl Reported {
                 reasoning_tokens: reasoning.max(hidden).min(output_tokens),
                 cost_usd,
             },
+            surcharge_tokens: 0.0,
         })
     }
 }

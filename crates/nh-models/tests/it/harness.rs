@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use nh_http::Outbound;
 use nh_models::{
     Caller, ModelAlias, ModelError, ModelSettings, Models, ModelsSetup, ProviderKind, ResolvedProvider,
-    UsageSink, UsageWriter,
+    Timeouts, UsageSink, UsageWriter,
 };
 use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds};
@@ -101,6 +101,7 @@ pub(crate) fn provider(name: &str, kind: ProviderKind, base_url: &str) -> Resolv
         kind,
         base_url: base_url.to_owned(),
         api_key: Some(SecretString::from("sk-hub-secret")),
+        timeouts: Timeouts::default(),
         models: vec![ModelSettings {
             id: "priced".to_owned(),
             input_cost: Some(2.0),

@@ -74,7 +74,7 @@ fn keys_come_from_the_text_the_environment_or_a_file() {
 fn every_fault_is_said_at_once_with_its_place() {
     let settings = [
         named("a b"),
-        ProviderSettings { kind: ProviderKind::Anthropic, ..named("claude") },
+        ProviderSettings { pause_timeout_seconds: 0, ..named("claude") },
         ProviderSettings { base_url: Some("ftp://x/".parse().expect("a URL")), ..named("x") },
         ProviderSettings { base_url: Some("http://u:p@x/".parse().expect("a URL")), ..named("x") },
         ProviderSettings { api_key_env: Some("NOT_SET".to_owned()), ..named("y") },
@@ -92,7 +92,7 @@ fn every_fault_is_said_at_once_with_its_place() {
         paths,
         [
             "providers[0].name",
-            "providers[1].kind",
+            "providers[1].pause_timeout_seconds",
             "providers[2].base_url",
             "providers[3].name",
             "providers[3].base_url",
@@ -104,7 +104,7 @@ fn every_fault_is_said_at_once_with_its_place() {
             "providers[8].name",
         ]
     );
-    assert!(faults[1].contains("`anthropic` is not available in this version"));
+    assert!(faults[1].contains("0 is not from 1 to 3600 seconds"), "{}", faults[1]);
     assert!(faults.iter().all(|fault| !fault.contains("with space") && !fault.contains("u:p")));
 }
 

@@ -1,7 +1,7 @@
 //! Servers of the Model Context Protocol, and their tools.
 
 use http::Method;
-use nh_models::{ProviderKind, ResolvedProvider};
+use nh_models::{ProviderKind, ResolvedProvider, Timeouts};
 use nh_server::ServerSettings;
 use nh_testkit::TestStore;
 use nh_testkit::mcp::{Answer, McpStub, text, tool};
@@ -102,6 +102,7 @@ async fn an_agent_calls_a_servers_tool_by_a_name_that_models_take() {
         kind: ProviderKind::Openai,
         base_url: upstream.base_url(),
         api_key: None,
+        timeouts: Timeouts::default(),
         models: vec![serde_json::from_value(json!({"id": "m"})).expect("settings")],
     };
     let (store, settings) = (TestStore::of_environment().await, ServerSettings::default());

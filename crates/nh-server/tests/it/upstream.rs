@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::response::Response;
 use axum::routing::post;
-use nh_models::{ModelSettings, ProviderKind, ResolvedProvider};
+use nh_models::{ModelSettings, ProviderKind, ResolvedProvider, Timeouts};
 use nh_server::ServerSettings;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -43,6 +43,7 @@ pub(crate) async fn app_serving(base_url: String, model: ModelSettings) -> TestA
         kind: ProviderKind::Openai,
         base_url,
         api_key: Some("upstream-secret".into()),
+        timeouts: Timeouts::default(),
         models: vec![model],
     };
     TestApp::with(ServerSettings::default(), vec![provider]).await

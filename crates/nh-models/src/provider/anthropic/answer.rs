@@ -1,0 +1,78 @@
+//! A whole message as OpenAI's completion.
+
+use serde_json::{Map, Value, json};
+
+use super::usage::Counts;
+use super::{THINKING_FORMAT, finish_reason};
+
+/// What is no message stays as it is.
+pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value> {
+    let Some(blocks) = answer.get("content").and_then(Value::as_array) else { return answer };
+    let mut message = Message::default();
+    blocks.iter().for_each(|block| message.add(block));
+    let mut counts = Counts::default();
+    counts.add(answer.get("usage").unwrap_or(&Value::Null));
+    let stop_reason = answer.get("stop_reason").and_then(Value::as_str).unwrap_or_default();
+    let mut completion = Map::from_iter([
+        ("object".to_owned(), Value::from("chat.completion")),
+        (
+            "choices".to_owned(),
+            json!([{"index": 0, "message": message.into_value(), "finish_reason": finish_reason(stop_reason)}]),
+        ),
+    ]);
+    for field in ["id", "model"] {
+        completion.extend(answer.get(field).map(|value| (field.to_owned(), value.clone())));
+    }
+    completion.extend(counts.told().map(|usage| ("usage".to_owned(), usage)));
+    completion
+}
+
+#[derive(Default)]
+struct Message {
+    text: String,
+    thinking: String,
+    details: Vec<Value>,
+    calls: Vec<Value>,
+}
+
+impl Message {
+    fn add(&mut self, block: &Value) {
+        let text = |field: &str| block[field].as_str().unwrap_or_default();
+        match text("type") {
+            "text" => self.text.push_str(text("text")),
+            "thinking" => {
+                self.thinking.push_str(text("thinking"));
+                self.details.push(json!({"type": "reasoning.text", "text": text("thinking"),
+                    "signature": block["signature"], "format": THINKING_FORMAT, "index": self.details.len()}));
+            }
+            "redacted_thinking" => self.details.push(json!({"type": "reasoning.encrypted",
+                "data": block["data"], "format": THINKING_FORMAT, "index": self.details.len()})),
+            "tool_use" => {
+                let arguments = match &block["input"] {
+                    Value::Null => "{}".to_owned(),
+                    input => input.to_string(),
+                };
+                self.calls.push(json!({"id": block["id"], "type": "function",
+                    "function": {"name": block["name"], "arguments": arguments}}));
+            }
+            // What Anthropic's own tools did is told by the text.
+            _ => {}
+        }
+    }
+
+    fn into_value(self) -> Value {
+        let content = if self.text.is_empty() { Value::Null } else { Value::from(self.text) };
+        let mut message =
+            Map::from_iter([("role".to_owned(), Value::from("assistant")), ("content".to_owned(), content)]);
+        let mut put = |field: &str, value: Value, is_there: bool| {
+            if is_there {
+                message.insert(field.to_owned(), value);
+            }
+        };
+        let has = (!self.thinking.is_empty(), !self.details.is_empty(), !self.calls.is_empty());
+        put("reasoning_content", Value::from(self.thinking), has.0);
+        put("reasoning_details", Value::Array(self.details), has.1);
+        put("tool_calls", Value::Array(self.calls), has.2);
+        Value::Object(message)
+    }
+}

@@ -1,0 +1,136 @@
+//! A streamed message as OpenAI's chunks
+//! (<https://docs.anthropic.com/en/docs/build-with-claude/streaming>).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::usage::Counts;
+use super::{THINKING_FORMAT, finish_reason};
+
+#[derive(Default)]
+pub(crate) struct Events {
+    head: Map<String, Value>,
+    counts: Counts,
+    /// By the index of its block, a call's own.
+    calls: BTreeMap<u64, usize>,
+    /// Blocks of thinking so far.
+    thoughts: usize,
+}
+
+impl Events {
+    /// What an event says, as the data of OpenAI's frames. What makes no sense is passed on,
+    /// to be refused there.
+    pub(crate) fn frames(&mut self, event: &str) -> Vec<String> {
+        let Ok(Value::Object(event)) = serde_json::from_str(event) else { return vec![event.to_owned()] };
+        let field = |name: &str| event.get(name).unwrap_or(&Value::Null);
+        match field("type").as_str().unwrap_or_default() {
+            "message_start" => self.begin(field("message")),
+            "content_block_start" => self.block(field("index").as_u64(), field("content_block")),
+            "content_block_delta" => self.delta(field("index").as_u64(), field("delta")),
+            "message_delta" => self.end(field("delta"), field("usage")),
+            "message_stop" => vec!["[DONE]".to_owned()],
+            "error" => vec![json!({"error": error(field("error"))}).to_string()],
+            // `ping`, `content_block_stop`, and what is not known yet: to be ignored.
+            _ => Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, message: &Value) -> Vec<String> {
+        for name in ["id", "model"] {
+            self.head.insert(name.to_owned(), message[name].clone());
+        }
+        self.counts.add(&message["usage"]);
+        // The input is paid for from here on, however the stream ends.
+        let used = self.counts.told().map(|usage| json!({"choices": [], "usage": usage}).to_string());
+        let mut frames = self.chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+        frames.extend(used);
+        frames
+    }
+
+    fn block(&mut self, index: Option<u64>, block: &Value) -> Vec<String> {
+        match block["type"].as_str().unwrap_or_default() {
+            "tool_use" => {
+                let place = self.calls.len();
+                self.calls.insert(index.unwrap_or_default(), place);
+                let function = json!({"name": block["name"], "arguments": ""});
+                let call =
+                    json!({"index": place, "id": block["id"], "type": "function", "function": function});
+                self.chunk(json!({"tool_calls": [call]}), Value::Null)
+            }
+            "redacted_thinking" => {
+                let detail = json!({"type": "reasoning.encrypted", "data": block["data"]});
+                let frames = self.thought(detail, None);
+                self.thoughts += 1;
+                frames
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn delta(&mut self, index: Option<u64>, delta: &Value) -> Vec<String> {
+        match delta["type"].as_str().unwrap_or_default() {
+            "text_delta" => self.chunk(json!({"content": delta["text"]}), Value::Null),
+            "input_json_delta" => {
+                let Some(place) = self.calls.get(&index.unwrap_or_default()) else { return Vec::new() };
+                let call = json!({"index": place, "function": {"arguments": delta["partial_json"]}});
+                self.chunk(json!({"tool_calls": [call]}), Value::Null)
+            }
+            "thinking_delta" => {
+                let detail = json!({"type": "reasoning.text", "text": delta["thinking"]});
+                self.thought(detail, Some(&delta["thinking"]))
+            }
+            "signature_delta" => {
+                let detail = json!({"type": "reasoning.text", "text": "", "signature": delta["signature"]});
+                let frames = self.thought(detail, None);
+                self.thoughts += 1;
+                frames
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn thought(&self, mut detail: Value, text: Option<&Value>) -> Vec<String> {
+        detail["format"] = Value::from(THINKING_FORMAT);
+        detail["index"] = Value::from(self.thoughts);
+        let mut delta = json!({"reasoning_details": [detail]});
+        if let Some(text) = text {
+            delta["reasoning_content"] = text.clone();
+        }
+        self.chunk(delta, Value::Null)
+    }
+
+    fn end(&mut self, delta: &Value, usage: &Value) -> Vec<String> {
+        self.counts.add(usage);
+        let mut frames = match delta["stop_reason"].as_str() {
+            Some(reason) => self.chunk(json!({}), Value::from(finish_reason(reason))),
+            None => Vec::new(),
+        };
+        frames.extend(self.counts.told().map(|usage| json!({"choices": [], "usage": usage}).to_string()));
+        frames
+    }
+
+    fn chunk(&self, delta: Value, finish_reason: Value) -> Vec<String> {
+        let mut chunk = self.head.clone();
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+        chunk.insert("choices".to_owned(), json!([choice]));
+        vec![Value::Object(chunk).to_string()]
+    }
+}
+
+/// With the status that the same error has outside of a stream
+/// (<https://docs.anthropic.com/en/api/errors>).
+fn error(error: &Value) -> Value {
+    let code = match error["type"].as_str().unwrap_or_default() {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" => 429,
+        "timeout_error" => 504,
+        _ => 502,
+    };
+    json!({"message": error["message"], "code": code})
+}

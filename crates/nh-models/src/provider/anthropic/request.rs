@@ -1,0 +1,376 @@
+//! OpenAI's chat request as Anthropic's.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::super::asking::Operation;
+use crate::ModelError;
+use crate::chat::shown;
+
+/// Anthropic wants a bound; where the request has none, this is it.
+const DEFAULT_MAX_TOKENS: u64 = 8_192;
+/// Its smallest budget for thinking.
+const LEAST_THINKING: u64 = 1_024;
+/// Fields of Anthropic's own that a request may have besides OpenAI's.
+const OWN_FIELDS: [&str; 8] = [
+    "thinking",
+    "top_k",
+    "metadata",
+    "container",
+    "context_management",
+    "output_config",
+    "cache_control",
+    "inference_geo",
+];
+const SAME_FIELDS: [&str; 2] = ["model", "top_p"];
+/// What `json_object` has no word for.
+const JSON_ALONE: &str = "Answer with one JSON object and nothing else.";
+
+pub(in crate::provider) fn write(
+    operation: Operation,
+    mut body: Map<String, Value>,
+) -> Result<Map<String, Value>, ModelError> {
+    if operation == Operation::Embeddings {
+        return Err(invalid(
+            "model",
+            "Anthropic makes no embeddings; choose another provider's model".to_owned(),
+        ));
+    }
+    if body.get("n").is_some_and(|count| !count.is_null() && *count != 1) {
+        return Err(invalid(
+            "n",
+            format!("`n` is {}; Anthropic gives one answer: leave it out", shown(&body["n"])),
+        ));
+    }
+    let mut request = Map::new();
+    for field in SAME_FIELDS.iter().chain(&OWN_FIELDS) {
+        if let Some(value) = body.remove(*field).filter(|value| !value.is_null()) {
+            request.insert((*field).to_owned(), value);
+        }
+    }
+    let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|field| body.get(*field)?.as_u64());
+    request.insert("max_tokens".to_owned(), Value::from(limit.unwrap_or(DEFAULT_MAX_TOKENS)));
+    if operation == Operation::ChatStream {
+        request.insert("stream".to_owned(), Value::Bool(true));
+    }
+    if let Some(user) = body.get("user").and_then(Value::as_str) {
+        request.entry("metadata").or_insert_with(|| json!({"user_id": user}));
+    }
+    match body.remove("stop") {
+        Some(Value::String(stop)) => drop(request.insert("stop_sequences".to_owned(), json!([stop]))),
+        Some(Value::Array(stops)) => drop(request.insert("stop_sequences".to_owned(), Value::Array(stops))),
+        _ => {}
+    }
+    let (mut system, messages) = messages(&body)?;
+    put_tools(&mut request, &body)?;
+    put_form(&mut request, &mut system, &body);
+    put_thinking(&mut request, &body);
+    if let Some(temperature) = body.get("temperature").and_then(Value::as_f64)
+        && !request.contains_key("thinking")
+    {
+        // OpenAI's goes to 2.
+        request.insert("temperature".to_owned(), Value::from(temperature.min(1.0)));
+    }
+    if !system.is_empty() {
+        request.insert("system".to_owned(), Value::Array(system));
+    }
+    request.insert("messages".to_owned(), Value::Array(messages));
+    Ok(request)
+}
+
+fn invalid(param: impl Into<String>, message: String) -> ModelError {
+    ModelError::Invalid { message, param: param.into() }
+}
+
+/// What the system says, and the messages: no two of one role after another.
+fn messages(body: &Map<String, Value>) -> Result<(Vec<Value>, Vec<Value>), ModelError> {
+    let (mut system, mut turns): (Vec<Value>, Vec<(&str, Vec<Value>)>) = (Vec::new(), Vec::new());
+    for (place, message) in body.get("messages").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let (role, blocks) = match message["role"].as_str().unwrap_or_default() {
+            "system" | "developer" => {
+                system.extend(content(place, &message["content"])?);
+                continue;
+            }
+            "assistant" => ("assistant", said(place, message)?),
+            "tool" | "function" => ("user", vec![result(place, message)?]),
+            "user" => ("user", content(place, &message["content"])?),
+            other => {
+                let text = format!(
+                    "`messages[{place}].role` is \"{other}\"; it must be one of system, developer, user, assistant, tool"
+                );
+                return Err(invalid(format!("messages[{place}].role"), text));
+            }
+        };
+        match turns.last_mut() {
+            Some((last, so_far)) if *last == role => so_far.extend(blocks),
+            _ => turns.push((role, blocks)),
+        }
+    }
+    turns.retain(|(_, blocks)| !blocks.is_empty());
+    let messages =
+        turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
+    Ok((system, messages))
+}
+
+/// Anthropic refuses empty texts.
+fn content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
+    match content {
+        Value::Null => Ok(Vec::new()),
+        Value::String(text) if text.is_empty() => Ok(Vec::new()),
+        Value::String(text) => Ok(vec![json!({"type": "text", "text": text})]),
+        Value::Array(parts) => {
+            let mut blocks = Vec::with_capacity(parts.len());
+            for (index, part) in parts.iter().enumerate() {
+                blocks.extend(block(part, || format!("messages[{place}].content[{index}]"))?);
+            }
+            Ok(blocks)
+        }
+        other => {
+            let at = format!("messages[{place}].content");
+            Err(invalid(
+                at.clone(),
+                format!("`{at}` is {}; it must be a text or a list of parts", shown(other)),
+            ))
+        }
+    }
+}
+
+fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelError> {
+    let mut block = match part["type"].as_str().unwrap_or_default() {
+        "text" | "input_text" | "output_text" => match part["text"].as_str().unwrap_or_default() {
+            "" => return Ok(None),
+            text => json!({"type": "text", "text": text}),
+        },
+        "refusal" => json!({"type": "text", "text": part["refusal"]}),
+        "image_url" => {
+            let url = part["image_url"]["url"].as_str().or_else(|| part["image_url"].as_str());
+            json!({"type": "image", "source": source(url, &at)?})
+        }
+        "file" => {
+            let mut block =
+                json!({"type": "document", "source": source(part["file"]["file_data"].as_str(), &at)?});
+            if let Some(name) = part["file"]["filename"].as_str() {
+                block["title"] = Value::from(name);
+            }
+            block
+        }
+        other => {
+            let text = format!(
+                "`{}.type` is \"{other}\", which Anthropic's models do not take; give text, image_url or file",
+                at()
+            );
+            return Err(invalid(format!("{}.type", at()), text));
+        }
+    };
+    if let Some(cache) = part.get("cache_control").filter(|cache| !cache.is_null()) {
+        block["cache_control"] = cache.clone();
+    }
+    Ok(Some(block))
+}
+
+/// A `data:` URL's bytes, or where they are.
+fn source(url: Option<&str>, at: impl Fn() -> String) -> Result<Value, ModelError> {
+    let Some(url) = url else {
+        return Err(invalid(at(), format!("`{}` has no URL; give an https or a data URL", at())));
+    };
+    let Some(inline) = url.strip_prefix("data:") else { return Ok(json!({"type": "url", "url": url})) };
+    match inline.split_once(";base64,") {
+        Some((media_type, data)) => {
+            let media_type = media_type.split(';').next().unwrap_or_default();
+            Ok(json!({"type": "base64", "media_type": media_type, "data": data}))
+        }
+        None => Err(invalid(at(), format!("`{}` is a data URL that is not in base64", at()))),
+    }
+}
+
+/// What the model said before: its thoughts first, as Anthropic wants them.
+fn said(place: usize, message: &Value) -> Result<Vec<Value>, ModelError> {
+    let mut blocks = thoughts(&message["reasoning_details"]);
+    blocks.extend(content(place, &message["content"])?);
+    for (index, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+        let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
+        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+        let Ok(input @ Value::Object(_)) = serde_json::from_str(arguments) else {
+            let at = format!("messages[{place}].tool_calls[{index}].function.arguments");
+            return Err(invalid(
+                at.clone(),
+                format!("`{at}` is not the JSON of an object, which Anthropic wants"),
+            ));
+        };
+        let mut block =
+            json!({"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": input});
+        if let Some(cache) = call.get("cache_control").filter(|cache| !cache.is_null()) {
+            block["cache_control"] = cache.clone();
+        }
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
+/// Pieces of one thought have one index, and come together again. Of other providers' thoughts
+/// Anthropic wants none.
+fn thoughts(details: &Value) -> Vec<Value> {
+    let mut thoughts: BTreeMap<u64, Value> = BTreeMap::new();
+    let details = details.as_array().into_iter().flatten();
+    for (place, detail) in details.filter(|one| one["format"] == super::THINKING_FORMAT).enumerate() {
+        let index = detail["index"].as_u64().unwrap_or(place as u64);
+        if detail["type"] == "reasoning.encrypted" {
+            thoughts.insert(index, json!({"type": "redacted_thinking", "data": detail["data"]}));
+            continue;
+        }
+        let thought = thoughts
+            .entry(index)
+            .or_insert_with(|| json!({"type": "thinking", "thinking": "", "signature": ""}));
+        for (field, from) in [("thinking", "text"), ("signature", "signature")] {
+            let so_far = thought[field].as_str().unwrap_or_default();
+            let joined = format!("{so_far}{}", detail[from].as_str().unwrap_or_default());
+            thought[field] = Value::from(joined);
+        }
+    }
+    // One without its signature is refused.
+    thoughts.into_values().filter(|thought| thought["signature"] != "").collect()
+}
+
+fn result(place: usize, message: &Value) -> Result<Value, ModelError> {
+    let id = message["tool_call_id"].as_str().or_else(|| message["name"].as_str());
+    let Some(id) = id else {
+        let at = format!("messages[{place}].tool_call_id");
+        return Err(invalid(
+            at.clone(),
+            format!("`{at}` is missing; give the id of the call that it answers"),
+        ));
+    };
+    let mut block = json!({"type": "tool_result", "tool_use_id": id});
+    let content = content(place, &message["content"])?;
+    if !content.is_empty() {
+        block["content"] = Value::Array(content);
+    }
+    for field in ["is_error", "cache_control"] {
+        if let Some(value) = message.get(field).filter(|value| !value.is_null()) {
+            block[field] = value.clone();
+        }
+    }
+    Ok(block)
+}
+
+fn put_tools(request: &mut Map<String, Value>, body: &Map<String, Value>) -> Result<(), ModelError> {
+    let mut tools = Vec::new();
+    for tool in body.get("tools").and_then(Value::as_array).into_iter().flatten() {
+        let Some(function) = tool.get("function") else {
+            // One of Anthropic's own.
+            tools.push(tool.clone());
+            continue;
+        };
+        let schema = match &function["parameters"] {
+            Value::Null => json!({"type": "object", "properties": {}}),
+            schema => schema.clone(),
+        };
+        let mut made = json!({"name": function["name"], "input_schema": schema});
+        for (field, value) in [
+            ("description", &function["description"]),
+            ("strict", &function["strict"]),
+            ("cache_control", &tool["cache_control"]),
+        ] {
+            if !value.is_null() {
+                made[field] = value.clone();
+            }
+        }
+        tools.push(made);
+    }
+    if tools.is_empty() {
+        return Ok(());
+    }
+    request.insert("tools".to_owned(), Value::Array(tools));
+    let choice = body.get("tool_choice").unwrap_or(&Value::Null);
+    let mut choice = match choice {
+        Value::Null => json!({"type": "auto"}),
+        Value::String(word) if word == "required" => json!({"type": "any"}),
+        Value::String(word) if word == "auto" || word == "none" => json!({"type": word}),
+        Value::Object(one) if one.contains_key("function") => {
+            json!({"type": "tool", "name": one["function"]["name"]})
+        }
+        other => {
+            let text = format!(
+                "`tool_choice` is {}; give \"auto\", \"none\", \"required\" or a function",
+                shown(other)
+            );
+            return Err(invalid("tool_choice", text));
+        }
+    };
+    if body.get("parallel_tool_calls") == Some(&Value::Bool(false)) && choice["type"] != "none" {
+        choice["disable_parallel_tool_use"] = Value::Bool(true);
+    }
+    request.insert("tool_choice".to_owned(), choice);
+    Ok(())
+}
+
+/// `response_format`.
+fn put_form(request: &mut Map<String, Value>, system: &mut Vec<Value>, body: &Map<String, Value>) {
+    let form = body.get("response_format").unwrap_or(&Value::Null);
+    match form["type"].as_str().unwrap_or_default() {
+        "json_schema" => {
+            let format = json!({"type": "json_schema", "schema": form["json_schema"]["schema"]});
+            config(request).insert("format".to_owned(), format);
+        }
+        "json_object" => system.push(json!({"type": "text", "text": JSON_ALONE})),
+        _ => {}
+    }
+}
+
+fn config(request: &mut Map<String, Value>) -> &mut Map<String, Value> {
+    let config = request.entry("output_config").or_insert_with(|| json!({}));
+    if !config.is_object() {
+        *config = json!({});
+    }
+    match config {
+        Value::Object(config) => config,
+        _ => unreachable!("it was made an object"),
+    }
+}
+
+/// `reasoning_effort`, or OpenRouter's `reasoning`: models from 4.6 on take a word for it,
+/// those before a number of tokens
+/// (<https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>).
+fn put_thinking(request: &mut Map<String, Value>, body: &Map<String, Value>) {
+    let reasoning = body.get("reasoning").unwrap_or(&Value::Null);
+    let effort =
+        body.get("reasoning_effort").and_then(Value::as_str).or_else(|| reasoning["effort"].as_str());
+    let Some(effort) = effort.filter(|effort| *effort != "none") else { return };
+    if request.contains_key("thinking") {
+        return;
+    }
+    let model = request.get("model").and_then(Value::as_str).unwrap_or_default();
+    if is_adaptive(model) {
+        let word = match effort {
+            "minimal" | "low" => "low",
+            "medium" => "medium",
+            _ => "high",
+        };
+        request.insert("thinking".to_owned(), json!({"type": "adaptive", "display": "summarized"}));
+        config(request).insert("effort".to_owned(), Value::from(word));
+        return;
+    }
+    // Shares of the answer, as OpenRouter has them.
+    let tenths = match effort {
+        "minimal" => 1,
+        "low" => 2,
+        "medium" => 5,
+        _ => 8,
+    };
+    let limit = request.get("max_tokens").and_then(Value::as_u64).unwrap_or_default();
+    let budget = (limit * tenths / 10).max(LEAST_THINKING);
+    // Of the answer something has to be left.
+    if budget < limit {
+        request.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": budget}));
+    }
+}
+
+/// `claude-opus-4-6` and later.
+fn is_adaptive(model: &str) -> bool {
+    let mut numbers = model.split(['-', '.']).filter_map(|part| part.parse::<u32>().ok());
+    let major = numbers.next().unwrap_or(0);
+    // A date behind the major number is no minor one.
+    let minor = numbers.next().filter(|minor| *minor < 100).unwrap_or(0);
+    (major, minor) >= (4, 6) && major < 100
+}

@@ -1,0 +1,97 @@
+//! Within the hub a chat is OpenAI's, whoever answers it. A provider of another protocol is
+//! written to and read from here, and nowhere else.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::asking::Operation;
+use super::{Provider, anthropic, openai};
+use crate::{ModelError, ProviderKind};
+
+/// A request as the provider's protocol has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Behind the `base_url`.
+    pub(super) path: String,
+    pub(super) body: Bytes,
+}
+
+/// Follows a stream of a protocol that is not OpenAI's.
+pub(crate) enum Events {
+    Anthropic(anthropic::Events),
+}
+
+impl Events {
+    /// What an event says, as the data of OpenAI's frames.
+    pub(crate) fn frames(&mut self, event: &str) -> Vec<String> {
+        match self {
+            Self::Anthropic(events) => events.frames(event),
+        }
+    }
+}
+
+impl Provider {
+    pub(super) const fn listing_path(&self) -> &'static str {
+        match self.settings.kind {
+            ProviderKind::Anthropic => "models?limit=1000",
+            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => "models",
+        }
+    }
+
+    /// `body` is OpenAI's, with the provider's own id of the model.
+    pub(crate) fn write(
+        &self,
+        operation: Operation,
+        mut body: Map<String, Value>,
+    ) -> Result<Written, ModelError> {
+        let path = match operation {
+            Operation::Chat => {
+                body.remove("stream");
+                body.remove("stream_options");
+                "chat/completions"
+            }
+            Operation::ChatStream => {
+                body.insert("stream".to_owned(), Value::Bool(true));
+                match body.get_mut("stream_options").and_then(Value::as_object_mut) {
+                    Some(options) => drop(options.insert("include_usage".to_owned(), Value::Bool(true))),
+                    None => drop(body.insert("stream_options".to_owned(), json!({"include_usage": true}))),
+                }
+                "chat/completions"
+            }
+            Operation::Embeddings => "embeddings",
+        };
+        match self.settings.kind {
+            ProviderKind::Anthropic => {
+                let body = anthropic::write(operation, body)?;
+                return self.written("messages".to_owned(), &body);
+            }
+            ProviderKind::Google => openai::fit_chat_of_imitator(&mut body),
+            ProviderKind::Openai if !self.settings.is_at_public_address() => {
+                openai::fit_chat_of_imitator(&mut body);
+            }
+            ProviderKind::Openai | ProviderKind::Openrouter => {}
+        }
+        self.written(path.to_owned(), &body)
+    }
+
+    fn written(&self, path: String, body: &Map<String, Value>) -> Result<Written, ModelError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.failed(error.to_string()))?;
+        Ok(Written { path, body: body.into() })
+    }
+
+    /// A whole answer as OpenAI's. What is no answer (an error) stays as it is.
+    pub(crate) fn read(&self, answer: Map<String, Value>) -> Map<String, Value> {
+        match self.settings.kind {
+            ProviderKind::Anthropic => anthropic::read(answer),
+            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => answer,
+        }
+    }
+
+    /// None where the provider's streams are OpenAI's.
+    pub(crate) fn events(&self) -> Option<Events> {
+        match self.settings.kind {
+            ProviderKind::Anthropic => Some(Events::Anthropic(anthropic::Events::default())),
+            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => None,
+        }
+    }
+}
