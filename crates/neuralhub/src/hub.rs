@@ -156,6 +156,7 @@ async fn open(
     let memories = memories(&config, &providers, data_dir, &store, &operator, clock.clone(), ids.clone());
     let models = Models::new(ModelsSetup {
         aliases: config.model_aliases.clone(),
+        workspace_limits: config.workspace_limits,
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         http: operator.clone(),

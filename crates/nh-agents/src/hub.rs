@@ -138,7 +138,13 @@ impl Hub {
             settings,
             stopping,
         } = setup;
-        let ledger = Ledger::new(store.clone(), clock.clone(), ids.clone(), models.usage().clone());
+        let ledger = Ledger::new(
+            store.clone(),
+            clock.clone(),
+            ids.clone(),
+            models.usage().clone(),
+            models.workspace_limits(),
+        );
         let (sealer, http) = (webhooks.sealer.clone(), webhooks.http.clone());
         let mcp = McpServers::start(store.clone(), sealer, http, clock.clone(), mcp_servers).await?;
         let workshop = Workshop {

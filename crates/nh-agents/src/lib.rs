@@ -36,7 +36,7 @@ pub mod workflows;
 pub use answers::StepDecision;
 pub use catalogue::{Callable, Catalogue};
 pub use hub::{Hub, HubError, HubSetup, RunCaller, RunRequest};
-pub use limits::{check_limits, check_usd};
+pub use limits::{check_limits, check_model_limits, check_usd};
 pub use settings::AgentsSettings;
 pub use start::MAX_WAIT_SECONDS;
 pub use target::Target;

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use nh_memory::{Memories, MemoryError, Remote};
-use nh_models::{Caller, Embedded, LocalEmbedder, ModelError, Models};
+use nh_models::{Caller, Embedded, LocalEmbedder, Models};
+use nh_types::key::ModelLimits;
 use nh_types::model::Usage;
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use serde_json::{Map, Value};
@@ -54,7 +55,14 @@ impl ByProvider {
     /// On nobody's account but the workspace's, for what is done in the background.
     pub fn of_workspace(models: Models, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
         let workspace_id = workspace_id.clone();
-        let caller = Caller { workspace_id, key_id: None, run_id: None, agent: None, charge: None };
+        let caller = Caller {
+            workspace_id,
+            key_id: None,
+            run_id: None,
+            agent: None,
+            limits: ModelLimits::default(),
+            charge: None,
+        };
         Box::new(Self::new(models, caller))
     }
 }
@@ -80,10 +88,7 @@ impl Remote for ByProvider {
                     }
                     Err(error) => error,
                 };
-                let seconds = match &error {
-                    ModelError::RateLimited { retry_after_seconds, .. } => retry_after_seconds.unwrap_or(1),
-                    _ => 1,
-                };
+                let seconds = error.retry_after_seconds().unwrap_or(1);
                 if !error.is_retryable() || tries >= TRIES || seconds > RETRY_MAX_SECONDS {
                     return Err(error.into());
                 }

@@ -367,10 +367,7 @@ async fn complete(
             Ok(completion) => return Ok(completion),
             Err(error) => error,
         };
-        let wanted_seconds = match &error {
-            ModelError::RateLimited { retry_after_seconds, .. } => retry_after_seconds.unwrap_or(1),
-            _ => 1,
-        };
+        let wanted_seconds = error.retry_after_seconds().unwrap_or(1);
         if !error.is_retryable() || tries >= MODEL_TRIES || wanted_seconds > MODEL_RETRY_MAX_SECONDS {
             return Err(error);
         }

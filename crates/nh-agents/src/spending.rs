@@ -6,6 +6,7 @@ use std::time::Duration;
 use nh_models::{Account, Caller, Charge, Ledger};
 use nh_store::runs::RunRecord;
 use nh_types::budget::Budget;
+use nh_types::key::ModelLimits;
 use nh_types::run::RunType;
 use nh_types::{ErrorCode, KeyId, RunId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -33,13 +34,17 @@ pub(crate) struct Spending {
     /// US dollars a calendar month.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<(KeyId, f64)>,
+    /// What the key's model calls are held to.
+    #[serde(skip_serializing_if = "is_without_limits")]
+    models: ModelLimits,
 }
 
 impl Spending {
     /// Of a run that `caller` starts, which is held to `own`.
     pub(crate) fn new(own: Budget, caller: &RunCaller) -> Self {
         let key = caller.key_id().zip(caller.limits.budget_usd);
-        Self { own: own.with(caller.limits.runs.budget()), around: Vec::new(), key }
+        let models = caller.limits.models.clone();
+        Self { own: own.with(caller.limits.runs.budget()), around: Vec::new(), key, models }
     }
 
     /// Of a run that the run `parent` begins, which is held to `own`.
@@ -48,7 +53,7 @@ impl Spending {
         if !self.own.is_empty() {
             around.push((parent, self.own));
         }
-        Self { own, around, key: self.key }
+        Self { own, around, key: self.key, models: self.models.clone() }
     }
 
     pub(crate) fn read(definition: &Value) -> Self {
@@ -73,6 +78,10 @@ impl Spending {
     }
 }
 
+fn is_without_limits(limits: &ModelLimits) -> bool {
+    limits.is_empty()
+}
+
 /// What the steps of one run are charged to.
 #[derive(Clone)]
 pub(crate) struct RunCharges {
@@ -91,12 +100,18 @@ impl RunCharges {
 
     /// Of a model call, which is charged under its idempotency key.
     pub(crate) fn caller(&self, run: &RunRecord, id: String, now: Timestamp) -> Caller {
+        let key_id = run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok());
+        let mut accounts = self.spending.accounts(run.id, now);
+        let minute = key_id.zip(self.spending.models.tokens_per_minute);
+        accounts.extend(minute.map(|(id, tokens)| Account::of_key_minute(id, tokens)));
+        accounts.extend(self.ledger.workspace_accounts());
         Caller {
             workspace_id: run.workspace_id.clone(),
-            key_id: run.created_by.strip_prefix("key:").and_then(|id| id.parse().ok()),
+            key_id,
+            limits: self.spending.models.clone(),
             run_id: Some(run.id),
             agent: (run.run_type == RunType::Agent).then(|| run.target.clone()),
-            charge: self.charge(&run.workspace_id, id, self.spending.accounts(run.id, now)),
+            charge: self.charge(&run.workspace_id, id, accounts),
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) async fn ask(
         price: model.price,
         prompt_tokens,
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
+    let mut meter = Meter::begin(hub, metered).await?;
     if let Some(charge) = &caller.charge {
         let called =
             Called { model: &model.view.id, price: model.price, prompt_tokens: at_most(prompt_tokens) };

@@ -32,6 +32,9 @@ pub enum ModelError {
     /// What the call may cost does not fit what it is charged to.
     #[error("{message}")]
     BudgetExceeded { message: String },
+    /// The hub's own limits for the caller do not let it be made, or not now.
+    #[error("{0}")]
+    Limited(ApiError),
     /// Usage cannot be recorded fast enough, so no further call is begun.
     #[error("too many model calls wait to be accounted for; try again shortly")]
     Overloaded,
@@ -52,8 +55,18 @@ impl ModelError {
             Self::Failed { .. } => "failed",
             Self::TimedOut { .. } => "timed_out",
             Self::BudgetExceeded { .. } => "budget_exceeded",
+            Self::Limited(_) => "limited",
             Self::Overloaded => "overloaded",
             Self::Local(_) => "local",
+        }
+    }
+
+    /// Seconds to wait before it is asked again, where somebody says so.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_seconds, .. } => *retry_after_seconds,
+            Self::Limited(error) | Self::Local(error) => error.retry_after_seconds,
+            _ => None,
         }
     }
 
@@ -66,7 +79,7 @@ impl ModelError {
             | Self::Refused { .. }
             | Self::BudgetExceeded { .. } => false,
             Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
-            Self::Local(error) => error.code.is_retryable(),
+            Self::Local(error) | Self::Limited(error) => error.code.is_retryable(),
         }
     }
 }
@@ -103,7 +116,7 @@ impl From<ModelError> for ApiError {
             ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
             ModelError::BudgetExceeded { .. } => ApiError::new(ErrorCode::BudgetExceeded, message),
             ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),
-            ModelError::Local(error) => error,
+            ModelError::Local(error) | ModelError::Limited(error) => error,
         }
     }
 }

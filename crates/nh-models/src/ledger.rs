@@ -10,14 +10,15 @@ use nh_store::usage::UsageKind;
 use nh_store::{Store, StoreError, ledger};
 use nh_types::budget::Budget;
 use nh_types::model::Usage;
-use nh_types::{KeyId, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, KeyId, Rate, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
 use tokio::sync::Notify;
 
 use crate::bids::{steps_of, tokens};
 use crate::usage::Place;
-use crate::{ModelError, UsageSink};
+use crate::{ModelError, UsageSink, WorkspaceLimits};
 
 const PICODOLLARS: f64 = 1e12;
+const MINUTE_MS: i64 = 60_000;
 
 /// Longer than any call takes: its reservation outlives it only if its process
 /// died.
@@ -29,11 +30,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// What a call is charged to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Account {
-    /// In the ledger.
+    /// In the ledger; of a minute, that of its owner.
     pub name: String,
     /// In messages, such as `the run's budget`.
     pub told: String,
     pub limits: Limits,
+    /// It is another one in each minute of the clock.
+    pub is_of_minute: bool,
 }
 
 impl Account {
@@ -46,19 +49,45 @@ impl Account {
                 picodollars: budget.max_cost_usd.map(picodollars),
                 tokens: budget.max_tokens,
                 steps: budget.max_steps,
+                ..Limits::default()
             },
+            is_of_minute: false,
         }
     }
 
     /// A key's, in the calendar month (UTC) of `now`.
     pub fn of_key(id: KeyId, budget_usd: f64, now: Timestamp) -> Self {
+        Self::of_month(&format!("key:{id}"), &format!("key {id}"), budget_usd, now)
+    }
+
+    /// A workspace's, in the calendar month (UTC) of `now`.
+    pub fn of_workspace(budget_usd: f64, now: Timestamp) -> Self {
+        Self::of_month("workspace", "this workspace", budget_usd, now)
+    }
+
+    fn of_month(owner: &str, told: &str, budget_usd: f64, now: Timestamp) -> Self {
         let now = now.to_string();
         let month = now.get(..7).unwrap_or_default();
         Self {
-            name: format!("key:{id}:{month}"),
-            told: format!("the budget of key {id} for {month}"),
+            name: format!("{owner}:{month}"),
+            told: format!("the budget of {told} for {month}"),
             limits: Limits { picodollars: Some(picodollars(budget_usd)), ..Limits::default() },
+            is_of_minute: false,
         }
+    }
+
+    /// A key's tokens in each minute.
+    pub fn of_key_minute(id: KeyId, tokens: i64) -> Self {
+        Self::of_minute(format!("key:{id}"), format!("key {id}"), tokens)
+    }
+
+    fn of_minute(name: String, told: String, tokens: i64) -> Self {
+        let limits = Limits { tokens: Some(tokens), renews: true, ..Limits::default() };
+        Self { name, told, limits, is_of_minute: true }
+    }
+
+    fn name_at(&self, now: Timestamp) -> String {
+        if self.is_of_minute { ledger::minute_account(&self.name, now) } else { self.name.clone() }
     }
 }
 
@@ -79,6 +108,7 @@ pub struct Ledger {
     clock: SharedClock,
     ids: SharedIds,
     sink: UsageSink,
+    limits: WorkspaceLimits,
     /// Told whenever this process settled something.
     settled: Arc<Notify>,
 }
@@ -134,8 +164,24 @@ impl Settlement {
 
 impl Ledger {
     /// What is reserved is settled by the writer behind `sink`.
-    pub fn new(store: Store, clock: SharedClock, ids: SharedIds, sink: UsageSink) -> Self {
-        Self { store, clock, ids, sink, settled: Arc::default() }
+    pub fn new(
+        store: Store,
+        clock: SharedClock,
+        ids: SharedIds,
+        sink: UsageSink,
+        limits: WorkspaceLimits,
+    ) -> Self {
+        Self { store, clock, ids, sink, limits, settled: Arc::default() }
+    }
+
+    /// What a workspace's model calls are charged to beside their own accounts.
+    pub fn workspace_accounts(&self) -> Vec<Account> {
+        let (now, limits) = (self.clock.now(), self.limits);
+        let month = limits.budget_usd.map(|usd| Account::of_workspace(usd, now));
+        let minute = limits
+            .tokens_per_minute
+            .map(|tokens| Account::of_minute("workspace".to_owned(), "this workspace".to_owned(), tokens));
+        month.into_iter().chain(minute).collect()
     }
 
     /// US dollars that the account has spent.
@@ -183,34 +229,45 @@ impl Charge {
         loop {
             let settled = self.ledger.settled.notified();
             let now = self.ledger.clock.now();
+            let named = |account: &Account| (account.name_at(now), account.limits);
+            let accounts: Vec<(String, Limits)> = self.accounts.iter().map(named).collect();
+            reservation.settlement.settle.accounts = accounts.iter().map(|(name, _)| name.clone()).collect();
             let reserve = Reserve {
                 workspace_id: self.workspace_id.clone(),
                 id: self.id.clone(),
                 token: reservation.settlement.settle.token.clone(),
-                accounts: self
-                    .accounts
-                    .iter()
-                    .map(|account| (account.name.clone(), account.limits))
-                    .collect(),
+                accounts,
                 bid,
                 now,
                 expires_at: now.plus_millis(EXPIRES_MS),
             };
             // Although it failed, it may have been kept: so that is settled too.
-            match self.ledger.store.write(reserve).await.map_err(store_failed)? {
+            let (shortage, may_fit) = match self.ledger.store.write(reserve).await.map_err(store_failed)? {
                 Reserved::Units(units) => {
                     reservation.units = units;
                     return Ok(reservation);
                 }
-                Reserved::Refused(shortage) => return Err(reservation.refused(self, &shortage)),
-                Reserved::Busy(shortage) if tokio::time::Instant::now() >= until => {
-                    return Err(reservation.refused(self, &shortage));
+                Reserved::Refused(shortage) => {
+                    let may_fit = self.renews_within(&shortage, until, now);
+                    (shortage, may_fit)
                 }
-                Reserved::Busy(_) => {
-                    let _either = tokio::time::timeout(LOOK_AGAIN, settled).await;
-                }
+                Reserved::Busy(shortage) => (shortage, tokio::time::Instant::now() < until),
+            };
+            if !may_fit {
+                return Err(reservation.refused(self, &shortage, now));
             }
+            let _either = tokio::time::timeout(LOOK_AGAIN, settled).await;
         }
+    }
+
+    /// Whether the call fits by then, because another minute has begun.
+    fn renews_within(&self, shortage: &Shortage, until: tokio::time::Instant, now: Timestamp) -> bool {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let is_of_minute =
+            |account: &Account| account.is_of_minute && account.name_at(now) == shortage.account;
+        shortage.wanted <= shortage.limit
+            && ms_to_next_minute(now) <= left.as_millis()
+            && self.accounts.iter().any(is_of_minute)
     }
 
     fn nothing_yet(&self, place: Place) -> Reservation {
@@ -218,15 +275,16 @@ impl Charge {
         let settle = Settle {
             workspace_id: self.workspace_id.clone(),
             token: ids.uuid_v7(clock.now()).to_string(),
-            accounts: self.accounts.iter().map(|account| account.name.clone()).collect(),
+            accounts: Vec::new(),
             cost: Amount::default(),
         };
         let settlement = Settlement { settle, settled: settled.clone() };
         Reservation { place: Some(place), settlement, units: 0 }
     }
 
-    fn refused(&self, shortage: &Shortage) -> ModelError {
-        match self.accounts.iter().find(|account| account.name == shortage.account) {
+    fn refused(&self, shortage: &Shortage, now: Timestamp) -> ModelError {
+        match self.accounts.iter().find(|account| account.name_at(now) == shortage.account) {
+            Some(account) if account.is_of_minute => limited(account, shortage, now),
             Some(account) => exceeded(account, shortage),
             None => ModelError::BudgetExceeded { message: "a budget is spent".to_owned() },
         }
@@ -244,9 +302,9 @@ impl Reservation {
     }
 
     /// Nothing was reserved, so nothing is settled.
-    fn refused(mut self, charge: &Charge, shortage: &Shortage) -> ModelError {
+    fn refused(mut self, charge: &Charge, shortage: &Shortage, now: Timestamp) -> ModelError {
         self.place = None;
-        charge.refused(shortage)
+        charge.refused(shortage, now)
     }
 }
 
@@ -276,6 +334,35 @@ fn exceeded(account: &Account, shortage: &Shortage) -> ModelError {
         Dimension::Steps => format!("{told} of {limit} steps is used up"),
     };
     ModelError::BudgetExceeded { message }
+}
+
+fn ms_to_next_minute(now: Timestamp) -> u128 {
+    (MINUTE_MS - now.as_millis().rem_euclid(MINUTE_MS)).unsigned_abs().into()
+}
+
+/// The limit of a minute.
+fn limited(account: &Account, shortage: &Shortage, now: Timestamp) -> ModelError {
+    let (Account { told, .. }, Shortage { limit, spent, wanted, .. }) = (account, shortage);
+    let seconds = u64::try_from(ms_to_next_minute(now).div_ceil(1_000)).unwrap_or(60);
+    let message = if wanted > limit {
+        format!(
+            "{told} may use {limit} tokens a minute, and this call alone may take {wanted}; \
+             shorten it, or have the limit raised"
+        )
+    } else {
+        format!(
+            "{told} may use {limit} tokens a minute: {spent} are used, others may be by calls under way, \
+             and this call may take {wanted}; wait {seconds} s"
+        )
+    };
+    let count = |number: i64| u64::try_from(number).unwrap_or_default();
+    let rate = Rate {
+        of: "tokens",
+        limit: count(*limit),
+        remaining: count(limit.saturating_sub(*spent)),
+        reset_seconds: seconds,
+    };
+    ModelError::Limited(ApiError::new(ErrorCode::RateLimited, message).rate(rate))
 }
 
 /// To the millionth of a dollar, without zeros at the end.

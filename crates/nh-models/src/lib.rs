@@ -16,6 +16,7 @@ mod chat;
 mod embeddings;
 mod error;
 mod ledger;
+mod limits;
 mod local;
 mod meters;
 mod models;
@@ -31,6 +32,8 @@ pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use local::{Embedded, LocalEmbedder};
 pub use models::{Caller, Completion, Models, ModelsSetup};
-pub use settings::{ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, Timeouts};
+pub use settings::{
+    ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, Timeouts, WorkspaceLimits,
+};
 pub use stream::{ChatStream, Listener};
 pub use usage::{UsageSink, UsageWriter, tokens_of};

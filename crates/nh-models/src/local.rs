@@ -67,7 +67,7 @@ pub(crate) async fn ask(
         price: Some(Price::FREE),
         prompt_tokens: prompt_tokens(body),
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
+    let mut meter = Meter::begin(hub, metered).await?;
     let embedded = embedder.embed(texts).await.map_err(ModelError::Local)?;
     let dimensions = embedded.first().map_or(0, |(vector, _)| vector.len());
     check_dimensions(body.get("dimensions"), dimensions)?;

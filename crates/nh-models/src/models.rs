@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use nh_http::Outbound;
+use nh_types::key::ModelLimits;
 use nh_types::model::{ModelView, ProviderView, Usage};
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
@@ -13,12 +14,13 @@ use serde_json::{Map, Value};
 use crate::call::{Call, Operation};
 use crate::catalogue::Model;
 use crate::ledger::Charge;
+use crate::limits::{UnderWay, check_model};
 use crate::meters::Meters;
 use crate::provider::{Provider, To};
 use crate::routing::{Candidate, ChatRoute, RETRIES};
 use crate::{
     ChatStream, Listener, LocalEmbedder, ModelAlias, ModelError, ProviderKind, ResolvedProvider, UsageSink,
-    chat, embeddings, local, offline, stream,
+    WorkspaceLimits, chat, embeddings, local, offline, stream,
 };
 
 /// A provider's models are looked up again after so long.
@@ -40,6 +42,8 @@ pub struct Caller {
     pub run_id: Option<RunId>,
     /// The agent whose run that is.
     pub agent: Option<String>,
+    /// What the key is held to.
+    pub limits: ModelLimits,
     /// What the call is charged to, where that is bounded.
     pub charge: Option<Charge>,
 }
@@ -68,6 +72,7 @@ pub struct ModelsSetup {
     pub usage: UsageSink,
     /// What serves `neuralhub/minilm`; absent: nothing does.
     pub local: Option<Arc<dyn LocalEmbedder>>,
+    pub workspace_limits: WorkspaceLimits,
 }
 
 /// Every model that this hub can call.
@@ -84,6 +89,8 @@ pub(crate) struct Inner {
     meters: Meters,
     pub(crate) toolbox: offline::Toolbox,
     local: Option<Arc<dyn LocalEmbedder>>,
+    pub(crate) under_way: UnderWay,
+    pub(crate) workspace_limits: WorkspaceLimits,
 }
 
 /// Who answers a call.
@@ -93,9 +100,29 @@ pub(crate) enum Route {
     Provider(Arc<Provider>, Arc<Model>),
 }
 
+impl Route {
+    fn model_id(&self) -> &str {
+        match self {
+            Self::Offline => offline::MODEL_ID,
+            Self::Local(_) => local::MODEL_ID,
+            Self::Provider(_, model) => &model.view.id,
+        }
+    }
+}
+
 impl Models {
     pub fn new(setup: ModelsSetup) -> Self {
-        let ModelsSetup { providers, aliases, default_model, http, clock, ids, usage, local } = setup;
+        let ModelsSetup {
+            providers,
+            aliases,
+            default_model,
+            http,
+            clock,
+            ids,
+            usage,
+            local,
+            workspace_limits,
+        } = setup;
         let made = |provider| Arc::new(Provider::new(provider, http.clone(), clock.clone(), ids.clone()));
         let providers = providers.into_iter().map(made).collect();
         Self(Arc::new(Inner {
@@ -108,6 +135,8 @@ impl Models {
             meters: Meters::default(),
             toolbox: offline::Toolbox::new(),
             local,
+            under_way: UnderWay::default(),
+            workspace_limits,
         }))
     }
 
@@ -167,6 +196,11 @@ impl Models {
         shortest
     }
 
+    /// What each workspace's calls are held to.
+    pub fn workspace_limits(&self) -> WorkspaceLimits {
+        self.0.workspace_limits
+    }
+
     /// Where what calls use is recorded.
     pub fn usage(&self) -> &UsageSink {
         &self.0.usage
@@ -209,7 +243,7 @@ impl Models {
         caller: &Caller,
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
-        let mut candidates = self.0.candidates(body).await?;
+        let mut candidates = self.0.candidates(caller, body).await?;
         while let Some(Candidate { route, body, retries }) = candidates.next() {
             let call = self.0.begin(Operation::Chat, &route);
             let answer = match &route {
@@ -236,7 +270,7 @@ impl Models {
         body: &Map<String, Value>,
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
-        let mut candidates = self.0.candidates(Cow::Borrowed(body)).await?;
+        let mut candidates = self.0.candidates(caller, Cow::Borrowed(body)).await?;
         while let Some(candidate) = candidates.next() {
             let call = if let (ChatRoute::Offline, false) = (&candidate.route, listener.is_heard) {
                 let call = self.0.begin(Operation::Chat, &candidate.route);
@@ -267,7 +301,7 @@ impl Models {
         caller: &Caller,
         body: Map<String, Value>,
     ) -> Result<ChatStream, ModelError> {
-        let mut candidates = self.0.candidates(Cow::Owned(body)).await?;
+        let mut candidates = self.0.candidates(caller, Cow::Owned(body)).await?;
         while let Some(candidate) = candidates.next() {
             let call = self.0.begin(Operation::ChatStream, &candidate.route);
             match self.0.stream_at(candidate, caller, call).await {
@@ -297,7 +331,9 @@ impl Models {
                 return Err(ModelError::Invalid { message, param: "model".to_owned() });
             }
         };
-        match self.0.route(id).await? {
+        let route = self.0.route(id).await?;
+        check_model(caller, &[id, route.model_id()])?;
+        match route {
             Route::Offline => Err(ModelError::Invalid {
                 message: format!(
                     "`{id}` makes no embeddings; choose a model with the capability `embeddings`"

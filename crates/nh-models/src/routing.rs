@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::catalogue::Model;
 use crate::chat::shown;
+use crate::limits::check_model;
 use crate::models::{Inner, Route, model_of};
 use crate::provider::Provider;
-use crate::{ModelAlias, ModelError, chat};
+use crate::{Caller, ModelAlias, ModelError, chat, offline};
 
 /// Of one request.
 const MAX_MODELS: usize = 16;
@@ -36,6 +37,15 @@ pub(crate) struct Candidate<'b> {
     pub(crate) body: Cow<'b, Map<String, Value>>,
     /// How often the same may be asked again.
     pub(crate) retries: u32,
+}
+
+impl ChatRoute {
+    fn model_id(&self) -> &str {
+        match self {
+            Self::Offline => offline::MODEL_ID,
+            Self::Provider(_, model) => &model.view.id,
+        }
+    }
 }
 
 impl<'b> Candidates<'b> {
@@ -70,6 +80,7 @@ fn may_be_another(error: &ModelError) -> bool {
         ModelError::Rejected { status, .. } => *status == 404,
         ModelError::Invalid { .. }
         | ModelError::BudgetExceeded { .. }
+        | ModelError::Limited(_)
         | ModelError::Overloaded
         | ModelError::Local(_) => false,
     }
@@ -83,6 +94,7 @@ impl Inner {
     /// At least one. What is named and cannot be found is an error only where it is all.
     pub(crate) async fn candidates<'b>(
         &self,
+        caller: &Caller,
         mut body: Cow<'b, Map<String, Value>>,
     ) -> Result<Candidates<'b>, ModelError> {
         let named = named(&body)?;
@@ -90,14 +102,17 @@ impl Inner {
         if body.contains_key("models") {
             body.to_mut().remove("models");
         }
-        let ids = named.iter().flat_map(|id| match self.alias(id) {
-            Some(alias) => alias.order(&self.ids).into_iter().map(str::to_owned).collect(),
-            None => vec![id.clone()],
+        let ids = named.iter().flat_map(|name| match self.alias(name) {
+            Some(alias) => alias.order(&self.ids).into_iter().map(|id| (name, id.to_owned())).collect(),
+            None => vec![(name, name.clone())],
         });
         let (mut left, mut missing) = (VecDeque::new(), None);
-        for id in ids.take(MAX_MODELS) {
+        for (name, id) in ids.take(MAX_MODELS) {
             match self.chat_route(&id).await {
-                Ok(route) => left.push_back(route),
+                Ok(route) => {
+                    check_model(caller, &[name, &id, route.model_id()])?;
+                    left.push_back(route);
+                }
                 Err(error) => missing = missing.or(Some(error)),
             }
         }

@@ -15,12 +15,13 @@ use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use nh_types::{ApiError, ErrorCode, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, Rate, WorkspaceId};
 use tokio::time::Instant;
 use tracing::Instrument;
 use url::Url;
 
 use crate::app::App;
+use crate::auth::ToldRate;
 use crate::auth::api_key::ApiKey;
 use crate::failure::{Answer, Failed, Failure};
 use crate::mcp::{self, Answered};
@@ -109,6 +110,9 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
         Some(_) => refuse_key_in_query(request.uri().query()),
         None => refuse(&edge.app, &request),
     };
+    let rate = ToldRate::default();
+    let mut request = request;
+    request.extensions_mut().insert(rate.clone());
     let (request, unread) = Unread::lend(request);
     let response = match refused {
         Err(error) => {
@@ -122,7 +126,8 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     };
     unread.discard(&edge.app);
     let route = path.as_ref().map(MatchedPath::as_str);
-    let response = finish(response, &method, route, id, &edge.methods, dialect);
+    let mut response = finish(response, &method, route, id, &edge.methods, dialect);
+    put_rate(response.headers_mut(), rate.get());
     let time = began.elapsed();
     edge.meters.of(route, &method).count(response.status(), time);
     span::answered(&span, response.status());
@@ -304,7 +309,25 @@ fn explain(
     if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    put_rate(headers, error.rate);
     response
+}
+
+/// As OpenAI has them; what an error says of another limit stays
+/// (<https://platform.openai.com/docs/guides/rate-limits>).
+fn put_rate(headers: &mut HeaderMap, rate: Option<Rate>) {
+    let Some(Rate { of, limit, remaining, reset_seconds }) = rate else { return };
+    let values = [
+        ("limit", limit.to_string()),
+        ("remaining", remaining.to_string()),
+        ("reset", format!("{reset_seconds}s")),
+    ];
+    for (what, value) in values {
+        let name = HeaderName::try_from(format!("x-ratelimit-{what}-{of}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            headers.entry(name).or_insert(value);
+        }
+    }
 }
 
 /// An error that axum itself answered with.

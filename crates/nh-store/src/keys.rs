@@ -17,7 +17,7 @@ macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
             "select workspace_id, id, name, prefix, hash, scopes, created_at, expires_at, rate_limit, \
-             last_used_at, revoked_at, budget_usd, run_limits from api_keys ",
+             last_used_at, revoked_at, budget_usd, run_limits, model_limits from api_keys ",
             $rest
         )
     };
@@ -60,6 +60,7 @@ fn record(row: &Row) -> Result<KeyRecord, StoreError> {
         limits: KeyLimits {
             budget_usd: columns.optional_real()?,
             runs: columns.optional_json()?.unwrap_or_default(),
+            models: columns.optional_json()?.unwrap_or_default(),
         },
     })
 }
@@ -159,7 +160,7 @@ async fn next_id(tx: &mut Tx, workspace_id: &WorkspaceId) -> Result<KeyId, Store
 async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<(), StoreError> {
     tx.execute(
         "insert into api_keys (workspace_id, id, name, prefix, hash, scopes, created_at, expires_at, rate_limit, \
-         budget_usd, run_limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         budget_usd, run_limits, model_limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         args![
             &key.workspace_id,
             key.id,
@@ -172,6 +173,7 @@ async fn insert(tx: &mut Tx, key: &KeyRecord) -> Result<(), StoreError> {
             key.rate_limit,
             key.limits.budget_usd,
             (!key.limits.runs.is_empty()).then(|| to_json(&key.limits.runs)).transpose()?,
+            (!key.limits.models.is_empty()).then(|| to_json(&key.limits.models)).transpose()?,
         ],
     )
     .await

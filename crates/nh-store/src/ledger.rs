@@ -21,6 +21,17 @@ pub(crate) use lock::lock;
 /// A reservation that was never settled is removed so long after it expired.
 const KEEP_EXPIRED_MS: i64 = 24 * 3600 * 1000;
 
+/// Accounts of a minute are kept for so long after it, for calls that began in it.
+const KEEP_MINUTES_MS: i64 = 3_600_000;
+const REMOVED_AT_ONCE: u32 = 16;
+const MINUTE: &str = "minute:";
+
+/// The name of the account of `owner` in the minute of `at`.
+pub fn minute_account(owner: &str, at: Timestamp) -> String {
+    let at = at.to_string();
+    format!("{MINUTE}{}:{owner}", at.get(..16).unwrap_or_default())
+}
+
 /// The name of the account of a run, and of those within it.
 pub fn run_account(run_id: RunId) -> String {
     format!("run:{run_id}")
@@ -44,6 +55,8 @@ pub struct Limits {
     pub picodollars: Option<i64>,
     pub tokens: Option<i64>,
     pub steps: Option<i64>,
+    /// All of it is there again soon: a call has all that it asks for, or waits.
+    pub renews: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +158,10 @@ pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
         for dimension in Dimension::EVERY {
             let Some(limit) = limits.of(dimension) else { continue };
             let (spent, reserved) = (balance.spent.of(dimension), balance.reserved.of(dimension));
+            let fitting =
+                |taken: i64| (limit - taken - bid.fixed.of(dimension)) / bid.per_unit.of(dimension).max(1);
+            let least =
+                if limits.renews { units.min(fitting(0)).max(bid.least_units) } else { bid.least_units };
             let within = |units: i64, taken: i64| {
                 let wanted = bid.fixed.plus(bid.per_unit.times(units)).of(dimension);
                 wanted == 0 || taken.saturating_add(wanted) <= limit
@@ -154,9 +171,9 @@ pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
                 dimension,
                 limit,
                 spent,
-                wanted: bid.fixed.plus(bid.per_unit.times(bid.least_units)).of(dimension),
+                wanted: bid.fixed.plus(bid.per_unit.times(least)).of(dimension),
             };
-            if !within(bid.least_units, spent) {
+            if !within(least, spent) {
                 return Reserved::Refused(shortage());
             }
             if within(units, spent.saturating_add(reserved)) {
@@ -166,8 +183,7 @@ pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
                 busy.get_or_insert_with(shortage);
                 continue;
             }
-            let left = limit - spent - bid.fixed.of(dimension);
-            units = units.min(left / bid.per_unit.of(dimension).max(1));
+            units = units.min(fitting(spent));
         }
     }
     busy.map_or(Reserved::Units(units), Reserved::Busy)
@@ -201,6 +217,9 @@ impl Write for Reserve {
         let mut accounts = Vec::with_capacity(self.accounts.len());
         for (account, limits) in &self.accounts {
             accounts.push((account.as_str(), *limits, self.balance(tx, account).await?));
+        }
+        if self.accounts.iter().any(|(account, _)| account.starts_with(MINUTE)) {
+            remove_minutes(tx, self.now).await?;
         }
         let fits = fit(&self.bid, &accounts);
         if let Reserved::Units(units) = fits {
@@ -330,6 +349,20 @@ pub(crate) async fn remove(tx: &mut Tx, accounts: Rows) -> Result<(), StoreError
     )
     .await
     .map(drop)
+}
+
+/// Removes some of the accounts of minutes that are long over; what others have locked stays
+/// for the next time.
+async fn remove_minutes(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+    let sql = format!(
+        "delete from budget_accounts where (workspace_id, account) in ( \
+         select workspace_id, account from budget_accounts \
+         where account >= 'minute:' and account < 'minute;' and account < $1 limit $2 {})",
+        tx.engine().skip_locked()
+    );
+    let before = minute_account("", now.plus_millis(-KEEP_MINUTES_MS));
+    // Only this crate's own words were put together.
+    tx.execute(sqlx::AssertSqlSafe(sql), args![before, REMOVED_AT_ONCE]).await.map(drop)
 }
 
 /// Removes up to `limit` of the reservations that expired long before `before`.

@@ -29,6 +29,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (20, "tools", include_str!("../migrations/0020_tools.sql")),
     (21, "mcp servers", include_str!("../migrations/0021_mcp_servers.sql")),
     (22, "usage agents", include_str!("../migrations/0022_usage_agents.sql")),
+    (23, "limits", include_str!("../migrations/0023_limits.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

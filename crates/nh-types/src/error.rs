@@ -64,6 +64,7 @@ codes! {
     InvalidLogin "invalid_login" 401 AuthenticationError false "The e-mail or the password is wrong.";
     BudgetExceeded "budget_exceeded" 402 InsufficientQuota false "The budget of the key or run is spent.";
     MissingScope "missing_scope" 403 PermissionError false "The key lacks the scope that `param` names.";
+    ModelNotAllowed "model_not_allowed" 403 PermissionError false "The key may not ask this model; `param` names the field.";
     LimitedKey "limited_key" 403 PermissionError false "A key with an expiry, a rate limit or a budget can create no keys; with a budget it cannot change what embeds memories.";
     OriginRefused "origin_refused" 403 PermissionError false "A browser request came from another origin, or named another host.";
     NotFound "not_found" 404 NotFoundError false "There is nothing at this path in the caller's workspace.";
@@ -111,11 +112,25 @@ pub struct ApiError {
     pub param: Option<String>,
     /// For 429, 503 and 409 in flight.
     pub retry_after_seconds: Option<u64>,
+    /// Of a 429 that a limit of the hub's own gives.
+    pub rate: Option<Rate>,
+}
+
+/// Where a caller stands with a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// What is counted, as OpenAI's headers have it: `requests` or `tokens`.
+    pub of: &'static str,
+    /// A minute.
+    pub limit: u64,
+    pub remaining: u64,
+    /// Until all of it is there again.
+    pub reset_seconds: u64,
 }
 
 impl ApiError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, retry_after_seconds: None }
+        Self { code, message: message.into(), param: None, retry_after_seconds: None, rate: None }
     }
 
     pub fn param(mut self, param: impl Into<String>) -> Self {
@@ -126,6 +141,11 @@ impl ApiError {
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
+    }
+
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self.retry_after(rate.reset_seconds)
     }
 
     /// The body, without a request id.

@@ -32,7 +32,7 @@ pub mod webhook;
 pub mod workflow;
 
 pub use clock::{Clock, Ids, SharedClock, SharedIds, SystemClock, SystemIds, Timestamp};
-pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType};
+pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType, Rate};
 pub use id::{
     AgentId, KeyId, MemoryId, RunId, SandboxId, ScheduleId, UploadId, UserId, WorkflowId, WorkspaceId,
 };

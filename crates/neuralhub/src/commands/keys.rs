@@ -142,6 +142,7 @@ impl Create {
             rate_limit: None,
             budget_usd: record.limits.budget_usd,
             limits: record.limits.runs,
+            model_limits: record.limits.models,
         })
     }
 }

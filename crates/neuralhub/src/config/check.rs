@@ -71,7 +71,8 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     let faults = [level, address, origin, domain].into_iter().flatten();
     let faults = faults.map(|(at, message)| Fault { at: at.to_owned(), message });
     let aliases = ModelAlias::faults(&config.model_aliases).into_iter().map(Fault::from);
-    faults.chain(mcp_servers(&config.mcp_servers)).chain(aliases).collect()
+    let limits = config.workspace_limits.faults().into_iter().map(Fault::from);
+    faults.chain(mcp_servers(&config.mcp_servers)).chain(aliases).chain(limits).collect()
 }
 
 fn mcp_servers(servers: &[LocalServer]) -> impl Iterator<Item = Fault> {

@@ -39,11 +39,12 @@ pub struct Config {
     pub security: nh_server::SecuritySettings,
     pub agents: nh_agents::AgentsSettings,
     /// Where models come from, in order of preference. `OPENROUTER_API_KEY`,
-    /// `GEMINI_API_KEY` and `OPENAI_API_KEY` in the environment each make a
+    /// `GEMINI_API_KEY`, `OPENAI_API_KEY` and `ANTHROPIC_API_KEY` in the environment each make a
     /// provider of their kind when none of that kind is listed here.
     pub providers: Vec<nh_models::ProviderSettings>,
     /// Names that stand for several models. A request may name several itself, in `models`.
     pub model_aliases: Vec<nh_models::ModelAlias>,
+    pub workspace_limits: nh_models::WorkspaceLimits,
     /// Programs of this machine that speak the Model Context Protocol, whose tools agents may use.
     pub mcp_servers: Vec<nh_mcp::LocalServer>,
     pub memory: nh_memory::MemorySettings,

@@ -158,7 +158,7 @@ async fn account(
         price: Some(Price::FREE),
         prompt_tokens: prompt_tokens(body),
     };
-    let mut meter = Meter::begin(&hub.usage, &hub.clock, metered).await?;
+    let mut meter = Meter::begin(hub, metered).await?;
     let size: usize = message
         .iter()
         .filter(|(field, _)| *field != "role")

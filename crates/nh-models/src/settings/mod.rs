@@ -87,5 +87,7 @@ pub struct ModelSettings {
 }
 
 mod resolve;
+mod workspace;
 
 pub use resolve::{ResolvedProvider, Timeouts};
+pub use workspace::WorkspaceLimits;

@@ -7,18 +7,21 @@ use nh_store::usage::{UsageKind, UsageRow};
 use nh_types::SharedClock;
 use nh_types::model::Usage;
 
+use super::Reported;
 use super::estimate::tokens_of_bytes;
 use super::sink::Place;
-use super::{Reported, UsageSink};
 use crate::catalogue::Price;
 use crate::ledger::{Charge, Settlement};
+use crate::limits::{Turn, check_prompt};
 use crate::meters::CallMeter;
+use crate::models::Inner;
 use crate::{Caller, ModelError};
 
 /// Counts what one call uses. Dropped without an end (the client went away, or
 /// the caller was cancelled) it records what was used until then: nothing, as
 /// long as what it may cost is not reserved.
 pub(crate) struct Meter {
+    _turn: Turn,
     /// None once the call is accounted for, or cost nothing.
     place: Option<Place>,
     /// Of a call that is charged: until it is reserved, it is not made.
@@ -50,19 +53,18 @@ pub(crate) struct Metered<'a> {
 }
 
 impl Meter {
-    /// Takes a place in the ledger for a call that is about to begin.
-    pub(crate) async fn begin(
-        sink: &UsageSink,
-        clock: &SharedClock,
-        call: Metered<'_>,
-    ) -> Result<Self, ModelError> {
+    /// Takes a place in the ledger, and among the calls under way, for one that is about to begin.
+    pub(crate) async fn begin(hub: &Inner, call: Metered<'_>) -> Result<Self, ModelError> {
+        check_prompt(call.caller, call.prompt_tokens)?;
+        let turn = hub.under_way.admit(call.caller, hub.workspace_limits.max_concurrent)?;
         Ok(Self {
-            place: Some(sink.reserve().await?),
+            _turn: turn,
+            place: Some(hub.usage.reserve().await?),
             settlement: None,
             may_be_made: call.caller.charge.is_none(),
             caller: call.caller.clone(),
             meter: call.meter.clone(),
-            clock: clock.clone(),
+            clock: hub.clock.clone(),
             provider: call.provider.to_owned(),
             model: call.model.to_owned(),
             kind: call.kind,

@@ -33,6 +33,7 @@ impl Charged {
         let (clock, ids) = (Arc::new(FixedClock::default()), Arc::new(SeededIds::new(7)));
         let (sink, writer) = UsageSink::new(64);
         let models = Models::new(ModelsSetup {
+            workspace_limits: Default::default(),
             aliases: Vec::new(),
             local: None,
             providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -42,7 +43,7 @@ impl Charged {
             ids: ids.clone(),
             usage: sink.clone(),
         });
-        let ledger = Ledger::new(store.store().clone(), clock, ids, sink);
+        let ledger = Ledger::new(store.store().clone(), clock, ids, sink, Default::default());
         (Self { models, ledger, store, upstream }, writer)
     }
 
@@ -176,6 +177,7 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     let mut writing = JoinSet::new();
     writing.spawn(writer.run(store.clone()));
     let models = Models::new(ModelsSetup {
+        workspace_limits: Default::default(),
         aliases: Vec::new(),
         local: None,
         providers: Vec::new(),

@@ -7,10 +7,11 @@ use futures_util::StreamExt;
 use nh_http::Outbound;
 use nh_models::{
     Caller, ModelAlias, ModelError, ModelSettings, Models, ModelsSetup, ProviderKind, ResolvedProvider,
-    Timeouts, UsageSink, UsageWriter,
+    Timeouts, UsageSink, UsageWriter, WorkspaceLimits,
 };
 use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds};
+use nh_types::key::ModelLimits;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -30,6 +31,7 @@ pub(crate) fn hub_with(providers: Vec<ResolvedProvider>, aliases: Vec<ModelAlias
     let models = Models::new(ModelsSetup {
         aliases,
         local: None,
+        workspace_limits: WorkspaceLimits::default(),
         providers,
         default_model: None,
         http: Outbound::operator().expect("a client"),
@@ -46,6 +48,7 @@ pub(crate) fn caller() -> Caller {
         key_id: Some(42),
         run_id: None,
         agent: None,
+        limits: ModelLimits::default(),
         charge: None,
     }
 }

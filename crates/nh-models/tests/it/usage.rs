@@ -139,6 +139,7 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let upstream = Upstream::start().await.expect("a port");
     let (usage, writer) = UsageSink::new(1);
     let models = Models::new(ModelsSetup {
+        workspace_limits: Default::default(),
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -163,6 +164,7 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(writer.run(store.store().clone()));
     let models = Models::new(ModelsSetup {
+        workspace_limits: Default::default(),
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],

@@ -48,7 +48,7 @@ impl Logins {
 
     fn count_one(&self, kind: &str, value: &str) -> Result<(), ApiError> {
         let key = Sha256::new().chain_update(kind).chain_update([0]).chain_update(value).finalize().into();
-        self.tries.check(key, TRIES_A_MINUTE).map_err(|seconds| {
+        self.tries.check(key, TRIES_A_MINUTE).map(drop).map_err(|seconds| {
             let message = format!("too many tries to sign in; wait {seconds} s");
             ApiError::new(ErrorCode::RateLimited, message).retry_after(seconds)
         })

@@ -25,7 +25,7 @@ pub(crate) use browser::{
     session_cookie,
 };
 pub(crate) use credentials::{CredentialHash, Credentials};
-pub(crate) use rate::RateLimits;
+pub(crate) use rate::{RateLimits, ToldRate};
 
 use crate::app::App;
 use crate::failure::{Answer, Failure};
@@ -78,7 +78,7 @@ impl Principal {
     /// What its model calls and its runs are held to.
     pub(crate) fn limits(&self) -> KeyLimits {
         match &self.credential {
-            Credential::Key { limits, .. } => *limits,
+            Credential::Key { limits, .. } => limits.clone(),
             Credential::Session { .. } => KeyLimits::default(),
         }
     }
@@ -172,7 +172,8 @@ impl<N: Needs> FromRequestParts<Arc<App>> for Auth<N> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
         let principal = authenticate(parts, app).await?;
-        app.rate_limits.check(&principal)?;
+        let of_workspace = app.hub.models.workspace_limits().requests_per_minute;
+        app.rate_limits.check(&principal, of_workspace, parts.extensions.get::<ToldRate>())?;
         if let Some(scope) = N::SCOPE {
             principal.require(scope)?;
         }

@@ -1,15 +1,15 @@
-//! The rate limit of a key: requests a minute, counted in this process.
+//! The rate limits of a key and of a workspace: requests a minute, counted in this process.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use moka::sync::Cache;
-use nh_types::{ApiError, ErrorCode, KeyId, SharedClock, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, KeyId, Rate, SharedClock, WorkspaceId};
 
 use super::{Credential, Principal};
 
@@ -29,7 +29,7 @@ impl governor::clock::Clock for GovernorClock {
     }
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, GovernorClock, NoOpMiddleware<Duration>>;
+type Limiter = RateLimiter<NotKeyed, InMemoryState, GovernorClock, StateInformationMiddleware>;
 
 /// Limiters by what they count. The least used are forgotten first.
 pub(crate) struct Limiters<K> {
@@ -43,8 +43,8 @@ impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Limiters<K> {
         Self { by_key, clock: GovernorClock(clock) }
     }
 
-    /// Counts one; over the limit, the seconds to wait.
-    pub(crate) fn check(&self, key: K, per_minute: NonZeroU32) -> Result<(), u64> {
+    /// Counts one, and how many are left; over the limit, the seconds to wait.
+    pub(crate) fn check(&self, key: K, per_minute: NonZeroU32) -> Result<u32, u64> {
         let make = || {
             Arc::new(Limiter::new(
                 Quota::per_minute(per_minute),
@@ -53,29 +53,75 @@ impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Limiters<K> {
             ))
         };
         let limiter = self.by_key.get_with(key, make);
-        limiter.check().map_err(|refused| {
+        limiter.check().map(|state| state.remaining_burst_capacity()).map_err(|refused| {
             let wait = refused.wait_time_from(self.clock.now());
             u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(60).max(1)
         })
     }
 }
 
-pub(crate) struct RateLimits(Limiters<(WorkspaceId, KeyId)>);
+/// By a key, or by a whole workspace.
+pub(crate) struct RateLimits(Limiters<(WorkspaceId, Option<KeyId>)>);
+
+/// Where a request's caller stands, for the edge to tell.
+#[derive(Clone, Default)]
+pub(crate) struct ToldRate(Arc<OnceLock<Rate>>);
+
+impl ToldRate {
+    pub(crate) fn get(&self) -> Option<Rate> {
+        self.0.get().copied()
+    }
+}
 
 impl RateLimits {
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self(Limiters::new(clock, MAX_LIMITERS))
     }
 
-    pub(crate) fn check(&self, principal: &Principal) -> Result<(), ApiError> {
+    /// Counts a request; its caller's standing is told to `told`.
+    pub(crate) fn check(
+        &self,
+        principal: &Principal,
+        of_workspace: Option<u32>,
+        told: Option<&ToldRate>,
+    ) -> Result<(), ApiError> {
+        let workspace_id = &principal.workspace_id;
+        if let Some(limit) = of_workspace.and_then(NonZeroU32::new) {
+            self.count((workspace_id.clone(), None), limit, "this workspace")?;
+        }
         let Credential::Key { id, rate_limit: Some(limit), .. } = &principal.credential else {
             return Ok(());
         };
-        let Some(per_minute) = NonZeroU32::new(*limit) else { return Ok(()) };
-        let key = (principal.workspace_id.clone(), *id);
-        self.0.check(key, per_minute).map_err(|seconds| {
-            let message = format!("this key may make {limit} requests a minute; wait {seconds} s");
-            ApiError::new(ErrorCode::RateLimited, message).retry_after(seconds)
-        })
+        let Some(limit) = NonZeroU32::new(*limit) else { return Ok(()) };
+        let rate = self.count((workspace_id.clone(), Some(*id)), limit, "this key")?;
+        if let Some(told) = told {
+            told.0.get_or_init(|| rate);
+        }
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        key: (WorkspaceId, Option<KeyId>),
+        limit: NonZeroU32,
+        who: &str,
+    ) -> Result<Rate, ApiError> {
+        let per_minute = u64::from(limit.get());
+        let rate = |remaining: u64, reset_seconds| Rate {
+            of: "requests",
+            limit: per_minute,
+            remaining,
+            reset_seconds,
+        };
+        match self.0.check(key, limit) {
+            Ok(remaining) => {
+                let used = per_minute.saturating_sub(u64::from(remaining));
+                Ok(rate(u64::from(remaining), (used * 60).div_ceil(per_minute)))
+            }
+            Err(seconds) => {
+                let message = format!("{who} may make {limit} requests a minute; wait {seconds} s");
+                Err(ApiError::new(ErrorCode::RateLimited, message).rate(rate(0, seconds)))
+            }
+        }
     }
 }

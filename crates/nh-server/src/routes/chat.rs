@@ -104,17 +104,23 @@ pub(crate) fn event_stream(body: Body) -> Response {
 }
 
 pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
-    let account = principal.key_id().zip(principal.limits().budget_usd);
+    let (limits, now) = (principal.limits(), app.clock.now());
+    let mut accounts = app.hub.ledger.workspace_accounts();
+    if let Some(id) = principal.key_id() {
+        accounts.extend(limits.budget_usd.map(|usd| Account::of_key(id, usd, now)));
+        accounts.extend(limits.models.tokens_per_minute.map(|most| Account::of_key_minute(id, most)));
+    }
     Caller {
         workspace_id: principal.workspace_id.clone(),
         key_id: principal.key_id(),
         run_id: None,
         agent: None,
-        charge: account.map(|(id, usd)| Charge {
+        limits: limits.models,
+        charge: (!accounts.is_empty()).then(|| Charge {
             ledger: app.hub.ledger.clone(),
             workspace_id: principal.workspace_id.clone(),
-            id: format!("call:{}", app.ids.uuid_v7(app.clock.now())),
-            accounts: vec![Account::of_key(id, usd, app.clock.now())],
+            id: format!("call:{}", app.ids.uuid_v7(now)),
+            accounts,
             patience: PATIENCE,
         }),
     }

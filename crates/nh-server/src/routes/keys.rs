@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use nh_agents::{check_limits, check_usd};
+use nh_agents::{check_limits, check_model_limits, check_usd};
 use nh_models::Account;
 use nh_store::Once;
 use nh_store::keys::{self, KeyRecord};
@@ -71,6 +71,7 @@ pub(crate) async fn create(
         limits: KeyLimits {
             budget_usd: creating.body.budget_usd,
             runs: creating.body.limits.unwrap_or_default(),
+            models: creating.body.model_limits.unwrap_or_default(),
         },
     };
     let once = creating.once.map(|once| once.record(&auth, now));
@@ -118,6 +119,9 @@ fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Resu
     }
     if let Some(limits) = &body.limits {
         check_limits("limits", limits)?;
+    }
+    if let Some(limits) = &body.model_limits {
+        check_model_limits("model_limits", limits)?;
     }
     check_scopes(caller, &body.scopes)
 }
@@ -170,6 +174,7 @@ fn created(key: &ApiKey, record: KeyRecord) -> CreatedKey {
         rate_limit: record.rate_limit,
         budget_usd: record.limits.budget_usd,
         limits: record.limits.runs,
+        model_limits: record.limits.models,
     }
 }
 
@@ -191,5 +196,6 @@ async fn view(app: &App, record: KeyRecord) -> Answer<KeyView> {
         budget_usd: record.limits.budget_usd,
         spent_usd,
         limits: record.limits.runs,
+        model_limits: record.limits.models,
     })
 }

@@ -19,7 +19,7 @@ use nh_compute::{Compute, ComputeSettings, ComputeSetup, DriverChoice};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
-use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
+use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink, WorkspaceLimits};
 use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
 use nh_store::seals::{MasterKey, Sealer};
@@ -74,7 +74,7 @@ impl TestApp {
     pub(crate) async fn with_sandboxes(compute: ComputeSettings) -> Self {
         let webhooks = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
         let store = TestStore::of_environment().await;
-        Self::made(store, ServerSettings::default(), Vec::new(), webhooks, compute).await
+        Self::made(store, ServerSettings::default(), Vec::new(), webhooks, compute, Default::default()).await
     }
 
     /// One whose webhooks go through this client.
@@ -84,8 +84,14 @@ impl TestApp {
         providers: Vec<ResolvedProvider>,
         webhooks: Outbound,
     ) -> Self {
-        let compute = ComputeSettings { driver: DriverChoice::Off, ..ComputeSettings::default() };
-        Self::made(store, settings, providers, webhooks, compute).await
+        Self::made(store, settings, providers, webhooks, no_sandboxes(), Default::default()).await
+    }
+
+    /// One whose workspaces are held to these limits.
+    pub(crate) async fn limited(limits: WorkspaceLimits, providers: Vec<ResolvedProvider>) -> Self {
+        let webhooks = Outbound::guarded(&HttpSettings::default(), Vec::new()).expect("client");
+        let store = TestStore::of_environment().await;
+        Self::made(store, ServerSettings::default(), providers, webhooks, no_sandboxes(), limits).await
     }
 
     async fn made(
@@ -94,6 +100,7 @@ impl TestApp {
         providers: Vec<ResolvedProvider>,
         webhooks: Outbound,
         compute: ComputeSettings,
+        limits: WorkspaceLimits,
     ) -> Self {
         let clock = FixedClock::default();
         let ids: SharedIds = Arc::new(SeededIds::new(1));
@@ -111,7 +118,8 @@ impl TestApp {
         });
         let compute = compute.expect("recipes");
         TaskTracker::new().spawn(nh_compute::keep(compute.clone(), stopping.clone()));
-        let hub = hub(store.store(), blobs, compute, &clock, &ids, providers, &stopping, webhooks).await;
+        let hub =
+            hub(store.store(), blobs, compute, &clock, &ids, providers, &stopping, webhooks, limits).await;
         let setup = AppSetup {
             settings,
             hub: hub.clone(),
@@ -230,6 +238,10 @@ fn blobs(
     })
 }
 
+fn no_sandboxes() -> ComputeSettings {
+    ComputeSettings { driver: DriverChoice::Off, ..ComputeSettings::default() }
+}
+
 #[allow(clippy::too_many_arguments)] // each is one part
 async fn hub(
     store: &Store,
@@ -240,6 +252,7 @@ async fn hub(
     providers: Vec<ResolvedProvider>,
     stopping: &CancellationToken,
     webhooks: Outbound,
+    workspace_limits: WorkspaceLimits,
 ) -> Hub {
     let (usage, writer) = UsageSink::new(64);
     TaskTracker::new().spawn(writer.run(store.clone()));
@@ -253,6 +266,7 @@ async fn hub(
         ids: ids.clone(),
     });
     let models = Models::new(ModelsSetup {
+        workspace_limits,
         aliases: Vec::new(),
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,

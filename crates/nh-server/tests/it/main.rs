@@ -21,6 +21,7 @@ mod forks;
 mod fuzz;
 mod http_tools;
 mod keys;
+mod limits;
 mod mcp;
 mod mcp_calls;
 mod mcp_discovery;

@@ -38,15 +38,18 @@ pub(crate) async fn app_on(base_url: String) -> TestApp {
 
 /// The same, with what the configuration says of the model.
 pub(crate) async fn app_serving(base_url: String, model: ModelSettings) -> TestApp {
-    let provider = ResolvedProvider {
+    TestApp::with(ServerSettings::default(), vec![provider_of(base_url, model)]).await
+}
+
+pub(crate) fn provider_of(base_url: String, model: ModelSettings) -> ResolvedProvider {
+    ResolvedProvider {
         name: "local".to_owned(),
         kind: ProviderKind::Openai,
         base_url,
         api_key: Some("upstream-secret".into()),
         timeouts: Timeouts::default(),
         models: vec![model],
-    };
-    TestApp::with(ServerSettings::default(), vec![provider]).await
+    }
 }
 
 pub(crate) fn chat(stream: bool) -> Value {

@@ -251,7 +251,7 @@ pub(super) async fn opened(
     if maker.workspace_id != *workspace_id {
         return Err(ended());
     }
-    app.rate_limits.check(&maker)?;
+    app.rate_limits.check(&maker, app.hub.models.workspace_limits().requests_per_minute, None)?;
     maker.require(if method == SignedMethod::Put { Scope::StorageWrite } else { Scope::StorageRead })?;
     if link.method != method {
         return Err(other_method(method));
