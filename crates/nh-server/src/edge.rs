@@ -309,7 +309,7 @@ fn explain(
     if let Some(seconds) = error.retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    put_rate(headers, error.rate);
+    put_rate(headers, error.rate.as_deref().copied());
     response
 }
 

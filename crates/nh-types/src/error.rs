@@ -113,7 +113,7 @@ pub struct ApiError {
     /// For 429, 503 and 409 in flight.
     pub retry_after_seconds: Option<u64>,
     /// Of a 429 that a limit of the hub's own gives.
-    pub rate: Option<Rate>,
+    pub rate: Option<Box<Rate>>,
 }
 
 /// Where a caller stands with a rate limit.
@@ -144,7 +144,7 @@ impl ApiError {
     }
 
     pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate = Some(rate);
+        self.rate = Some(Box::new(rate));
         self.retry_after(rate.reset_seconds)
     }
 

@@ -72,7 +72,11 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     let faults = faults.map(|(at, message)| Fault { at: at.to_owned(), message });
     let aliases = ModelAlias::faults(&config.model_aliases).into_iter().map(Fault::from);
     let limits = config.workspace_limits.faults().into_iter().map(Fault::from);
-    faults.chain(mcp_servers(&config.mcp_servers)).chain(aliases).chain(limits).collect()
+    let patterns = config.log.redact.iter().enumerate().filter_map(|(place, pattern)| {
+        let message = crate::log::compiled(pattern).err()?;
+        Some(Fault { at: format!("log.redact[{place}]"), message })
+    });
+    faults.chain(mcp_servers(&config.mcp_servers)).chain(aliases).chain(limits).chain(patterns).collect()
 }
 
 fn mcp_servers(servers: &[LocalServer]) -> impl Iterator<Item = Fault> {

@@ -65,6 +65,8 @@ pub struct LogSettings {
     /// `info,nh_models=debug`.
     pub level: String,
     pub format: LogFormat,
+    /// Regular expressions: `[redacted]` is written in place of what they match in a line.
+    pub redact: Vec<String>,
 }
 
 /// How a line of the log looks.
@@ -79,7 +81,7 @@ pub enum LogFormat {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Auto }
+        Self { level: "info".to_owned(), format: LogFormat::Auto, redact: Vec::new() }
     }
 }
 

@@ -294,7 +294,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let (hub, upstream) = claude().await;
-            upstream.reply(Reply::Stream(all.into_iter().map(|data| event(data)).collect()));
+            upstream.reply(Reply::Stream(all.into_iter().map(event).collect()));
             if let Ok(text) = hub.stream(hello_streamed("priced")).await {
                 let last = frames(&text).pop().unwrap_or_default();
                 assert!(last == "[DONE]" || last.contains("\"error\""), "{text}");

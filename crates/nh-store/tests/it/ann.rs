@@ -197,12 +197,12 @@ async fn what_is_unlike_all_others_is_found() {
     let (_, large) = ann(store, &ws).await;
     assert_eq!(large.catch_up(store, true, written).await.expect("an answer"), CaughtUp::Done);
     let before = Timestamp::from_millis(NOW.as_millis() - 1);
-    for number in 100..120 {
+    for (number, id) in ids.iter().enumerate().skip(100) {
         let wanted = apart(number);
         let near = Near { at: before, ..near(&wanted, 40) };
         let (found, is_all) = large.nearest(store, &near).await.expect("found");
         assert!(!is_all);
-        assert!(found.iter().any(|(id, similarity)| *id == ids[number] && *similarity > 0.999), "{number}");
+        assert!(found.iter().any(|(one, similarity)| one == id && *similarity > 0.999), "{number}");
     }
     // What is gone is listed no longer.
     store.write(Delete { workspace_id: ws.clone(), ids: ids.clone() }).await.expect("deleted");

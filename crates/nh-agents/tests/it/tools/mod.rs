@@ -58,6 +58,7 @@ async fn call_at(
         key_id: None,
         run_id: Some(run_id),
         agent: None,
+        limits: Default::default(),
         charge: None,
     };
     let call = ToolCall {

@@ -1,5 +1,7 @@
 //! The log: to stderr, for people on a terminal and as JSON lines otherwise.
 
+mod redact;
+
 use std::io::IsTerminal;
 
 use nh_telemetry::SpanLayer;
@@ -10,6 +12,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, LogSettings};
+use redact::Redacting;
+
+pub(crate) use redact::compiled;
 
 /// Starts the log of this process, and the making of spans beside it if there
 /// is who wants them; only the first call has an effect.
@@ -22,7 +27,9 @@ pub(crate) fn start(settings: &LogSettings, spans: Option<SpanLayer>) -> Result<
         LogFormat::Json => false,
         LogFormat::Auto => std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let writer =
+        Redacting::new(&settings.redact).map_err(|message| anyhow::anyhow!("log.redact: {message}"))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines =
         if is_pretty { lines.with_target(false).boxed() } else { lines.json().flatten_event(true).boxed() };
     // Fails only when a log was started before, as in a test that starts two hubs.
