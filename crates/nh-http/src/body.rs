@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep};
 use crate::error::{HttpError, Phase};
 use crate::limits::Limits;
 use crate::pool::Lease;
+use crate::unpack::Unpacker;
 
 /// An answer whose body has not been read yet.
 #[derive(Debug)]
@@ -34,6 +35,13 @@ impl Response {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The same, with what the server packed with gzip unpacked. `max_body_bytes` then
+    /// holds for both.
+    pub fn unpacked(mut self) -> Self {
+        self.body.unpacker = Unpacker::of(&mut self.headers, self.body.limits.max_body_bytes);
+        self
+    }
+
     /// A header as text, when it is there and visible ASCII.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -51,6 +59,7 @@ pub struct Body {
     limits: Limits,
     deadline: Instant,
     next_piece_by: Instant,
+    unpacker: Option<Unpacker>,
     /// Made only when the body is waited for.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -71,7 +80,7 @@ impl Body {
         } else {
             Some((incoming, lease))
         };
-        Self { incoming, host, read_bytes: 0, limits, deadline, next_piece_by, timer: None }
+        Self { incoming, host, read_bytes: 0, limits, deadline, next_piece_by, unpacker: None, timer: None }
     }
 
     /// All that is left of it.
@@ -106,7 +115,33 @@ impl Body {
             return self.time_out();
         }
         self.next_piece_by = self.deadline.min(now + Duration::from_millis(self.limits.between_bytes_ms));
-        Poll::Ready(Some(Ok(piece)))
+        let Some(unpacker) = &mut self.unpacker else { return Poll::Ready(Some(Ok(piece))) };
+        match unpacker.piece(&piece) {
+            Ok(piece) => Poll::Ready(Some(Ok(piece))),
+            Err(error) => self.fail_unpacking(&error),
+        }
+    }
+
+    fn fail_unpacking(&mut self, error: &std::io::Error) -> Poll<Option<Result<Bytes, HttpError>>> {
+        let host = self.host.clone();
+        self.fail(if error.kind() == std::io::ErrorKind::FileTooLarge {
+            HttpError::TooLarge { host, max_body_bytes: self.limits.max_body_bytes }
+        } else {
+            HttpError::Broken {
+                host,
+                message: format!("what it packed with gzip cannot be unpacked: {error}"),
+            }
+        })
+    }
+
+    /// Of a body that has ended: what the unpacker still has.
+    fn take_rest(&mut self) -> Poll<Option<Result<Bytes, HttpError>>> {
+        let Some(mut unpacker) = self.unpacker.take() else { return Poll::Ready(None) };
+        match unpacker.end() {
+            Ok(rest) if rest.is_empty() => Poll::Ready(None),
+            Ok(rest) => Poll::Ready(Some(Ok(rest))),
+            Err(error) => self.fail_unpacking(&error),
+        }
     }
 
     fn time_out(&mut self) -> Poll<Option<Result<Bytes, HttpError>>> {
@@ -140,7 +175,10 @@ impl Stream for Body {
             };
             match lease.connection().poll_body(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) if !piece.is_empty() => return this.take_piece(piece),
+                    Ok(piece) if !piece.is_empty() => match this.take_piece(piece) {
+                        Poll::Ready(Some(Ok(nothing_yet))) if nothing_yet.is_empty() => {}
+                        taken => return taken,
+                    },
                     _nothing_or_trailers => {}
                 },
                 Poll::Ready(Some(Err(error))) => {
@@ -151,7 +189,7 @@ impl Stream for Body {
                     if let Some((_, lease)) = this.incoming.take() {
                         lease.end();
                     }
-                    return Poll::Ready(None);
+                    return this.take_rest();
                 }
                 Poll::Pending => {
                     ready!(this.poll_overdue(cx));

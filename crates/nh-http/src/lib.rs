@@ -22,6 +22,7 @@ mod resolve;
 mod settings;
 pub mod sse;
 mod tls;
+mod unpack;
 
 pub use body::{Body, Response};
 pub use error::{HttpError, Phase};

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// What the upstream does with one request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A whole answer: status, headers, body.
+    /// A whole answer: status, headers, body; packed when the headers say gzip.
     Whole(u16, Vec<(&'static str, String)>, String),
     /// Status 200 and an event stream of these parts.
     Stream(Vec<Part>),
@@ -326,6 +326,9 @@ async fn send(reply: Reply, shared: &Shared) -> Response<Body> {
     match reply {
         Reply::Whole(status, headers, body) => {
             watched.has_ended = true;
+            let is_packed =
+                headers.iter().any(|(name, value)| *name == "content-encoding" && value == "gzip");
+            let body = if is_packed { packed(&body) } else { body.into_bytes() };
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
             for (name, value) in headers {
@@ -368,6 +371,12 @@ fn pieces(parts: Vec<Part>, watched: Watched) -> impl Stream<Item = io::Result<B
         watched.note(matches!(next, Poll::Ready(None | Some(Err(_)))));
         next
     })
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let packed = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    packed.unwrap_or_default()
 }
 
 /// What a provider without faults would say.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use nh_http::{HttpError, Limits, Response};
 use serde_json::Value;
@@ -176,7 +176,9 @@ impl Provider {
             headers.insert(CONTENT_TYPE, JSON);
         }
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let response = self.http.send(request, limits).await.map_err(|error| {
+        // Some pack what they send all the same.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let response = self.http.send(request, limits).await.map(Response::unpacked).map_err(|error| {
             let is_passing = matches!(
                 error,
                 HttpError::Connect { .. } | HttpError::Broken { .. } | HttpError::Resolve { .. }

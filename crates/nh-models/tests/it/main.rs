@@ -6,6 +6,7 @@ mod anthropic;
 mod charges;
 mod chat;
 mod embeddings;
+mod faulty;
 mod harness;
 mod models;
 mod offline;
