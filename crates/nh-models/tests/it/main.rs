@@ -6,6 +6,7 @@ mod charges;
 mod chat;
 mod embeddings;
 mod harness;
+mod messages;
 mod models;
 mod offline;
 mod offline_bombs;
