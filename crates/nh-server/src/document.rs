@@ -35,7 +35,7 @@ pub(crate) fn base() -> OpenApi {
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key: `Authorization: Bearer nh_…`"))
+        .description(Some("An API key: `Authorization: Bearer nh_…`, or `x-api-key: nh_…`"))
         .build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     let cookie =

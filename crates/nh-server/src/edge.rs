@@ -26,11 +26,14 @@ use crate::auth::api_key::ApiKey;
 use crate::failure::{Answer, Failed, Failure};
 use crate::mcp::{self, Answered};
 use crate::metrics::Meters;
+use crate::routes::messages;
 use crate::routes::storage::vercel;
 use crate::sandbox_origin::{self, Forwarded, Target};
 use crate::span;
 use crate::unread::Unread;
 
+/// Where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const MAX_REQUEST_ID_CHARS: usize = 128;
@@ -72,6 +75,7 @@ enum Dialect {
     Hub,
     Vercel,
     Mcp,
+    Anthropic,
 }
 
 impl Dialect {
@@ -79,6 +83,7 @@ impl Dialect {
         match path {
             mcp::PATH => Self::Mcp,
             _ if vercel::is_below(path) => Self::Vercel,
+            _ if messages::is_below(path) => Self::Anthropic,
             _ => Self::Hub,
         }
     }
@@ -92,6 +97,7 @@ impl Dialect {
                 serde_json::to_vec(&body)
             }
             Self::Mcp => serde_json::to_vec(&mcp::error(error, request_id)),
+            Self::Anthropic => serde_json::to_vec(&nh_models::served::messages::error(error, &request_id)),
         };
         body.unwrap_or_default()
     }
@@ -101,9 +107,9 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
     let began = Instant::now();
     let id = request_id(&edge.app, request.headers());
     let method = request.method().clone();
-    let dialect = Dialect::of(request.uri().path());
     let sandbox = sandbox_origin::target(&edge.app, &request);
     // What a path is there is the sandbox's business.
+    let dialect = if sandbox.is_some() { Dialect::Hub } else { Dialect::of(request.uri().path()) };
     let path = request.extensions().get::<MatchedPath>().filter(|_| sandbox.is_none()).cloned();
     let span = span::of_request(&request, path.as_ref().map(MatchedPath::as_str));
     let refused = match sandbox {
@@ -270,6 +276,9 @@ fn finish(
         }
     }
     let headers = response.headers_mut();
+    if dialect == Dialect::Anthropic {
+        headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
+    }
     headers.insert(REQUEST_ID, id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

@@ -15,8 +15,8 @@ use crate::edge::{self, Edge, Methods};
 use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
-    agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, metrics,
-    models, resources, runs, schedules, tools, usage, values, webhooks, workflows,
+    agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, messages,
+    metrics, models, resources, runs, schedules, tools, usage, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -87,6 +87,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::find))
         .routes(routes!(models::providers))
         .routes(routes!(chat::complete))
+        .routes(routes!(messages::create_message))
+        .routes(routes!(messages::count_tokens))
         .routes(routes!(usage::report))
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))

@@ -60,6 +60,9 @@ impl Provider {
             }
             Operation::Embeddings => "embeddings",
         };
+        if self.settings.kind != ProviderKind::Anthropic && body.contains_key(anthropic::OWN) {
+            anthropic::without_own(&mut body, self.taken())?;
+        }
         match self.settings.kind {
             ProviderKind::Anthropic => {
                 let body = anthropic::write(operation, body)?;
@@ -72,6 +75,18 @@ impl Provider {
             ProviderKind::Openai | ProviderKind::Openrouter => {}
         }
         self.written(path.to_owned(), &body)
+    }
+
+    /// What else than OpenAI's own fields it takes, of a request that came as Anthropic's.
+    fn taken(&self) -> anthropic::Taken {
+        let kind = self.settings.kind;
+        let is_imitator = kind == ProviderKind::Openai && !self.settings.is_at_public_address();
+        anthropic::Taken {
+            all: kind == ProviderKind::Openrouter,
+            reasoning_content: is_imitator,
+            reasoning_effort: !is_imitator,
+            answer_limit: self.answer_limit(),
+        }
     }
 
     fn written(&self, path: String, body: &Map<String, Value>) -> Result<Written, ModelError> {

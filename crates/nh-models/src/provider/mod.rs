@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use crate::catalogue::{Model, Shelf};
 use crate::usage::Reported;
 use crate::{ModelError, ProviderKind, ResolvedProvider};
+pub(crate) use anthropic::{OWN, OWN_FIELDS, THINKING_FORMAT};
 pub(crate) use asking::{Operation, To};
 pub(crate) use dialect::Events;
 use health::Health;

@@ -8,6 +8,7 @@ mod chat;
 mod embeddings;
 mod faulty;
 mod harness;
+mod messages;
 mod models;
 mod offline;
 mod offline_bombs;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 /// Base62, most significant digit first.
 pub const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const START: &str = "nh_";
+pub(crate) const START: &str = "nh_";
 const RANDOM_CHARS: usize = 34;
 const CHECKSUM_CHARS: usize = 6;
 const LENGTH: usize = START.len() + RANDOM_CHARS + CHECKSUM_CHARS;

@@ -15,6 +15,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use http::HeaderName;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use nh_store::users::Role;
 use nh_types::key::KeyLimits;
@@ -220,7 +222,10 @@ impl<N: Needs> FromRequestParts<Arc<App>> for MaybeAuth<N> {
 
 const NO_KEY: &str = "no credential came with the request; send `Authorization: Bearer nh_…`";
 
-/// A bearer header wins over a cookie, also when it is wrong.
+/// As Anthropic's clients send a key.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A key in a header wins over a cookie, also when it is wrong.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<Principal>, Failure> {
     if let Some(token) = bearer(parts)? {
         return app.credentials.key(app, &token).await;
@@ -236,9 +241,14 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<Principal>, Failur
 }
 
 fn bearer(parts: &Parts) -> Result<Option<api_key::ApiKey>, ApiError> {
-    let mut given = parts.headers.get_all(http::header::AUTHORIZATION).iter();
-    let Some(value) = given.next() else { return Ok(None) };
     let invalid = |message: String| ApiError::new(ErrorCode::InvalidCredential, message);
+    let mut given = parts.headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = given.next() else {
+        // What a gateway before the hub wants there is none of the hub's keys.
+        let mut keys = parts.headers.get_all(API_KEY).iter().filter_map(|value| value.to_str().ok());
+        let key = keys.find(|key| key.starts_with(api_key::START));
+        return key.map(api_key::ApiKey::parse).transpose().map_err(|error| invalid(error.to_string()));
+    };
     if given.next().is_some() {
         return Err(invalid("the request has more than one Authorization header".to_owned()));
     }

@@ -126,7 +126,7 @@ pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
     }
 }
 
-fn wants_stream(body: &Map<String, Value>) -> Result<bool, ApiError> {
+pub(super) fn wants_stream(body: &Map<String, Value>) -> Result<bool, ApiError> {
     match body.get("stream") {
         None | Some(Value::Null) => Ok(false),
         Some(Value::Bool(stream)) => Ok(*stream),

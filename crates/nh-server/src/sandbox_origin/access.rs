@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Target;
 use crate::app::App;
-use crate::auth::{Auth, CredentialHash, Principal, ResourcesRead, cookies, is_https};
+use crate::auth::api_key::START;
+use crate::auth::{API_KEY, Auth, CredentialHash, Principal, ResourcesRead, cookies, is_https};
 use crate::failure::{Answer, Failure};
 use crate::json::changes_state;
 use crate::signed;
@@ -203,6 +204,10 @@ fn cleaned(mut parts: Parts, to: &str) -> Answer<Parts> {
     let kept = HeaderValue::from_str(&kept.join("; ")).ok().filter(|kept| !kept.is_empty());
     for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
         parts.headers.remove(name);
+    }
+    // Another's is the sandbox's own.
+    if parts.headers.get_all(API_KEY).iter().any(|key| key.as_bytes().starts_with(START.as_bytes())) {
+        parts.headers.remove(API_KEY);
     }
     if let Some(kept) = kept {
         parts.headers.insert(COOKIE, kept);

@@ -29,6 +29,7 @@ mod mcp_hostile;
 mod mcp_servers;
 mod memory;
 mod memory_models;
+mod messages;
 mod receiver;
 mod reference;
 mod runs;

@@ -52,7 +52,8 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
 
     // With a key.
     let other = "sid=1; nh_session=secret; __Host-nh_session=secret; theme=dark";
-    let reply = ask(&app, host, "/a?b=c&token2=d").key(&app.key).header("cookie", other).send().await;
+    let call = ask(&app, host, "/a?b=c&token2=d").key(&app.key).header("x-api-key", &app.key);
+    let reply = call.header("cookie", other).send().await;
     let told = reply.ok(200);
     assert_eq!(
         (&told["path"], &told["headers"]["cookie"]),
@@ -60,7 +61,9 @@ async fn a_server_in_a_sandbox_is_reached_at_its_own_origin_and_learns_no_creden
     );
     let names: Vec<String> =
         told["headers"].as_object().expect("headers").keys().map(|name| name.to_lowercase()).collect();
-    assert!(!names.contains(&"authorization".to_owned()), "{names:?}");
+    for name in ["authorization", "x-api-key"] {
+        assert!(!names.contains(&name.to_owned()), "{names:?}");
+    }
     assert_eq!(cookies(&reply), ["mine=1; Path=/"]);
     assert!(
         !reply.headers.contains_key("clear-site-data") && !reply.headers.contains_key("report-to"),

@@ -54,9 +54,20 @@ impl Operation {
         self.document.get("requestBody").is_some()
     }
 
-    /// What a refused credential is called: `@vercel/blob` knows one word.
+    /// What a refused credential is called: `@vercel/blob` knows one word, Anthropic's clients
+    /// two.
     fn code(&self, ours: &'static str) -> &'static str {
-        if self.path.starts_with("/v1/storage/vercel") { "forbidden" } else { ours }
+        match ours {
+            _ if self.path.starts_with("/v1/storage/vercel") => "forbidden",
+            "missing_credential" if self.is_anthropics() => "authentication_error",
+            "missing_scope" if self.is_anthropics() => "permission_error",
+            _ => ours,
+        }
+    }
+
+    /// Errors have Anthropic's form, in which nothing names a scope.
+    fn is_anthropics(&self) -> bool {
+        self.path.starts_with("/v1/messages")
     }
 
     /// Sessions do not count there, and errors are JSON-RPC's.
@@ -65,6 +76,9 @@ impl Operation {
     }
 
     fn refusal(&self, reply: &crate::app::Reply, status: u16) -> (String, Option<String>) {
+        if self.is_anthropics() {
+            return (crate::messages::error(reply, status), None);
+        }
         if !self.is_mcp() {
             return reply.error(status);
         }
@@ -231,7 +245,10 @@ async fn the_documented_scope_is_the_enforced_one() {
         let reply = operation.send(&app, Some(&key), &path).await;
         assert_eq!(
             operation.refusal(&reply, 403),
-            (operation.code("missing_scope").to_owned(), Some(scope.to_string())),
+            (
+                operation.code("missing_scope").to_owned(),
+                Some(scope.to_string()).filter(|_| !operation.is_anthropics())
+            ),
             "{} with every scope but {scope}",
             operation.name()
         );

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::usage::Counts;
-use super::{THINKING_FORMAT, finish_reason};
+use super::{THINKING_FORMAT, finish_reason, put_stop};
 
 /// What is no message stays as it is.
 pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value> {
@@ -13,12 +13,12 @@ pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value
     let mut counts = Counts::default();
     counts.add(answer.get("usage").unwrap_or(&Value::Null));
     let stop_reason = answer.get("stop_reason").and_then(Value::as_str).unwrap_or_default();
+    let mut choice =
+        json!({"index": 0, "message": message.into_value(), "finish_reason": finish_reason(stop_reason)});
+    put_stop(&mut choice, answer.get("stop_sequence"));
     let mut completion = Map::from_iter([
         ("object".to_owned(), Value::from("chat.completion")),
-        (
-            "choices".to_owned(),
-            json!([{"index": 0, "message": message.into_value(), "finish_reason": finish_reason(stop_reason)}]),
-        ),
+        ("choices".to_owned(), json!([choice])),
     ]);
     for field in ["id", "model"] {
         completion.extend(answer.get(field).map(|value| (field.to_owned(), value.clone())));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::usage::Counts;
-use super::{THINKING_FORMAT, finish_reason};
+use super::{THINKING_FORMAT, finish_reason, put_stop};
 
 #[derive(Default)]
 pub(crate) struct Events {
@@ -103,7 +103,11 @@ impl Events {
     fn end(&mut self, delta: &Value, usage: &Value) -> Vec<String> {
         self.counts.add(usage);
         let mut frames = match delta["stop_reason"].as_str() {
-            Some(reason) => self.chunk(json!({}), Value::from(finish_reason(reason))),
+            Some(reason) => {
+                let mut choice = choice(json!({}), Value::from(finish_reason(reason)));
+                put_stop(&mut choice, delta.get("stop_sequence"));
+                self.chunk_of(choice)
+            }
             None => Vec::new(),
         };
         frames.extend(self.counts.told().map(|usage| json!({"choices": [], "usage": usage}).to_string()));
@@ -111,11 +115,18 @@ impl Events {
     }
 
     fn chunk(&self, delta: Value, finish_reason: Value) -> Vec<String> {
+        self.chunk_of(choice(delta, finish_reason))
+    }
+
+    fn chunk_of(&self, choice: Value) -> Vec<String> {
         let mut chunk = self.head.clone();
-        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
         chunk.insert("choices".to_owned(), json!([choice]));
         vec![Value::Object(chunk).to_string()]
     }
+}
+
+fn choice(delta: Value, finish_reason: Value) -> Value {
+    json!({"index": 0, "delta": delta, "finish_reason": finish_reason})
 }
 
 /// With the status that the same error has outside of a stream

@@ -6,13 +6,16 @@
 
 mod answer;
 mod events;
+mod foreign;
 mod request;
 mod usage;
 
 use http::{HeaderName, HeaderValue};
+use serde_json::Value;
 
 pub(super) use answer::read;
 pub(crate) use events::Events;
+pub(super) use foreign::{Taken, without_own};
 pub(super) use request::write;
 pub(super) use usage::cache_surcharge;
 
@@ -20,8 +23,29 @@ pub(super) const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
 
+/// What only Anthropic takes is kept under this name, in a request and as the type of a part, so
+/// that no other provider sees it: `served/messages` writes it.
+pub(crate) const OWN: &str = "anthropic";
+/// Fields of Anthropic's own that a request may have besides OpenAI's.
+pub(crate) const OWN_FIELDS: [&str; 8] = [
+    "thinking",
+    "top_k",
+    "metadata",
+    "container",
+    "context_management",
+    "output_config",
+    "cache_control",
+    "inference_geo",
+];
 /// As `format` in `reasoning_details`.
-const THINKING_FORMAT: &str = "anthropic-claude-v1";
+pub(crate) const THINKING_FORMAT: &str = "anthropic-claude-v1";
+
+/// The words that ended an answer, as vLLM tells them.
+fn put_stop(choice: &mut Value, stop_sequence: Option<&Value>) {
+    if let Some(words) = stop_sequence.filter(|words| words.is_string()) {
+        choice["stop_reason"] = words.clone();
+    }
+}
 
 /// OpenAI's word for why an answer ended.
 fn finish_reason(stop_reason: &str) -> &'static str {

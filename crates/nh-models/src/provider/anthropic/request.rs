@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::asking::Operation;
+use super::{OWN, OWN_FIELDS};
 use crate::ModelError;
 use crate::chat::shown;
 
@@ -12,17 +13,8 @@ use crate::chat::shown;
 const DEFAULT_MAX_TOKENS: u64 = 8_192;
 /// Its smallest budget for thinking.
 const LEAST_THINKING: u64 = 1_024;
-/// Fields of Anthropic's own that a request may have besides OpenAI's.
-const OWN_FIELDS: [&str; 8] = [
-    "thinking",
-    "top_k",
-    "metadata",
-    "container",
-    "context_management",
-    "output_config",
-    "cache_control",
-    "inference_geo",
-];
+/// Of a part as of a block.
+const SAME_IN_PARTS: [&str; 3] = ["cache_control", "citations", "context"];
 const SAME_FIELDS: [&str; 2] = ["model", "top_p"];
 /// What `json_object` has no word for.
 const JSON_ALONE: &str = "Answer with one JSON object and nothing else.";
@@ -42,6 +34,11 @@ pub(in crate::provider) fn write(
             "n",
             format!("`n` is {}; Anthropic gives one answer: leave it out", shown(&body["n"])),
         ));
+    }
+    if let Some(Value::Object(mut own)) = body.remove(OWN) {
+        // No other: they may say what a budget was not asked for.
+        own.retain(|field, _| OWN_FIELDS.contains(&field.as_str()));
+        body.extend(own);
     }
     let mut request = Map::new();
     for field in SAME_FIELDS.iter().chain(&OWN_FIELDS) {
@@ -67,7 +64,7 @@ pub(in crate::provider) fn write(
     put_form(&mut request, &mut system, &body);
     put_thinking(&mut request, &body);
     if let Some(temperature) = body.get("temperature").and_then(Value::as_f64)
-        && !request.contains_key("thinking")
+        && request.get("thinking").is_none_or(|thinking| thinking["type"] == "disabled")
     {
         // OpenAI's goes to 2.
         request.insert("temperature".to_owned(), Value::from(temperature.min(1.0)));
@@ -155,6 +152,7 @@ fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelEr
             }
             block
         }
+        OWN => return Ok(Some(part["block"].clone())),
         other => {
             let text = format!(
                 "`{}.type` is \"{other}\", which Anthropic's models do not take; give text, image_url or file",
@@ -163,8 +161,10 @@ fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelEr
             return Err(invalid(format!("{}.type", at()), text));
         }
     };
-    if let Some(cache) = part.get("cache_control").filter(|cache| !cache.is_null()) {
-        block["cache_control"] = cache.clone();
+    for field in SAME_IN_PARTS {
+        if let Some(value) = part.get(field).filter(|value| !value.is_null()) {
+            block[field] = value.clone();
+        }
     }
     Ok(Some(block))
 }

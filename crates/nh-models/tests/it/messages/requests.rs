@@ -1,0 +1,154 @@
+//! Requests, on their way to each kind of provider.
+
+use nh_models::served::messages;
+use nh_models::{ModelError, ProviderKind};
+use serde_json::{Value, json};
+
+use super::{asked, everything, written};
+use crate::harness::{hub_of, object};
+
+#[tokio::test]
+async fn anthropic_is_asked_what_its_client_asked() {
+    let given = everything();
+    assert_eq!(written(ProviderKind::Anthropic, &given).await, given);
+
+    let mut thinks = given.clone();
+    thinks.as_object_mut().expect("an object").remove("temperature");
+    thinks["thinking"] = json!({"type": "enabled", "budget_tokens": 2048});
+    assert_eq!(written(ProviderKind::Anthropic, &thinks).await, thinks);
+    thinks["thinking"] = json!({"type": "disabled"});
+    thinks["temperature"] = json!(0.5);
+    assert_eq!(written(ProviderKind::Anthropic, &thinks).await, thinks);
+}
+
+#[tokio::test]
+async fn texts_stand_for_lists_of_one_block() {
+    let plain = json!({"model": "priced", "max_tokens": 16, "system": "Be brief.", "messages": [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]});
+    let block = |text: &str| json!([{"type": "text", "text": text}]);
+    let listed = json!({"model": "priced", "max_tokens": 16, "system": block("Be brief."), "messages": [
+        {"role": "user", "content": block("Hi")}, {"role": "assistant", "content": block("Ho")}]});
+    assert_eq!(written(ProviderKind::Anthropic, &plain).await, listed);
+    assert_eq!(asked(plain.clone()), asked(listed));
+    let messages = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"}]);
+    let openai = json!({"model": "priced", "max_tokens": 16, "messages": messages});
+    assert_eq!(written(ProviderKind::Openai, &plain).await, openai);
+}
+
+fn for_others() -> Value {
+    let mut body = everything();
+    body["tools"].as_array_mut().expect("tools").pop();
+    body["thinking"] = json!({"type": "adaptive"});
+    body["metadata"]["user_id"] = json!("u".repeat(65));
+    body
+}
+
+#[tokio::test]
+async fn no_other_provider_sees_what_only_anthropic_takes() {
+    for kind in [ProviderKind::Openai, ProviderKind::Google] {
+        let body = written(kind, &for_others()).await;
+        let text = body.to_string();
+        for word in [
+            "anthropic",
+            "cache_control",
+            "top_k",
+            "thinking",
+            "output_config",
+            "is_error",
+            "reasoning_details",
+            "citations",
+            "metadata",
+            "file_1",
+        ] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+        assert_eq!(body.get("user"), None);
+        assert_eq!(
+            body["reasoning_effort"],
+            if kind == ProviderKind::Google { json!("high") } else { Value::Null }
+        );
+        assert_eq!((&body["tool_choice"], &body["parallel_tool_calls"]), (&json!("required"), &json!(false)));
+        assert_eq!(body["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
+        assert_eq!((&body["stop"], &body["max_tokens"]), (&json!(["END"]), &json!(4096)));
+        let messages = body["messages"].as_array().expect("messages");
+        let roles: Vec<_> =
+            messages.iter().map(|message| message["role"].as_str().expect("a role")).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "tool", "tool", "user", "user"]);
+        assert_eq!(messages[0]["content"], "Be brief.");
+        assert_eq!(messages[1]["content"][1]["image_url"]["url"], "data:image/png;base64,aGk=");
+        assert_eq!(
+            messages[1]["content"].as_array().and_then(|parts| parts.last()),
+            Some(&json!({"type": "text", "text": "b\n\nText."}))
+        );
+        assert_eq!((&messages[3]["content"], &messages[4]["content"]), (&json!("seen"), &json!("blind")));
+        assert_eq!(messages[5]["content"][0]["type"], "image_url");
+        assert_eq!(messages[6]["content"], "And?");
+    }
+}
+
+#[tokio::test]
+async fn openrouter_gets_what_it_passes_to_anthropic() {
+    let body = written(ProviderKind::Openrouter, &for_others()).await;
+    let messages = &body["messages"];
+    assert_eq!(messages[0]["content"][0]["cache_control"]["type"], "ephemeral");
+    assert_eq!(messages[2]["reasoning_details"][0]["signature"], "sig1");
+    assert_eq!(messages[3]["content"][0]["cache_control"]["type"], "ephemeral");
+    assert_eq!((&body["top_k"], &body["reasoning_effort"]), (&json!(5), &json!("high")));
+}
+
+#[tokio::test]
+async fn tools_that_run_at_anthropic_are_refused_elsewhere() {
+    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let error = hub.chat(asked(everything())).await.expect_err("an error");
+    let ModelError::Invalid { message, param } = error else { panic!("{error}") };
+    assert_eq!(param, "tools[1].type");
+    assert!(message.contains("web_search_20250305"), "{message}");
+    assert!(upstream.calls().is_empty());
+}
+
+#[test]
+fn mistakes_name_their_field() {
+    let ok = json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]});
+    let with = |field: &str, value: Value| {
+        let mut body = ok.clone();
+        body[field] = value;
+        body
+    };
+    let of = |content: Value| with("messages", json!([{"role": "assistant", "content": content}]));
+    for (body, at) in [
+        (with("max_tokens", Value::Null), "max_tokens"),
+        (with("max_tokens", json!(-1)), "max_tokens"),
+        (with("max_tokens", json!("1")), "max_tokens"),
+        (with("messages", json!([])), "messages"),
+        (with("messages", json!([7])), "messages[0].role"),
+        (with("messages", json!([{"role": "tool"}])), "messages[0].role"),
+        (with("system", json!(7)), "system"),
+        (with("tools", json!({})), "tools"),
+        (with("tools", json!([{}])), "tools[0].name"),
+        (of(json!(7)), "messages[0].content"),
+        (of(json!(["x"])), "messages[0].content[0].type"),
+        (of(json!([{"type": "tool_use", "name": "f"}])), "messages[0].content[0].id"),
+        (
+            with("messages", json!([{"role": "user", "content": [{"type": "tool_result"}]}])),
+            "messages[0].content[0].tool_use_id",
+        ),
+    ] {
+        let error = messages::request(object(body.clone())).expect_err(&body.to_string());
+        let ModelError::Invalid { message, param } = error else { panic!("{error}") };
+        assert_eq!(param, at);
+        assert!(message.starts_with(&format!("`{at}` is ")), "{message}");
+    }
+}
+
+#[test]
+fn a_count_is_an_estimate_of_all_that_is_read() {
+    let count = |body: Value| {
+        messages::count(object(body)).expect("a count")["input_tokens"].as_u64().expect("tokens")
+    };
+    let hello = json!({"model": "m", "messages": [{"role": "user", "content": "Hello, how are you?"}]});
+    let mut longer = hello.clone();
+    longer["system"] = json!("word ".repeat(400));
+    assert!((1..50).contains(&count(hello)));
+    assert!(count(longer) > 400);
+}
