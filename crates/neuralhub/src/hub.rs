@@ -15,7 +15,7 @@ use nh_blobs::{Blobs, BlobsSetup, Bucket};
 use nh_compute::{Compute, ComputeSetup};
 use nh_http::Outbound;
 use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
-use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink};
+use nh_models::{Models, ModelsSetup, ResolvedProvider, ResponseCache, UsageSink};
 use nh_server::{App, AppSetup, FirstKey, Metrics};
 use nh_store::Store;
 use nh_store::seals::{self, Proof, Sealer};
@@ -157,6 +157,7 @@ async fn open(
     let models = Models::new(ModelsSetup {
         aliases: config.model_aliases.clone(),
         workspace_limits: config.workspace_limits,
+        cache: Some(ResponseCache::new(store.clone(), clock.clone(), config.response_cache.clone())),
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,
         http: operator.clone(),

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use nh_memory::{Memories, MemoryError, Remote};
-use nh_models::{Caller, Embedded, LocalEmbedder, Models};
+use nh_models::{CacheUse, Caller, Embedded, LocalEmbedder, Models};
 use nh_types::key::ModelLimits;
 use nh_types::model::Usage;
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
@@ -61,6 +61,7 @@ impl ByProvider {
             run_id: None,
             agent: None,
             limits: ModelLimits::default(),
+            cache: CacheUse::default(),
             charge: None,
         };
         Box::new(Self::new(models, caller))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nh_models::{Account, Caller, Charge, Ledger};
+use nh_models::{Account, CacheUse, Caller, Charge, Ledger};
 use nh_store::runs::RunRecord;
 use nh_types::budget::Budget;
 use nh_types::key::ModelLimits;
@@ -109,6 +109,7 @@ impl RunCharges {
             workspace_id: run.workspace_id.clone(),
             key_id,
             limits: self.spending.models.clone(),
+            cache: CacheUse::default(),
             run_id: Some(run.id),
             agent: (run.run_type == RunType::Agent).then(|| run.target.clone()),
             charge: self.charge(&run.workspace_id, id, accounts),

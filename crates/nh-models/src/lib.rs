@@ -3,13 +3,15 @@
 //! with every call's tokens and cost accounted for.
 //!
 //! This crate must never know what a run, an agent or an HTTP route is, and it
-//! writes to the store only through the batched [`UsageSink`]. Start reading at
+//! writes to the store only through the batched [`UsageSink`] and the
+//! [`ResponseCache`]. Start reading at
 //! [`Models`] (`models.rs`): it finds the model's route in memory and hands the
 //! call either to a provider (`provider/`, `stream/`) or to the built-in
 //! [`offline`] planner.
 
 mod aliases;
 mod bids;
+mod cache;
 mod call;
 mod catalogue;
 mod chat;
@@ -29,12 +31,14 @@ mod stream;
 mod usage;
 
 pub use aliases::ModelAlias;
+pub use cache::{CacheTold, CacheUse, ResponseCache};
 pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use local::{Embedded, LocalEmbedder};
 pub use models::{Caller, Completion, Models, ModelsSetup};
 pub use settings::{
-    ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider, Timeouts, WorkspaceLimits,
+    CacheSettings, MAX_CACHE_SECONDS, ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider,
+    Timeouts, WorkspaceLimits,
 };
 pub use stream::{ChatStream, Listener};
 pub use usage::{UsageSink, UsageWriter, tokens_of};

@@ -11,13 +11,15 @@ use nh_types::model::{ModelView, ProviderView, Usage};
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
+use crate::cache::Question;
+use crate::cache::{CacheUse, ResponseCache};
 use crate::call::{Call, Operation};
 use crate::catalogue::Model;
 use crate::ledger::Charge;
 use crate::limits::{UnderWay, check_model};
 use crate::meters::Meters;
 use crate::provider::{Provider, To};
-use crate::routing::{Candidate, ChatRoute, RETRIES};
+use crate::routing::{Candidate, Candidates, ChatRoute, RETRIES};
 use crate::{
     ChatStream, Listener, LocalEmbedder, ModelAlias, ModelError, ProviderKind, ResolvedProvider, UsageSink,
     WorkspaceLimits, chat, embeddings, local, offline, stream,
@@ -44,6 +46,8 @@ pub struct Caller {
     pub agent: Option<String>,
     /// What the key is held to.
     pub limits: ModelLimits,
+    /// Whether an answer that is kept will do.
+    pub cache: CacheUse,
     /// What the call is charged to, where that is bounded.
     pub charge: Option<Charge>,
 }
@@ -73,6 +77,8 @@ pub struct ModelsSetup {
     /// What serves `neuralhub/minilm`; absent: nothing does.
     pub local: Option<Arc<dyn LocalEmbedder>>,
     pub workspace_limits: WorkspaceLimits,
+    /// Absent: no answers are kept.
+    pub cache: Option<ResponseCache>,
 }
 
 /// Every model that this hub can call.
@@ -91,6 +97,7 @@ pub(crate) struct Inner {
     local: Option<Arc<dyn LocalEmbedder>>,
     pub(crate) under_way: UnderWay,
     pub(crate) workspace_limits: WorkspaceLimits,
+    cache: Option<Arc<ResponseCache>>,
 }
 
 /// Who answers a call.
@@ -122,6 +129,7 @@ impl Models {
             usage,
             local,
             workspace_limits,
+            cache,
         } = setup;
         let made = |provider| Arc::new(Provider::new(provider, http.clone(), clock.clone(), ids.clone()));
         let providers = providers.into_iter().map(made).collect();
@@ -137,6 +145,7 @@ impl Models {
             local,
             under_way: UnderWay::default(),
             workspace_limits,
+            cache: cache.map(Arc::new),
         }))
     }
 
@@ -243,7 +252,21 @@ impl Models {
         caller: &Caller,
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
+        let question = self.0.question(caller, &body);
         let mut candidates = self.0.candidates(caller, body).await?;
+        if let Some(question) = &question
+            && let Some(kept) = question.answer(&self.0.usage).await?
+        {
+            return Ok(kept);
+        }
+        let answer = self.ask(caller, &mut candidates).await;
+        if let (Some(question), Ok(answer)) = (&question, &answer) {
+            question.keep(answer).await;
+        }
+        answer
+    }
+
+    async fn ask(&self, caller: &Caller, candidates: &mut Candidates<'_>) -> Result<Completion, ModelError> {
         while let Some(Candidate { route, body, retries }) = candidates.next() {
             let call = self.0.begin(Operation::Chat, &route);
             let answer = match &route {
@@ -301,12 +324,24 @@ impl Models {
         caller: &Caller,
         body: Map<String, Value>,
     ) -> Result<ChatStream, ModelError> {
+        let question = self.0.question(caller, &body);
+        let wants_usage = stream::wants_usage(&body);
         let mut candidates = self.0.candidates(caller, Cow::Owned(body)).await?;
+        if let Some(question) = &question
+            && let Some(kept) = question.answer(&self.0.usage).await?
+        {
+            return Ok(stream::stream_of(kept, wants_usage));
+        }
         while let Some(candidate) = candidates.next() {
             let call = self.0.begin(Operation::ChatStream, &candidate.route);
             match self.0.stream_at(candidate, caller, call).await {
                 Err(error) if candidates.go_on_after(&error) => {}
-                stream => return stream,
+                stream => {
+                    return Ok(match question {
+                        Some(question) => stream::keeping(stream?, question),
+                        None => stream?,
+                    });
+                }
             }
         }
         Err(nobody())
@@ -380,6 +415,10 @@ pub(crate) fn model_of(body: &Map<String, Value>) -> Result<&str, ModelError> {
 }
 
 impl Inner {
+    fn question(&self, caller: &Caller, body: &Map<String, Value>) -> Option<Question> {
+        self.cache.as_ref()?.question(caller, body)
+    }
+
     async fn context_length(&self, id: &str) -> Option<u64> {
         match self.route(id).await.ok()? {
             Route::Offline | Route::Local(_) => None,

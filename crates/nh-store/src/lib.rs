@@ -28,6 +28,7 @@ mod write;
 mod writer;
 
 pub mod agents;
+pub mod answers;
 pub mod blobs;
 pub mod credentials;
 pub mod idempotency;

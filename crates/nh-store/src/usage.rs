@@ -65,6 +65,8 @@ pub struct UsageRow {
     pub usage: Usage,
     /// The provider did not say, so the tokens are a guess from the sizes.
     pub estimated: bool,
+    /// US dollars that it did not cost, because an answer was given that was kept.
+    pub saved_usd: Option<f64>,
 }
 
 /// One statement for many calls, and what some of them had reserved. Calls of
@@ -86,7 +88,7 @@ impl Write for RecordMany {
         for settle in &self.settled {
             settle.apply(tx).await?;
         }
-        let mut rows = Rows::new(14);
+        let mut rows = Rows::new(15);
         for row in &self.calls {
             rows.push(args![
                 &row.workspace_id,
@@ -103,13 +105,14 @@ impl Write for RecordMany {
                 row.usage.cost_usd,
                 row.estimated,
                 row.agent.as_deref(),
+                row.saved_usd,
             ]);
         }
         tx.execute_rows(
             "with given (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, output_tokens, \
-             cached_tokens, reasoning_tokens, cost_usd, estimated, agent) as (values ROWS) \
+             cached_tokens, reasoning_tokens, cost_usd, estimated, agent, saved_usd) as (values ROWS) \
              insert into model_calls (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, \
-             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated, agent) \
+             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated, agent, saved_usd) \
              select * from given where workspace_id is not null",
             rows,
         )
@@ -185,7 +188,7 @@ pub async fn sums(
              count(*), cast(coalesce(sum(estimated), 0) as bigint), count(*) - count(cost_usd), \
              cast(coalesce(sum(input_tokens), 0) as bigint), cast(coalesce(sum(output_tokens), 0) as bigint), \
              cast(coalesce(sum(cached_tokens), 0) as bigint), \
-             cast(coalesce(sum(reasoning_tokens), 0) as bigint), sum(cost_usd) \
+             cast(coalesce(sum(reasoning_tokens), 0) as bigint), sum(cost_usd), sum(saved_usd) \
              from model_calls where workspace_id = $1 and at >= $2 and at < $3 \
              group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6 limit $10",
             args![
@@ -219,6 +222,7 @@ pub async fn sums(
                     cached_tokens: columns.number()?,
                     reasoning_tokens: columns.number()?,
                     cost_usd: columns.optional_real()?.unwrap_or_default(),
+                    saved_usd: columns.optional_real()?.unwrap_or_default(),
                 })
             },
         )

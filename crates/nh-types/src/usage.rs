@@ -81,6 +81,13 @@ pub struct UsageSum {
     pub reasoning_tokens: u64,
     /// US dollars.
     pub cost_usd: f64,
+    /// US dollars that answers would have cost which were given again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub saved_usd: f64,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// `GET /v1/usage`.

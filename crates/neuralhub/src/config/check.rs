@@ -71,7 +71,8 @@ fn by_meaning(config: &Config) -> Vec<Fault> {
     let faults = [level, address, origin, domain].into_iter().flatten();
     let faults = faults.map(|(at, message)| Fault { at: at.to_owned(), message });
     let aliases = ModelAlias::faults(&config.model_aliases).into_iter().map(Fault::from);
-    let limits = config.workspace_limits.faults().into_iter().map(Fault::from);
+    let limits =
+        config.workspace_limits.faults().into_iter().chain(config.response_cache.faults()).map(Fault::from);
     let patterns = config.log.redact.iter().enumerate().filter_map(|(place, pattern)| {
         let message = crate::log::compiled(pattern).err()?;
         Some(Fault { at: format!("log.redact[{place}]"), message })

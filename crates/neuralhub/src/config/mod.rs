@@ -45,6 +45,7 @@ pub struct Config {
     /// Names that stand for several models. A request may name several itself, in `models`.
     pub model_aliases: Vec<nh_models::ModelAlias>,
     pub workspace_limits: nh_models::WorkspaceLimits,
+    pub response_cache: nh_models::CacheSettings,
     /// Programs of this machine that speak the Model Context Protocol, whose tools agents may use.
     pub mcp_servers: Vec<nh_mcp::LocalServer>,
     pub memory: nh_memory::MemorySettings,

@@ -86,8 +86,10 @@ pub struct ModelSettings {
     pub capabilities: Option<Vec<String>>,
 }
 
+mod cache;
 mod resolve;
 mod workspace;
 
+pub use cache::{CacheSettings, MAX_CACHE_SECONDS};
 pub use resolve::{ResolvedProvider, Timeouts};
 pub use workspace::WorkspaceLimits;

@@ -42,7 +42,7 @@ fn cut() -> ModelError {
 
 /// The answer so far: what all chunks have in common, and its choices.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     head: Map<String, Value>,
     choices: Vec<Choice>,
 }
@@ -55,7 +55,7 @@ struct Choice {
 }
 
 impl Answer {
-    fn add(&mut self, mut chunk: Map<String, Value>, listener: &Listener<'_>) {
+    pub(super) fn add(&mut self, mut chunk: Map<String, Value>, listener: &Listener<'_>) {
         let choices = match chunk.remove("choices") {
             Some(Value::Array(choices)) => choices,
             _ => Vec::new(),
@@ -84,7 +84,7 @@ impl Answer {
         }
     }
 
-    fn into_body(self) -> Map<String, Value> {
+    pub(super) fn into_body(self) -> Map<String, Value> {
         let mut body = self.head;
         body.insert("object".to_owned(), Value::from("chat.completion"));
         let choices = self.choices.into_iter().enumerate().map(|(index, choice)| choice.into_value(index));

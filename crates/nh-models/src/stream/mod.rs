@@ -6,6 +6,7 @@
 
 mod chunk;
 mod gather;
+mod keeping;
 mod relay;
 mod shaper;
 mod whole;
@@ -29,8 +30,13 @@ use crate::{Caller, Completion, ModelError, chat};
 
 pub use gather::Listener;
 pub(crate) use gather::gather;
+pub(crate) use keeping::keeping;
 pub(crate) use relay::SSE_LIMITS;
 pub(crate) use shaper::{Header, Shaper};
+pub(crate) use whole::stream_of;
+
+/// The data of the last frame of a stream that is whole.
+const DONE: &str = "[DONE]";
 
 /// A chat answer as complete server-sent-event frames, ready to be written to
 /// the client as they are. It ends with `data: [DONE]`; when the provider fails

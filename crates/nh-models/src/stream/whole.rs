@@ -16,7 +16,7 @@ pub(super) fn is_whole(headers: &HeaderMap) -> bool {
 }
 
 /// The answer as a stream of one delta.
-pub(super) fn stream_of(completion: Completion, wants_usage: bool) -> ChatStream {
+pub(crate) fn stream_of(completion: Completion, wants_usage: bool) -> ChatStream {
     let Completion { mut body, usage } = completion;
     let choices = match body.remove("choices") {
         Some(Value::Array(choices)) => choices,

@@ -139,6 +139,7 @@ impl Meter {
                 kind: self.kind,
                 usage,
                 estimated,
+                saved_usd: None,
             };
             place.record(Some(row), settlement);
         }

@@ -34,6 +34,7 @@ impl Charged {
         let (sink, writer) = UsageSink::new(64);
         let models = Models::new(ModelsSetup {
             workspace_limits: Default::default(),
+            cache: None,
             aliases: Vec::new(),
             local: None,
             providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -178,6 +179,7 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     writing.spawn(writer.run(store.clone()));
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
+        cache: None,
         aliases: Vec::new(),
         local: None,
         providers: Vec::new(),

@@ -32,6 +32,7 @@ pub(crate) fn hub_with(providers: Vec<ResolvedProvider>, aliases: Vec<ModelAlias
         aliases,
         local: None,
         workspace_limits: WorkspaceLimits::default(),
+        cache: None,
         providers,
         default_model: None,
         http: Outbound::operator().expect("a client"),
@@ -49,6 +50,7 @@ pub(crate) fn caller() -> Caller {
         run_id: None,
         agent: None,
         limits: ModelLimits::default(),
+        cache: Default::default(),
         charge: None,
     }
 }

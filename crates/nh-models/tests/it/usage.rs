@@ -140,6 +140,7 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let (usage, writer) = UsageSink::new(1);
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
+        cache: None,
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -165,6 +166,7 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     tasks.spawn(writer.run(store.store().clone()));
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
+        cache: None,
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
-use nh_models::{Account, Caller, Charge};
+use nh_models::{Account, CacheUse, Caller, Charge};
 use nh_types::{ApiError, ErrorCode};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::auth::{Auth, ChatWrite, Principal};
 use crate::failure::Answer;
 use crate::json::Json;
+use crate::routes::kept::Kept;
 
 /// How long a call waits for others of its key that hold what is left of its
 /// budget.
@@ -67,14 +68,17 @@ pub(crate) struct EmbeddingsRequest {
 pub(crate) async fn complete(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
+    kept: Kept,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
-    let caller = caller(&app, &auth);
-    if !wants_stream(&body)? {
-        return Ok(axum::Json(app.hub.models.chat(&caller, Cow::Owned(body)).await?.body).into_response());
-    }
-    let frames = app.hub.models.chat_stream(&caller, body).await?;
-    Ok(event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>))))
+    let caller = kept.caller(caller(&app, &auth));
+    let answer = if wants_stream(&body)? {
+        let frames = app.hub.models.chat_stream(&caller, body).await?;
+        event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>)))
+    } else {
+        axum::Json(app.hub.models.chat(&caller, Cow::Owned(body)).await?.body).into_response()
+    };
+    Ok(kept.tell(&app, answer))
 }
 
 /// Embed texts.
@@ -116,6 +120,7 @@ pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
         run_id: None,
         agent: None,
         limits: limits.models,
+        cache: CacheUse::default(),
         charge: (!accounts.is_empty()).then(|| Charge {
             ledger: app.hub.ledger.clone(),
             workspace_id: principal.workspace_id.clone(),

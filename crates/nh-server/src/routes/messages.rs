@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::chat::{caller, event_stream, wants_stream};
+use super::kept::Kept;
 use crate::app::App;
 use crate::auth::{Auth, ChatWrite};
 use crate::failure::Answer;
@@ -69,17 +70,20 @@ pub(crate) struct Count {
 pub(crate) async fn create_message(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
+    kept: Kept,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
-    let caller = caller(&app, &auth);
+    let caller = kept.caller(caller(&app, &auth));
     let is_streamed = wants_stream(&body)?;
     let body = messages::request(body)?;
-    if !is_streamed {
+    let answer = if is_streamed {
+        let frames = app.hub.models.chat_stream(&caller, body).await?;
+        event_stream(Body::from_stream(messages::events(frames).map(Ok::<_, Infallible>)))
+    } else {
         let completion = app.hub.models.chat(&caller, Cow::Owned(body)).await?;
-        return Ok(axum::Json(messages::answer(completion.body)).into_response());
-    }
-    let frames = app.hub.models.chat_stream(&caller, body).await?;
-    Ok(event_stream(Body::from_stream(messages::events(frames).map(Ok::<_, Infallible>))))
+        axum::Json(messages::answer(completion.body)).into_response()
+    };
+    Ok(kept.tell(&app, answer))
 }
 
 /// Estimate the input tokens of a request by its size: no provider is asked. Errors have

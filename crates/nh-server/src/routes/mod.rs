@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod docs;
 pub(crate) mod health;
+mod kept;
 pub(crate) mod keys;
 pub(crate) mod llms;
 pub(crate) mod mcp;

@@ -19,7 +19,9 @@ use nh_compute::{Compute, ComputeSettings, ComputeSetup, DriverChoice};
 use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
-use nh_models::{Models, ModelsSetup, ResolvedProvider, UsageSink, WorkspaceLimits};
+use nh_models::{
+    CacheSettings, Models, ModelsSetup, ResolvedProvider, ResponseCache, UsageSink, WorkspaceLimits,
+};
 use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
 use nh_store::seals::{MasterKey, Sealer};
@@ -267,6 +269,11 @@ async fn hub(
     });
     let models = Models::new(ModelsSetup {
         workspace_limits,
+        cache: Some(ResponseCache::new(
+            store.clone(),
+            Arc::new(clock.clone()),
+            CacheSettings { max_entries: 3, ..Default::default() },
+        )),
         aliases: Vec::new(),
         local: Some(Arc::new(InProcess(memories.clone()))),
         providers,

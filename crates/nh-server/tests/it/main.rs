@@ -32,6 +32,7 @@ mod memory_models;
 mod messages;
 mod receiver;
 mod reference;
+mod response_cache;
 mod runs;
 mod sandbox_origins;
 mod sandboxes;

@@ -23,6 +23,7 @@ pub(crate) fn call(
         kind: UsageKind::Chat,
         usage: Usage { input_tokens: 10, output_tokens: 3, cached_tokens: 2, reasoning_tokens: 1, cost_usd },
         estimated: cost_usd.is_none(),
+        saved_usd: None,
     }
 }
 

@@ -59,6 +59,7 @@ async fn call_at(
         run_id: Some(run_id),
         agent: None,
         limits: Default::default(),
+        cache: Default::default(),
         charge: None,
     };
     let call = ToolCall {
