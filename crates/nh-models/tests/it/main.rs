@@ -5,6 +5,7 @@
 mod charges;
 mod chat;
 mod embeddings;
+mod google;
 mod harness;
 mod models;
 mod offline;
