@@ -23,11 +23,13 @@ pub(super) struct Listed {
 
 /// Reads OpenAI's shape (`data: [{id, created}]`) with what OpenRouter
 /// (`pricing`, `architecture`, `supported_parameters`, `context_length`), vLLM
-/// (`max_model_len`) and llama.cpp (`meta.n_ctx_train`) add. None when it is
-/// not a list of models.
+/// (`max_model_len`) and llama.cpp (`meta.n_ctx_train`) add, and Gemini's
+/// (`models: [{name, supportedGenerationMethods}]`). None when it is not a list
+/// of models.
 pub(super) fn read(body: &Value) -> Option<Vec<Listed>> {
-    let items = body.get("data").unwrap_or(body).as_array()?;
-    let listed: Vec<Listed> = items.iter().filter_map(model).take(MAX_MODELS).collect();
+    let items = body.get("data").or_else(|| body.get("models")).unwrap_or(body).as_array()?;
+    let listed = items.iter().filter_map(|item| model(item).or_else(|| gemini(item)));
+    let listed: Vec<Listed> = listed.take(MAX_MODELS).collect();
     if items.len() > MAX_MODELS {
         tracing::warn!(listed = items.len(), kept = MAX_MODELS, "a provider lists more models than are kept");
     }
@@ -35,10 +37,7 @@ pub(super) fn read(body: &Value) -> Option<Vec<Listed>> {
 }
 
 fn model(item: &Value) -> Option<Listed> {
-    let id = item.get("id")?.as_str()?;
-    if id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
-        return None;
-    }
+    let id = item.get("id")?.as_str().filter(|id| is_id(id))?;
     let number = |path: &str| item.pointer(path).and_then(Value::as_u64);
     Some(Listed {
         id: id.to_owned(),
@@ -54,6 +53,32 @@ fn model(item: &Value) -> Option<Listed> {
             .or_else(|| number("/max_input_tokens"))
             .or_else(|| number("/meta/n_ctx_train")),
         capabilities: capabilities(item),
+    })
+}
+
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)
+}
+
+/// <https://ai.google.dev/api/models#Model>. What neither chats nor makes
+/// embeddings is left out.
+fn gemini(item: &Value) -> Option<Listed> {
+    let id = item.get("name")?.as_str().filter(|id| is_id(id))?;
+    let methods = item.get("supportedGenerationMethods")?.as_array()?;
+    let capabilities = if methods.iter().any(|method| method == "generateContent") {
+        // Whether it takes tools or images it does not say.
+        Vec::new()
+    } else if methods.iter().any(|method| method == "embedContent") {
+        vec!["embeddings".to_owned()]
+    } else {
+        return None;
+    };
+    Some(Listed {
+        id: id.to_owned(),
+        description: text(item, "description").or_else(|| text(item, "displayName")),
+        context_length: item.get("inputTokenLimit").and_then(Value::as_u64),
+        capabilities,
+        ..Listed::default()
     })
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::asking::Operation;
-use super::{Provider, anthropic, openai};
+use super::{Provider, anthropic, google, openai};
 use crate::{ModelError, ProviderKind};
 
 /// A request as the provider's protocol has it.
@@ -19,6 +19,7 @@ pub(crate) struct Written {
 /// Follows a stream of a protocol that is not OpenAI's.
 pub(crate) enum Events {
     Anthropic(anthropic::Events),
+    Google(google::Events),
 }
 
 impl Events {
@@ -26,6 +27,7 @@ impl Events {
     pub(crate) fn frames(&mut self, event: &str) -> Vec<String> {
         match self {
             Self::Anthropic(events) => events.frames(event),
+            Self::Google(events) => events.frames(event),
         }
     }
 }
@@ -34,7 +36,8 @@ impl Provider {
     pub(super) const fn listing_path(&self) -> &'static str {
         match self.settings.kind {
             ProviderKind::Anthropic => "models?limit=1000",
-            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => "models",
+            ProviderKind::Google => "models?pageSize=1000",
+            ProviderKind::Openai | ProviderKind::Openrouter => "models",
         }
     }
 
@@ -68,7 +71,10 @@ impl Provider {
                 let body = anthropic::write(operation, body)?;
                 return self.written("messages".to_owned(), &body);
             }
-            ProviderKind::Google => openai::fit_chat_of_imitator(&mut body),
+            ProviderKind::Google => {
+                let (path, body) = google::write(operation, &body)?;
+                return self.written(path, &body);
+            }
             ProviderKind::Openai if !self.settings.is_at_public_address() => {
                 openai::fit_chat_of_imitator(&mut body);
             }
@@ -98,7 +104,8 @@ impl Provider {
     pub(crate) fn read(&self, answer: Map<String, Value>) -> Map<String, Value> {
         match self.settings.kind {
             ProviderKind::Anthropic => anthropic::read(answer),
-            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => answer,
+            ProviderKind::Google => google::read(answer),
+            ProviderKind::Openai | ProviderKind::Openrouter => answer,
         }
     }
 
@@ -106,7 +113,8 @@ impl Provider {
     pub(crate) fn events(&self) -> Option<Events> {
         match self.settings.kind {
             ProviderKind::Anthropic => Some(Events::Anthropic(anthropic::Events::default())),
-            ProviderKind::Google | ProviderKind::Openai | ProviderKind::Openrouter => None,
+            ProviderKind::Google => Some(Events::Google(google::Events::default())),
+            ProviderKind::Openai | ProviderKind::Openrouter => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 mod anthropic;
 mod asking;
 mod dialect;
+mod google;
 mod health;
 mod openai;
 mod openrouter;
@@ -235,9 +236,8 @@ fn headers(settings: &ResolvedProvider) -> HeaderMap {
     if let Some(key) = &settings.api_key {
         let (name, scheme) = match settings.kind {
             ProviderKind::Anthropic => (anthropic::KEY_HEADER, ""),
-            ProviderKind::Openai | ProviderKind::Openrouter | ProviderKind::Google => {
-                (AUTHORIZATION, "Bearer ")
-            }
+            ProviderKind::Google => (google::KEY_HEADER, ""),
+            ProviderKind::Openai | ProviderKind::Openrouter => (AUTHORIZATION, "Bearer "),
         };
         // The configuration's check lets no key through that fits into no header.
         if let Ok(mut value) = HeaderValue::from_str(&format!("{scheme}{}", key.expose_secret())) {

@@ -60,8 +60,12 @@ fn judge(
     let name = provider.name.clone();
     let message = provider.scrub(&message(error, status));
     let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
+    let retry_after_seconds = retry_after_seconds.or_else(|| googles_delay(error));
     match status {
         _ if code == "insufficient_quota" => refused(provider, status, &message),
+        400 if googles_details(error).any(|detail| detail["reason"] == "API_KEY_INVALID") => {
+            refused(provider, status, &message)
+        }
         401..=403 => refused(provider, status, &message),
         404 if !is_json => ModelError::Failed {
             provider: name,
@@ -89,10 +93,21 @@ fn refused(provider: &ResolvedProvider, status: u16, message: &str) -> ModelErro
     let message = match status {
         402 => "its account has no credit left",
         429 => "its account's quota is used up",
-        401 => "its API key is missing or not accepted",
+        400 | 401 => "its API key is missing or not accepted",
         _ => "its API key may not do this, or the request was blocked",
     };
     ModelError::Refused { provider: provider.name.clone(), status, message: message.to_owned() }
+}
+
+/// <https://cloud.google.com/apis/design/errors#error_details>
+fn googles_details(error: &Value) -> impl Iterator<Item = &Value> {
+    error.get("details").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// `{"retryDelay": "3.5s"}`, rounded up; Google has no header for it.
+fn googles_delay(error: &Value) -> Option<u64> {
+    let delay = googles_details(error).find_map(|detail| detail.get("retryDelay")?.as_str())?;
+    whole_seconds(delay.strip_suffix('s')?.parse().ok()?)
 }
 
 fn message(error: &Value, status: u16) -> String {
@@ -117,5 +132,9 @@ fn short(text: &str, max_chars: usize) -> String {
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let seconds = number(RETRY_AFTER.as_str()).or_else(|| number("retry-after-ms").map(|ms| ms / 1_000.0))?;
+    whole_seconds(seconds)
+}
+
+fn whole_seconds(seconds: f64) -> Option<u64> {
     (seconds >= 0.0).then(|| (seconds.ceil() as u64).min(MAX_RETRY_AFTER_SECONDS))
 }

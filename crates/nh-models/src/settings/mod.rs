@@ -14,7 +14,7 @@ pub enum ProviderKind {
     #[default]
     Openai,
     Openrouter,
-    /// Gemini, through Google's OpenAI-compatible endpoint.
+    /// Gemini's API.
     Google,
     Anthropic,
 }

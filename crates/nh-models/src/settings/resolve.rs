@@ -60,7 +60,7 @@ impl ProviderKind {
         match self {
             Self::Openai => "https://api.openai.com/v1",
             Self::Openrouter => "https://openrouter.ai/api/v1",
-            Self::Google => "https://generativelanguage.googleapis.com/v1beta/openai",
+            Self::Google => "https://generativelanguage.googleapis.com/v1beta",
             Self::Anthropic => "https://api.anthropic.com/v1",
         }
     }
@@ -193,6 +193,9 @@ fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faul
             say("base_url", "it holds a user name or password; put the key into `api_key_env`".to_owned());
         } else if url.query().is_some() || url.fragment().is_some() {
             say("base_url", format!("`{}` has a query or fragment; leave it out", shown(url)));
+        } else if one.kind == ProviderKind::Google && address(one).ends_with("/openai") {
+            let text = "is not where Gemini's own API is; leave `/openai` out, or use kind `openai`";
+            say("base_url", format!("`{}` {text}", shown(url)));
         }
     }
     let keys = [one.api_key.is_some(), one.api_key_env.is_some(), one.api_key_file.is_some()];

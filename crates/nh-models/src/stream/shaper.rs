@@ -274,7 +274,7 @@ impl Shaper {
 
 impl ChoiceState {
     /// Gives each call its `index`, and the first piece of each its `id` and
-    /// `type`. Google leaves the index out and sends calls whole; a call without
+    /// `type`. Some leave the index out and send calls whole; a call without
     /// an id goes on with the one before, unless it names a function again.
     fn mend_calls(&mut self, delta: &mut Map<String, Value>, ids: &SharedIds) -> Result<(), Fault> {
         let Some(calls) = delta.get_mut("tool_calls").and_then(Value::as_array_mut) else { return Ok(()) };

@@ -7,6 +7,7 @@ mod charges;
 mod chat;
 mod embeddings;
 mod faulty;
+mod google;
 mod harness;
 mod messages;
 mod models;

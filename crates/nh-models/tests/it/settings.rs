@@ -32,7 +32,7 @@ fn keys_in_the_environment_are_enough() {
         shown(&resolve(&[], &environment).expect("fine")),
         [
             "openrouter https://openrouter.ai/api/v1 sk-or",
-            "google https://generativelanguage.googleapis.com/v1beta/openai g",
+            "google https://generativelanguage.googleapis.com/v1beta g",
             "openai https://api.openai.com/v1 sk-1",
         ]
     );
@@ -85,6 +85,11 @@ fn every_fault_is_said_at_once_with_its_place() {
             ..named("m")
         },
         named("neuralhub"),
+        ProviderSettings {
+            kind: ProviderKind::Google,
+            base_url: Some("https://x/v1beta/openai/".parse().expect("a URL")),
+            ..named("g")
+        },
     ];
     let faults = resolve(&settings, &[]).expect_err("faults");
     let paths: Vec<_> = faults.iter().map(|fault| fault.split(": ").next().expect("a path")).collect();
@@ -102,9 +107,11 @@ fn every_fault_is_said_at_once_with_its_place() {
             "providers[7].models[0].id",
             "providers[7].models[0].input_cost",
             "providers[8].name",
+            "providers[9].base_url",
         ]
     );
     assert!(faults[1].contains("0 is not from 1 to 3600 seconds"), "{}", faults[1]);
+    assert!(faults[11].contains("leave `/openai` out, or use kind `openai`"), "{}", faults[11]);
     assert!(faults.iter().all(|fault| !fault.contains("with space") && !fault.contains("u:p")));
 }
 

@@ -97,7 +97,7 @@ async fn what_a_provider_leaves_out_is_put_in() {
 }
 
 #[tokio::test]
-async fn googles_tool_calls_get_an_index_and_an_end() {
+async fn tool_calls_that_come_whole_get_an_index_and_an_end() {
     let call = |name: &str, id: &str| {
         json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"},
             "extra_content": {"google": {"thought_signature": "sig"}}})
@@ -108,7 +108,7 @@ async fn googles_tool_calls_get_an_index_and_an_end() {
         chunk(json!({"role": "assistant"}), Some("stop")),
     ])
     .done();
-    let stream = stream_of(ProviderKind::Google, reply).await;
+    let stream = stream_of(ProviderKind::Openai, reply).await;
     let chunks = chunks(&stream);
     let calls: Vec<&Value> = chunks
         .iter()

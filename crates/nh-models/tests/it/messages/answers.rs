@@ -136,10 +136,8 @@ async fn hidden_state_of_other_models_comes_back() {
             {"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer["content"]},
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "1"}]}]});
         assert_eq!(asked(next.clone())["messages"][1], said);
-        assert_eq!(
-            written(ProviderKind::Google, &next).await["messages"][1]["tool_calls"][0]["extra_content"],
-            extra
-        );
+        let google = written(ProviderKind::Google, &next).await;
+        assert_eq!(google["contents"][1]["parts"][0]["thoughtSignature"], "sig", "{google}");
         assert_eq!(
             written(ProviderKind::Openrouter, &next).await["messages"][1]["reasoning_details"],
             json!([detail])
