@@ -22,6 +22,7 @@ mod models;
 pub mod offline;
 mod provider;
 mod routing;
+pub mod served;
 mod settings;
 mod stream;
 mod usage;

@@ -16,7 +16,7 @@ use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, metrics,
-    models, resources, runs, schedules, tools, usage, values, webhooks, workflows,
+    models, resources, responses, runs, schedules, tools, usage, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -87,6 +87,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::find))
         .routes(routes!(models::providers))
         .routes(routes!(chat::complete))
+        .routes(routes!(responses::respond))
         .routes(routes!(usage::report))
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))

@@ -29,6 +29,7 @@ use crate::{Caller, Completion, ModelError, chat};
 
 pub use gather::Listener;
 pub(crate) use gather::gather;
+pub(crate) use relay::{KEEP_ALIVE, SSE_LIMITS};
 pub(crate) use shaper::{Header, Shaper};
 
 /// A chat answer as complete server-sent-event frames, ready to be written to

@@ -16,6 +16,7 @@ pub(crate) mod memory_lines;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod resources;
+pub(crate) mod responses;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod storage;

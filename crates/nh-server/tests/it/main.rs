@@ -30,6 +30,7 @@ mod memory;
 mod memory_models;
 mod receiver;
 mod reference;
+mod responses;
 mod runs;
 mod sandbox_origins;
 mod sandboxes;

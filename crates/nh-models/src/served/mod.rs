@@ -1,0 +1,3 @@
+//! Other protocols that clients speak, over OpenAI's chat inside.
+
+pub mod responses;
