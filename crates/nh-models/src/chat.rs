@@ -14,7 +14,7 @@ use crate::provider::{Operation, Provider, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
-const ID_LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+pub(crate) const ID_LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
 /// `chatcmpl-…`, as OpenAI makes them.
 pub(crate) fn completion_id(ids: &SharedIds) -> String {

@@ -16,7 +16,7 @@ use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, messages,
-    metrics, models, resources, runs, schedules, tools, usage, values, webhooks, workflows,
+    metrics, models, resources, responses, runs, schedules, tools, usage, values, webhooks, workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -89,6 +89,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat::complete))
         .routes(routes!(messages::create_message))
         .routes(routes!(messages::count_tokens))
+        .routes(routes!(responses::respond))
         .routes(routes!(usage::report))
         .routes(routes!(chat::embed))
         .routes(routes!(tools::list, tools::create))

@@ -2,3 +2,4 @@
 //! only translates.
 
 pub mod messages;
+pub mod responses;

@@ -31,7 +31,7 @@ use crate::{Caller, Completion, ModelError, chat};
 pub use gather::Listener;
 pub(crate) use gather::gather;
 pub(crate) use keeping::keeping;
-pub(crate) use relay::SSE_LIMITS;
+pub(crate) use relay::{KEEP_ALIVE, SSE_LIMITS};
 pub(crate) use shaper::{Header, Shaper};
 pub(crate) use whole::stream_of;
 

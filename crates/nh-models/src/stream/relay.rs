@@ -21,7 +21,7 @@ pub(crate) const SSE_LIMITS: SseLimits = SseLimits { max_line_bytes: 8_000_000, 
 /// How long the connection may take to end after `[DONE]`, to be used again.
 const LINGER_MS: u64 = 1_000;
 /// What the client gets when the provider says nothing but that it is alive.
-const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 pub(super) struct Relay {
     provider: Arc<Provider>,

@@ -18,6 +18,7 @@ pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod resources;
+pub(crate) mod responses;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod storage;

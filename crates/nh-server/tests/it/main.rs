@@ -33,6 +33,7 @@ mod messages;
 mod receiver;
 mod reference;
 mod response_cache;
+mod responses;
 mod runs;
 mod sandbox_origins;
 mod sandboxes;
