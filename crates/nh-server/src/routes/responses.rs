@@ -17,6 +17,7 @@ use crate::auth::{Auth, ChatWrite};
 use crate::failure::Answer;
 use crate::json::Json;
 use crate::routes::chat::{caller, event_stream};
+use crate::routes::kept::Kept;
 
 /// OpenAI's request for a response. No response is kept: `store` is answered as false, and
 /// `previous_response_id` is refused.
@@ -49,15 +50,18 @@ pub(crate) struct ResponsesRequest {
 pub(crate) async fn respond(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
+    kept: Kept,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
     let Request { chat, is_streamed, asked } = responses::read(&body)?;
-    let (caller, models) = (caller(&app, &auth), &app.hub.models);
-    if !is_streamed {
+    let (caller, models) = (kept.caller(caller(&app, &auth)), &app.hub.models);
+    let answer = if is_streamed {
+        let chat = models.chat_stream(&caller, chat).await?;
+        let frames = asked.stream(&app.ids, app.clock.now(), chat);
+        event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>)))
+    } else {
         let completion = models.chat(&caller, Cow::Owned(chat)).await?;
-        return Ok(axum::Json(asked.answer(&app.ids, &completion.body)).into_response());
-    }
-    let chat = models.chat_stream(&caller, chat).await?;
-    let frames = asked.stream(&app.ids, app.clock.now(), chat);
-    Ok(event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>))))
+        axum::Json(asked.answer(&app.ids, &completion.body)).into_response()
+    };
+    Ok(kept.tell(&app, answer))
 }
