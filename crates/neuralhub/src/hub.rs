@@ -184,6 +184,7 @@ async fn open(
     let compute = Compute::new(ComputeSetup {
         store: store.clone(),
         settings: config.compute.clone(),
+        workspace_budget_usd: config.workspace_limits.budget_usd,
         data_dir: data_dir.to_owned(),
         clock: clock.clone(),
         ids: ids.clone(),

@@ -38,6 +38,10 @@ pub struct BlobSettings {
     /// bound but the disk.
     #[schema(minimum = 1)]
     pub quota_bytes: Option<u64>,
+    /// US dollars for a gigabyte (10^9 bytes) that is stored for a month (730 hours), as
+    /// `/v1/usage` counts it. Absent: it has no price.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub price_per_gb_month: Option<f64>,
     /// Another origin of this hub that objects' URLs are to have, so that what a
     /// browser runs from one has no part in the hub's own. It serves nothing else.
     #[schema(value_type = Option<String>, example = "https://blobs.example.com")]
@@ -57,6 +61,7 @@ impl Default for BlobSettings {
             allow_http: false,
             max_size_bytes: 5 << 30,
             quota_bytes: None,
+            price_per_gb_month: None,
             public_origin: None,
         }
     }

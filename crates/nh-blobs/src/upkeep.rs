@@ -1,10 +1,10 @@
-//! What is done in the background: expired objects go, and what nobody has any
-//! more is emptied.
+//! What is done in the background: expired objects go, what nobody has any
+//! more is emptied, and what is stored is metered.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nh_store::blobs::{Condemn, Defer, Emptied, GiveUp, RemoveExpired};
+use nh_store::blobs::{Condemn, Defer, Emptied, GiveUp, Meter, RemoveExpired};
 use nh_types::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ pub async fn keep(blobs: Blobs, stopping: CancellationToken) {
         loop {
             told("remove expired objects", blobs.remove_expired().await);
             told("give up old uploads", blobs.give_up_uploads().await);
+            told("meter what is stored", blobs.meter().await);
             told("remove what nobody has", blobs.sweep(inner.clock.now().plus_millis(-GRACE_MS)).await);
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -73,6 +74,19 @@ impl Blobs {
             let at = inner.clock.now().plus_millis(-HOLD_MS);
             let given_up = inner.store.write(GiveUp { at, limit: UPLOADS_AT_ONCE }).await?;
             if given_up < u64::from(UPLOADS_AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes into the ledger what is stored, of workspaces for which that was last done an hour
+    /// ago, by whichever node; [`keep`] does it all the time.
+    pub async fn meter(&self) -> Result<(), BlobError> {
+        let inner = &self.inner;
+        let price_per_gb_month = inner.settings.price_per_gb_month;
+        loop {
+            let meter = Meter { at: inner.clock.now(), price_per_gb_month, limit: AT_ONCE };
+            if inner.store.write(meter).await? < AT_ONCE {
                 return Ok(());
             }
         }

@@ -37,6 +37,8 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 pub struct ComputeSetup {
     pub store: Store,
     pub settings: ComputeSettings,
+    /// What each workspace may spend in a month, in US dollars.
+    pub workspace_budget_usd: Option<f64>,
     /// The data directory: sandboxes are in `compute`, templates in `templates`.
     pub data_dir: PathBuf,
     pub clock: SharedClock,
@@ -52,6 +54,7 @@ pub struct Compute {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) settings: ComputeSettings,
+    pub(crate) workspace_budget_usd: Option<f64>,
     pub(crate) templates: Templates,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -98,7 +101,7 @@ pub struct Found {
 impl Compute {
     /// Nothing is started yet: [`keep`](crate::keep) does that.
     pub fn new(setup: ComputeSetup) -> Result<Self, TemplateError> {
-        let ComputeSetup { store, settings, data_dir, clock, ids } = setup;
+        let ComputeSetup { store, settings, workspace_budget_usd, data_dir, clock, ids } = setup;
         let templates = templates(&settings, &data_dir)?;
         let driver = match settings.driver {
             DriverChoice::Off => Choice::Missing("[compute] driver is `off`".to_owned()),
@@ -108,6 +111,7 @@ impl Compute {
         let inner = Inner {
             store,
             settings,
+            workspace_budget_usd,
             templates,
             clock,
             ids,
@@ -285,6 +289,14 @@ impl Compute {
         let record = sandboxes::find(&self.inner.store, workspace_id, id).await?;
         let record = record.ok_or_else(|| unknown(id))?;
         Err(self.why_not(&record))
+    }
+
+    pub(crate) fn running(&self) -> Vec<Arc<Live>> {
+        let running = |here: &Here| match here {
+            Here::Running(live) => Some(live.clone()),
+            Here::Starting => None,
+        };
+        self.here().values().filter_map(running).collect()
     }
 
     fn here_running(&self, workspace_id: &WorkspaceId, id: &SandboxId) -> Option<Arc<Live>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nh_guest::protocol::Killed;
 use nh_store::idempotency::Withdraw;
-use nh_store::sandboxes::{Begin, Begun, Forget, SandboxRecord, Started, Stop};
+use nh_store::sandboxes::{Begin, Begun, Forget, SandboxRecord, Started};
 use nh_store::{Idempotency, Once};
 use nh_types::sandbox::{SandboxState, StopReason};
 use nh_types::{ApiError, ErrorCode, RunId, SandboxId, WorkspaceId};
@@ -135,7 +135,11 @@ impl Compute {
                 env: environment(&new.env),
                 limits: asked.limits(&work.inner.settings),
             };
-            let started = match work.start(&driver, &new, asked, &spec).await {
+            let starting = async {
+                work.check_budgets(&record).await?;
+                work.start(&driver, &new, asked, &spec).await
+            };
+            let started = match starting.await {
                 Ok(running) => work.run(record.clone(), running, life).await,
                 Err(error) => Err(error),
             };
@@ -251,8 +255,9 @@ impl Compute {
     /// Follows it from now on.
     async fn run(&self, record: SandboxRecord, running: Running, life: u32) -> Result<Found, ComputeError> {
         let inner = &self.inner;
-        let expires_at = inner.clock.now().plus_millis(i64::from(life) * 1000);
-        let is_still = inner.store.write(Started { id: record.id.clone(), expires_at }).await;
+        let at = inner.clock.now();
+        let expires_at = at.plus_millis(i64::from(life) * 1000);
+        let is_still = inner.store.write(Started { id: record.id.clone(), at, expires_at }).await;
         if !matches!(is_still, Ok(true)) {
             stop(running).await;
             is_still?;
@@ -295,7 +300,8 @@ impl Compute {
         // Somebody may have asked for more meanwhile.
         let end = live.last_asked().unwrap_or(end);
         let id = live.record.id.clone();
-        while let Err(error) = self.write_end(&live, end).await {
+        let at = self.inner.clock.now();
+        while let Err(error) = self.write_end(&live.record, end, at).await {
             tracing::warn!(%error, sandbox = id.as_str(), "the end of a sandbox could not be written; again");
             tokio::select! {
                 () = tokio::time::sleep(WRITE_AGAIN) => {}
@@ -307,17 +313,6 @@ impl Compute {
         meters::ended(end);
         self.put_here(id, None);
         live.set_gone();
-    }
-
-    async fn write_end(&self, live: &Live, end: End) -> Result<(), nh_store::StoreError> {
-        let (store, id) = (&self.inner.store, live.record.id.clone());
-        match end {
-            End::Stopped(reason) => store.write(Stop { id, reason, at: self.inner.clock.now() }).await,
-            End::Deleted => {
-                let workspace_id = live.record.workspace_id.clone();
-                store.write(Forget { workspace_id, id }).await.map(drop)
-            }
-        }
     }
 }
 

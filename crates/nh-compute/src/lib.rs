@@ -19,6 +19,7 @@ mod execute;
 mod files;
 pub mod guest;
 mod live;
+mod metering;
 mod meters;
 mod of_runs;
 mod pool;

@@ -56,6 +56,10 @@ pub struct ComputeSettings {
     /// Sandboxes that a workspace may have at once.
     #[schema(minimum = 1)]
     pub max_per_workspace: u32,
+    /// US dollars for an hour of a sandbox, as `/v1/usage` and budgets count it. Absent: it
+    /// has no price.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub price_per_hour: Option<f64>,
 }
 
 /// What isolates sandboxes.
@@ -93,6 +97,7 @@ impl Default for ComputeSettings {
             max_output_bytes: 2 << 20,
             sandbox_domain: None,
             max_per_workspace: 20,
+            price_per_hour: None,
         }
     }
 }

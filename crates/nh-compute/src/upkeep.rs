@@ -1,5 +1,5 @@
 //! What is done beside requests: the driver is opened, the pool kept full, the rows held,
-//! and sandboxes ended whose runs have.
+//! sandboxes metered, and those ended whose runs have.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(crate) const HOLD_MS: i64 = 30_000;
 const HOLD_EVERY: Duration = Duration::from_secs(5);
 /// Looks for runs that ended, while there are sandboxes of runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What a hub that is killed does not get into the ledger.
+const METER_EVERY: Duration = Duration::from_secs(5 * 60);
 /// For so long it can be read how a sandbox ended.
 const REMEMBER_MS: i64 = 60 * 60 * 1000;
 
@@ -31,7 +33,7 @@ pub async fn keep(compute: Compute, stopping: CancellationToken) {
         starting.keep_pool().await;
     });
     let work = async {
-        tokio::join!(keep_rows(&compute), end_with_runs(&compute));
+        tokio::join!(keep_rows(&compute), end_with_runs(&compute), keep_metered(&compute));
     };
     tokio::select! {
         () = stopping.cancelled() => {}
@@ -61,6 +63,15 @@ async fn end_with_runs(compute: &Compute) {
                 tracing::warn!(%error, "it could not be read which runs have ended; it is tried again");
                 tokio::time::sleep(HOLD_EVERY).await;
             }
+        }
+    }
+}
+
+async fn keep_metered(compute: &Compute) {
+    loop {
+        tokio::time::sleep(METER_EVERY).await;
+        for live in compute.running() {
+            compute.meter_live(&live).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What model calls bid for: as much as they may cost at most.
 
+use nh_store::ledger::picodollars;
 use nh_store::ledger::{Amount, Bid};
 use nh_store::usage::UsageKind;
 use nh_types::budget::Budget;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::ModelError;
 use crate::catalogue::Price;
 use crate::chat::shown;
-use crate::ledger::{Charge, picodollars};
+use crate::ledger::Charge;
 use crate::usage::Meter;
 
 /// Tokens that an answer may have under a budget where the request has no bound
@@ -77,7 +78,7 @@ pub(crate) async fn reserve_prompt(
 pub(crate) const fn steps_of(kind: UsageKind) -> i64 {
     match kind {
         UsageKind::Chat => 1,
-        UsageKind::Embeddings => 0,
+        UsageKind::Embeddings | UsageKind::Sandbox | UsageKind::Storage => 0,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nh_store::ledger::{Amount, Bid, Dimension, Limits, Reserve, Reserved, Settle, Shortage};
+use nh_store::ledger::{Amount, Bid, Dimension, Limits, Reserve, Reserved, Settle, Shortage, picodollars};
 use nh_store::usage::UsageKind;
 use nh_store::{Store, StoreError, ledger};
 use nh_types::budget::Budget;
@@ -57,19 +57,19 @@ impl Account {
 
     /// A key's, in the calendar month (UTC) of `now`.
     pub fn of_key(id: KeyId, budget_usd: f64, now: Timestamp) -> Self {
-        Self::of_month(&format!("key:{id}"), &format!("key {id}"), budget_usd, now)
+        Self::of_month(ledger::key_account(id, now), &format!("key {id}"), budget_usd, now)
     }
 
     /// A workspace's, in the calendar month (UTC) of `now`.
     pub fn of_workspace(budget_usd: f64, now: Timestamp) -> Self {
-        Self::of_month("workspace", "this workspace", budget_usd, now)
+        Self::of_month(ledger::workspace_account(now), "this workspace", budget_usd, now)
     }
 
-    fn of_month(owner: &str, told: &str, budget_usd: f64, now: Timestamp) -> Self {
+    fn of_month(name: String, told: &str, budget_usd: f64, now: Timestamp) -> Self {
         let now = now.to_string();
         let month = now.get(..7).unwrap_or_default();
         Self {
-            name: format!("{owner}:{month}"),
+            name,
             told: format!("the budget of {told} for {month}"),
             limits: Limits { picodollars: Some(picodollars(budget_usd)), ..Limits::default() },
             is_of_minute: false,
@@ -89,12 +89,6 @@ impl Account {
     fn name_at(&self, now: Timestamp) -> String {
         if self.is_of_minute { ledger::minute_account(&self.name, now) } else { self.name.clone() }
     }
-}
-
-/// Rounds up, so that no price rounds down to nothing.
-pub(crate) fn picodollars(usd: f64) -> i64 {
-    // A cast from a float saturates.
-    (usd * PICODOLLARS).ceil() as i64
 }
 
 fn dollars(picodollars: i64) -> f64 {

@@ -6,15 +6,19 @@
 //! together than their accounts allow. Limits come with the call; an account
 //! is only a sum.
 
-use nh_types::{RunId, Timestamp, WorkspaceId};
+use nh_types::{Timestamp, WorkspaceId};
 
 use crate::columns::Columns;
 use crate::rows::Rows;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
 
+mod account;
 mod lock;
 
+use account::MINUTE;
+pub(crate) use account::add;
+pub use account::{key_account, minute_account, picodollars, run_account, workspace_account};
 pub use lock::Touched;
 pub(crate) use lock::lock;
 
@@ -24,18 +28,6 @@ const KEEP_EXPIRED_MS: i64 = 24 * 3600 * 1000;
 /// Accounts of a minute are kept for so long after it, for calls that began in it.
 const KEEP_MINUTES_MS: i64 = 3_600_000;
 const REMOVED_AT_ONCE: u32 = 16;
-const MINUTE: &str = "minute:";
-
-/// The name of the account of `owner` in the minute of `at`.
-pub fn minute_account(owner: &str, at: Timestamp) -> String {
-    let at = at.to_string();
-    format!("{MINUTE}{}:{owner}", at.get(..16).unwrap_or_default())
-}
-
-/// The name of the account of a run, and of those within it.
-pub fn run_account(run_id: RunId) -> String {
-    format!("run:{run_id}")
-}
 
 /// What a call takes. Sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

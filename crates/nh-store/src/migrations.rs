@@ -30,6 +30,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (21, "mcp servers", include_str!("../migrations/0021_mcp_servers.sql")),
     (22, "usage agents", include_str!("../migrations/0022_usage_agents.sql")),
     (23, "limits", include_str!("../migrations/0023_limits.sql")),
+    (24, "metering", include_str!("../migrations/0024_metering.sql")),
     (25, "answers", include_str!("../migrations/0025_answers.sql")),
 ];
 

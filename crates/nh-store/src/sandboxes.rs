@@ -11,6 +11,10 @@ use crate::columns::Columns;
 use crate::sql::{Row, args};
 use crate::{Store, StoreError, Tx, Write};
 
+mod meter;
+
+pub use meter::Meter;
+
 /// One row of table `sandboxes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxRecord {
@@ -174,6 +178,8 @@ impl Write for Begin {
 #[derive(Clone, Debug)]
 pub struct Started {
     pub id: SandboxId,
+    /// It is metered from now on.
+    pub at: Timestamp,
     pub expires_at: Timestamp,
 }
 
@@ -184,8 +190,9 @@ impl Write for Started {
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<bool, StoreError> {
         let changed = tx
             .execute(
-                "update sandboxes set state = $2, expires_at = $3 where id = $1 and stopped_at is null",
-                args![&self.id, SandboxState::Running.as_str(), self.expires_at],
+                "update sandboxes set state = $2, expires_at = $3, metered_until = $4 \
+                 where id = $1 and stopped_at is null",
+                args![&self.id, SandboxState::Running.as_str(), self.expires_at, self.at],
             )
             .await?;
         Ok(changed > 0)
@@ -264,7 +271,8 @@ impl Write for Forget {
 }
 
 /// Holds a process's sandboxes for longer, stops in its records those of others that
-/// nobody holds any more, and forgets what ended before `ended_before`.
+/// nobody holds any more, and forgets what ended before `ended_before`. What nobody held for a
+/// while is metered from `at` on only.
 #[derive(Clone, Debug)]
 pub struct Hold {
     pub node: String,
@@ -282,6 +290,10 @@ impl Write for Hold {
 
     async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<Vec<SandboxId>, StoreError> {
         let now = tx.now_ms();
+        let lapsed = format!(
+            "update sandboxes set metered_until = $2 where node = $1 and stopped_at is null \
+             and held_until <= {now} and metered_until < $2"
+        );
         let held = format!(
             "update sandboxes set held_until = {now} + $2 where node = $1 and stopped_at is null returning id"
         );
@@ -295,6 +307,7 @@ impl Write for Hold {
              where node <> $1 and stopped_at is null and {lost}"
         );
         // Only this crate's own words were put together.
+        tx.execute(AssertSqlSafe(lapsed), args![&self.node, self.at]).await?;
         let rows = tx.returning(AssertSqlSafe(held), args![&self.node, self.hold_ms]).await?;
         if self.may_tell_lost || !tx.is_shared() {
             tx.execute(

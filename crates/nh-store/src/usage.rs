@@ -1,4 +1,5 @@
-//! What model calls used: one row a call.
+//! What was used: one row a model call, and one each time that a sandbox or what is stored
+//! was metered.
 
 use std::str::FromStr;
 
@@ -14,21 +15,27 @@ use crate::rows::Rows;
 use crate::sql::args;
 use crate::{Store, StoreError, Tx, Write};
 
-/// What kind of model call it was.
+/// What a row is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageKind {
     Chat,
     Embeddings,
+    /// Seconds of a sandbox; `model` is its template.
+    Sandbox,
+    /// GB-hours of what is stored.
+    Storage,
 }
 
 impl UsageKind {
-    pub const EVERY: [UsageKind; 2] = [UsageKind::Chat, UsageKind::Embeddings];
+    pub const EVERY: [UsageKind; 4] = [Self::Chat, Self::Embeddings, Self::Sandbox, Self::Storage];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Embeddings => "embeddings",
+            Self::Sandbox => "sandbox",
+            Self::Storage => "storage",
         }
     }
 }
@@ -39,7 +46,7 @@ impl FromStr for UsageKind {
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
         Self::EVERY.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| UnknownWord {
             given: text.chars().take(80).collect(),
-            expected: "chat, embeddings".to_owned(),
+            expected: "chat, embeddings, sandbox, storage".to_owned(),
         })
     }
 }
@@ -121,6 +128,49 @@ impl Write for RecordMany {
     }
 }
 
+/// The provider of what is no model's.
+const OWN: &str = "neuralhub";
+
+/// What was metered since the last time.
+pub(crate) struct Metered<'m> {
+    pub(crate) workspace_id: &'m WorkspaceId,
+    pub(crate) at: Timestamp,
+    pub(crate) key_id: Option<KeyId>,
+    pub(crate) run_id: Option<&'m str>,
+    pub(crate) model: &'m str,
+    pub(crate) kind: UsageKind,
+    /// In the unit of its kind.
+    pub(crate) quantity: f64,
+    pub(crate) cost_usd: Option<f64>,
+    /// It counts as one more: nothing of it was metered before.
+    pub(crate) is_first: bool,
+}
+
+impl Metered<'_> {
+    pub(crate) async fn insert(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        tx.execute(
+            "insert into model_calls (workspace_id, at, key_id, run_id, provider, model, kind, input_tokens, \
+             output_tokens, cached_tokens, reasoning_tokens, cost_usd, estimated, agent, quantity, calls) \
+             values ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, $8, 0, \
+             (select target from runs where id = $4 and run_type = 'agent'), $9, $10)",
+            args![
+                self.workspace_id,
+                self.at,
+                self.key_id,
+                self.run_id,
+                OWN,
+                self.model,
+                self.kind.as_str(),
+                self.cost_usd,
+                Some(self.quantity),
+                self.is_first
+            ],
+        )
+        .await
+        .map(drop)
+    }
+}
+
 /// The sum over one provider's model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UsageTotal {
@@ -142,7 +192,7 @@ pub async fn totals(
 ) -> Result<Vec<UsageTotal>, StoreError> {
     store
         .all(
-            "select provider, model, kind, count(*), cast(sum(estimated) as bigint), \
+            "select provider, model, kind, cast(sum(calls) as bigint), cast(sum(estimated) as bigint), \
              cast(sum(input_tokens) as bigint), cast(sum(output_tokens) as bigint), \
              cast(sum(cached_tokens) as bigint), cast(sum(reasoning_tokens) as bigint), \
              case when count(cost_usd) = count(*) then sum(cost_usd) end \
@@ -185,10 +235,12 @@ pub async fn sums(
             "select case when $4 = 1 then at / 86400000 end, case when $5 = 1 then key_id end, \
              case when $6 = 1 then provider end, case when $7 = 1 then model end, \
              case when $8 = 1 then agent end, case when $9 = 1 then kind end, \
-             count(*), cast(coalesce(sum(estimated), 0) as bigint), count(*) - count(cost_usd), \
+             cast(coalesce(sum(calls), 0) as bigint), cast(coalesce(sum(estimated), 0) as bigint), \
+             count(case when cost_usd is null and quantity is null then 1 end), \
              cast(coalesce(sum(input_tokens), 0) as bigint), cast(coalesce(sum(output_tokens), 0) as bigint), \
              cast(coalesce(sum(cached_tokens), 0) as bigint), \
-             cast(coalesce(sum(reasoning_tokens), 0) as bigint), sum(cost_usd), sum(saved_usd) \
+             cast(coalesce(sum(reasoning_tokens), 0) as bigint), sum(cost_usd), sum(saved_usd), \
+             sum(case when kind = 'sandbox' then quantity end), sum(case when kind = 'storage' then quantity end) \
              from model_calls where workspace_id = $1 and at >= $2 and at < $3 \
              group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6 limit $10",
             args![
@@ -223,6 +275,8 @@ pub async fn sums(
                     reasoning_tokens: columns.number()?,
                     cost_usd: columns.optional_real()?.unwrap_or_default(),
                     saved_usd: columns.optional_real()?.unwrap_or_default(),
+                    sandbox_seconds: columns.optional_real()?.unwrap_or_default(),
+                    storage_gb_hours: columns.optional_real()?.unwrap_or_default(),
                 })
             },
         )

@@ -26,7 +26,7 @@ pub struct CreateKey {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub rate_limit: Option<i64>,
-    /// US dollars a calendar month (UTC) for model calls, those of its runs
+    /// US dollars a calendar month (UTC) for model calls and sandboxes, those of its runs
     /// included: from 0, with which nothing may be spent, to 1,000,000.
     #[serde(default)]
     #[schema(minimum = 0.0, maximum = 1_000_000.0)]

@@ -64,6 +64,8 @@ words! {
         Memory = "memory",
         /// It had more processes than it may.
         Processes = "processes",
+        /// The budget of its key or workspace was spent.
+        BudgetSpent = "budget_spent",
         /// It ended by itself, or what isolates it did.
         Ended = "ended",
         /// It said to the hub what no sandbox says.

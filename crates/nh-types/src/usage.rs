@@ -1,4 +1,4 @@
-//! `/v1/usage`: what model calls used and cost.
+//! `/v1/usage`: what model calls, sandboxes and stored bytes used and cost.
 
 use std::str::FromStr;
 
@@ -65,13 +65,14 @@ pub struct UsageSum {
     /// The agent whose run made the calls. Absent: no agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// `chat` or `embeddings`.
+    /// `chat`, `embeddings`, `sandbox` or `storage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// Model calls, and sandboxes, each where it was first metered.
     pub calls: i64,
     /// Calls whose tokens are a guess, as the provider did not say.
     pub estimated_calls: i64,
-    /// Calls whose cost is not known, and not in `cost_usd`.
+    /// Model calls whose cost is not known, and not in `cost_usd`.
     pub unpriced_calls: i64,
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -79,7 +80,13 @@ pub struct UsageSum {
     pub cached_tokens: u64,
     /// The part of `output_tokens` spent on reasoning.
     pub reasoning_tokens: u64,
-    /// US dollars.
+    /// Of sandboxes. Absent: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sandbox_seconds: f64,
+    /// What was stored, in gigabytes (10^9 bytes) times hours. Absent: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub storage_gb_hours: f64,
+    /// US dollars: of sandboxes and of what is stored, where the operator gave a price.
     pub cost_usd: f64,
     /// US dollars that answers would have cost which were given again.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -12,7 +12,7 @@ const MAX_REQUESTS: i64 = 1_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkspaceLimits {
-    /// US dollars a calendar month (UTC) for model calls. Absent: no bound.
+    /// US dollars a calendar month (UTC) for model calls and sandboxes. Absent: no bound.
     pub budget_usd: Option<f64>,
     /// Tokens into and out of models in each minute of the clock. Absent: no bound.
     pub tokens_per_minute: Option<i64>,

@@ -17,8 +17,8 @@ const MAX_SUMS: u32 = 5_000;
 /// Shown where nothing else is asked for.
 const DEFAULT_MS: i64 = 30 * 86_400_000;
 
-/// Sum up what the workspace's model calls used and cost, by day, key, provider, model, agent or
-/// kind, or several of them.
+/// Sum up what the workspace's model calls, sandboxes and stored bytes used and cost, by day, key,
+/// provider, model, agent or kind, or several of them.
 #[utoipa::path(get, path = "/v1/usage", tag = "Chat and models",
     params(
         ("by" = Option<String>, Query, description = "One or several of `day`, `key`, `provider`, `model`, `agent` and `kind`, with commas between; absent: `day`"),

@@ -114,6 +114,7 @@ impl TestApp {
         let compute = Compute::new(ComputeSetup {
             store: store.store().clone(),
             settings: compute,
+            workspace_budget_usd: limits.budget_usd,
             data_dir: files.path().to_owned(),
             clock: Arc::new(clock.clone()),
             ids: ids.clone(),
@@ -222,8 +223,12 @@ fn blobs(
     clock: &FixedClock,
     ids: &SharedIds,
 ) -> Blobs {
-    let mut settings =
-        BlobSettings { max_size_bytes: 2_000_000, quota_bytes: Some(10_000_000), ..BlobSettings::default() };
+    let mut settings = BlobSettings {
+        max_size_bytes: 2_000_000,
+        quota_bytes: Some(10_000_000),
+        price_per_gb_month: Some(730.0),
+        ..BlobSettings::default()
+    };
     if let Some(bucket) = bucket {
         settings.url = Some(bucket.url.clone());
         settings.endpoint = Some(bucket.endpoint.parse().expect("an address"));

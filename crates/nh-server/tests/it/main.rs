@@ -30,6 +30,7 @@ mod mcp_servers;
 mod memory;
 mod memory_models;
 mod messages;
+mod metering;
 mod receiver;
 mod reference;
 mod response_cache;

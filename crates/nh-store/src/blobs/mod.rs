@@ -5,6 +5,7 @@
 
 mod copy;
 mod links;
+mod meter;
 mod put;
 mod remove;
 mod totals;
@@ -22,6 +23,7 @@ use crate::{Store, StoreError};
 
 pub use copy::Copy;
 pub use links::NoteLink;
+pub use meter::Meter;
 pub use put::{Condition, NewBytes, Put, PutDone};
 pub use remove::{Delete, RemoveExpired};
 pub use totals::{Totals, totals};

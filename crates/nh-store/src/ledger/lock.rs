@@ -16,7 +16,7 @@ pub struct Touched<'a> {
 }
 
 impl<'a> Touched<'a> {
-    pub(super) fn new(workspace_id: &'a WorkspaceId, account: &'a str, makes: bool) -> Self {
+    pub(crate) fn new(workspace_id: &'a WorkspaceId, account: &'a str, makes: bool) -> Self {
         Self { workspace_id: workspace_id.as_str(), account, makes }
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod lanes;
 mod ledger;
 mod memory;
+mod metering;
 mod opening;
 mod plans;
 mod runs;

@@ -5,11 +5,11 @@ use nh_types::{SandboxId, WorkspaceId};
 
 use crate::fixtures::{NOW, later, workspace};
 
-fn id(letter: char) -> SandboxId {
+pub(crate) fn id(letter: char) -> SandboxId {
     format!("sbx-{}", letter.to_string().repeat(16)).parse().expect("an id")
 }
 
-fn begin(letter: char, node: &str, workspace_id: &WorkspaceId, hold_ms: i64) -> Begin {
+pub(crate) fn begin(letter: char, node: &str, workspace_id: &WorkspaceId, hold_ms: i64) -> Begin {
     let sandbox = SandboxRecord {
         id: id(letter),
         workspace_id: workspace_id.clone(),
@@ -29,7 +29,7 @@ fn begin(letter: char, node: &str, workspace_id: &WorkspaceId, hold_ms: i64) -> 
     Begin { sandbox, most: 3, hold_ms }
 }
 
-fn hold(node: &str, may_tell_lost: bool) -> Hold {
+pub(crate) fn hold(node: &str, may_tell_lost: bool) -> Hold {
     let (node, at) = (node.to_owned(), later(5));
     Hold { node, hold_ms: 60_000, at, ended_before: NOW, may_tell_lost }
 }
@@ -56,7 +56,7 @@ each_engine! {
         assert_eq!(live().await, if is_shared { vec![id('a'), id('b')] } else { vec![id('a')] });
         let lost = sandboxes::find(store, &ws, &id('c')).await.expect("read").expect("told for a while");
         assert_eq!((lost.state, lost.stop_reason), (SandboxState::Stopped, Some(StopReason::HubLost)));
-        assert!(!store.write(Started { id: id('c'), expires_at: later(9) }).await.expect("written"));
+        assert!(!store.write(Started { id: id('c'), at: NOW, expires_at: later(9) }).await.expect("written"));
         let prolong = Prolong { workspace_id: ws.clone(), id: id('c'), expires_at: later(9) };
         assert!(store.write(prolong).await.expect("written").is_none());
     }
@@ -66,7 +66,7 @@ each_engine! {
         let other = workspace(store.store(), "other").await;
         let store = store.store();
         store.write(begin('a', "one", &ws, 60_000)).await.expect("begun");
-        assert!(store.write(Started { id: id('a'), expires_at: later(9) }).await.expect("written"));
+        assert!(store.write(Started { id: id('a'), at: NOW, expires_at: later(9) }).await.expect("written"));
         assert!(sandboxes::find(store, &other, &id('a')).await.expect("read").is_none());
         for reason in [StopReason::Memory, StopReason::HubLost] {
             store.write(Stop { id: id('a'), reason, at: later(3) }).await.expect("written");

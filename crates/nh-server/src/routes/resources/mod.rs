@@ -40,6 +40,7 @@ pub(crate) async fn list(
     params(("Idempotency-Key" = Option<String>, Header)),
     security(("bearer" = ["resources:write"]), ("session" = ["resources:write"])),
     responses((status = 201, body = SandboxView),
+        (status = 402, description = "The budget of the key or the workspace is spent", body = nh_types::ErrorBody),
         (status = 429, description = "The workspace has as many as it may have", body = nh_types::ErrorBody),
         (status = 503, description = "This host can isolate none, or the template is not built", body = nh_types::ErrorBody)))]
 pub(crate) async fn create(
