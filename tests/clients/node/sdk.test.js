@@ -120,7 +120,7 @@ const errors = [
   ["no/such-model", OpenAI.NotFoundError, 404],
   ["mock-error-429", OpenAI.RateLimitError, 429],
   ["mock-error-401", OpenAI.InternalServerError, 502],
-  ["mock-error-500", OpenAI.InternalServerError, 502],
+  ["broken/mock-error-500", OpenAI.InternalServerError, 502],
 ];
 for (const [model, expected, status] of errors) {
   for (const stream of [false, true]) {

@@ -123,7 +123,7 @@ class Errors(unittest.TestCase):
     def test_others(self):
         self.check(openai.NotFoundError, "model", model="no/such-model")
         self.check(openai.RateLimitError, None, model="mock-error-429")
-        self.check(openai.InternalServerError, None, model="mock-error-500")
+        self.check(openai.InternalServerError, None, model="broken/mock-error-500")
 
 
 if __name__ == "__main__":

@@ -228,11 +228,11 @@ class Errors(unittest.TestCase):
         self.assertEqual(limited.response.headers["retry-after"], "7")
         # Our credential was refused, not the client's.
         self.check(openai.InternalServerError, 502, "upstream_refused", self.chat("mock-error-401"))
-        self.check(openai.InternalServerError, 502, None, self.chat("mock-error-500"))
+        self.check(openai.InternalServerError, 502, None, self.chat("broken/mock-error-500"))
 
     def test_an_upstream_s_refusal_is_told_before_a_stream_starts(self):
         self.check(openai.RateLimitError, 429, None, self.chat("mock-error-429", stream=True))
-        self.check(openai.InternalServerError, 502, None, self.chat("mock-error-500", stream=True))
+        self.check(openai.InternalServerError, 502, None, self.chat("broken/mock-error-500", stream=True))
 
     def test_a_rate_limited_key_is_told_when_to_come_back(self):
         body = {"name": "slow", "scopes": ["models:read"], "rate_limit": 2}
