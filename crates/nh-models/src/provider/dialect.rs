@@ -78,7 +78,8 @@ impl Provider {
             ProviderKind::Openai if !self.settings.is_at_public_address() => {
                 openai::fit_chat_of_imitator(&mut body);
             }
-            ProviderKind::Openai | ProviderKind::Openrouter => {}
+            ProviderKind::Openai => openai::fit_chat_of_openai(&mut body),
+            ProviderKind::Openrouter => {}
         }
         self.written(path.to_owned(), &body)
     }

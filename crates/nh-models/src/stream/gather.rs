@@ -60,7 +60,7 @@ impl Answer {
             Some(Value::Array(choices)) => choices,
             _ => Vec::new(),
         };
-        for mut piece in choices {
+        for mut piece in choices.into_iter().filter(Value::is_object) {
             let place = piece["index"].as_u64().and_then(|index| usize::try_from(index).ok()).unwrap_or(0);
             while self.choices.len() <= place {
                 self.choices.push(Choice::default());

@@ -12,6 +12,7 @@ use crate::chat::{call_id, estimated_usage, finish_reason, put_cost, put_if_abse
 /// More choices or calls than these are a provider's nonsense.
 const MAX_CHOICES: usize = 128;
 const MAX_CALLS: usize = 1_024;
+const MAX_NAME_BYTES: usize = 256;
 
 /// What every chunk of an answer has in common, until the provider says it.
 pub(crate) struct Header {
@@ -164,7 +165,7 @@ impl Shaper {
 
     fn mend_header(&mut self, chunk: &mut Map<String, Value>) {
         if self.told_id.is_none()
-            && let Some(id) = chunk.get("id").and_then(Value::as_str).filter(|id| !id.is_empty())
+            && let Some(id) = chunk.get("id").and_then(Value::as_str).filter(|id| is_name(id))
         {
             self.header.id = id.to_owned();
         }
@@ -178,7 +179,7 @@ impl Shaper {
         chunk.insert("id".to_owned(), Value::from(self.header.id.as_str()));
         chunk.insert("object".to_owned(), Value::from("chat.completion.chunk"));
         chunk.insert("created".to_owned(), Value::from(self.header.created));
-        match chunk.get("model").and_then(Value::as_str).filter(|model| !model.is_empty()) {
+        match chunk.get("model").and_then(Value::as_str).filter(|model| is_name(model)) {
             Some(model) => self.header.model = model.to_owned(),
             None => {
                 chunk.insert("model".to_owned(), Value::from(self.header.model.as_str()));
@@ -203,11 +204,7 @@ impl Shaper {
                 put_if_absent(delta, "role", || Value::from("assistant"));
             }
             state.mend_calls(delta, ids)?;
-            output_bytes = delta
-                .iter()
-                .filter(|(field, _)| *field != "role")
-                .map(|(_, value)| value.as_str().map_or_else(|| value.to_string().len(), str::len))
-                .sum();
+            output_bytes = written_bytes(delta);
         }
         let reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
         let mended = match reason.as_deref() {
@@ -318,6 +315,23 @@ impl ChoiceState {
             None => self.calls.len().saturating_sub(1),
         }
     }
+}
+
+/// What a model wrote, as [`Delta::output_bytes`](super::chunk::Delta::output_bytes) counts it.
+fn written_bytes(delta: &Map<String, Value>) -> usize {
+    let size = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, str::len);
+    let calls = delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    let called =
+        calls.map(|call| size(call.pointer("/function/name")) + size(call.pointer("/function/arguments")));
+    size(delta.get("content"))
+        + size(delta.get("refusal"))
+        + size(delta.get("reasoning_content")).max(size(delta.get("reasoning")))
+        + called.sum::<usize>()
+}
+
+/// It is repeated in every chunk.
+fn is_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len())
 }
 
 fn is_same(told: &mut Option<Box<str>>, now: &RawValue) -> bool {

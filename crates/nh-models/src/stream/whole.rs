@@ -25,12 +25,13 @@ pub(crate) fn stream_of(completion: Completion, wants_usage: bool) -> ChatStream
     let counted = body.remove("usage");
     body.insert("object".to_owned(), Value::from("chat.completion.chunk"));
     let (mut deltas, mut ends) = (Vec::new(), Vec::new());
-    for mut choice in choices {
+    for mut choice in choices.into_iter().filter(Value::is_object) {
         let index = choice["index"].take();
         let mut delta = choice["message"].take();
         let calls = delta.get_mut("tool_calls").and_then(Value::as_array_mut);
-        for (index, call) in calls.into_iter().flatten().enumerate() {
-            call["index"] = Value::from(index);
+        let calls = calls.into_iter().flatten().filter_map(Value::as_object_mut);
+        for (index, call) in calls.enumerate() {
+            call.insert("index".to_owned(), Value::from(index));
         }
         deltas.push(json!({"index": index, "delta": delta, "finish_reason": null}));
         ends.push(json!({"index": index, "delta": {}, "finish_reason": choice["finish_reason"].take()}));

@@ -288,6 +288,61 @@ async fn effort_is_said_as_the_model_takes_it() {
     assert_eq!((&body["thinking"], &body["temperature"]), (&Value::Null, &json!(0.5)));
 }
 
+#[tokio::test]
+async fn what_anthropic_refuses_is_said_otherwise() {
+    let (hub, upstream) = claude().await;
+    let names = ["claude-opus-4-7", "claude-sonnet-4-5", "claude-3-5-haiku"];
+    upstream.list(Reply::json(200, &models(&names)));
+    let asked = async |model: &str, more: Value| {
+        let mut body = hello(&format!("mock/{model}"));
+        body.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        upstream.reply(message(json!([{"type": "text", "text": "Here."}]), "end_turn"));
+        hub.chat(body).await.expect("an answer");
+        upstream.calls().last().expect("a call").body.clone()
+    };
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+    let call = json!({"id": "functions.f:0", "type": "function", "function": {"name": "f", "arguments": ""}});
+    let history = json!([{"role": "user", "content": " x "}, {"role": "assistant", "content": " \n", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": "1"}]);
+    let body = asked(
+        "claude-sonnet-4-5",
+        json!({"reasoning_effort": "high", "temperature": 0.5, "top_p": 0.9, "stop": ["\n", "END", ""],
+            "tools": tools, "messages": history}),
+    )
+    .await;
+    // It did not think before it called: so it may not now.
+    assert_eq!(body.get("thinking"), None);
+    assert_eq!((&body["temperature"], body.get("top_p")), (&json!(0.5), None));
+    assert_eq!(body["stop_sequences"], json!(["END"]));
+    assert_eq!(body["tools"][0]["input_schema"], json!({"type": "object", "properties": {}}));
+    let said = json!([{"type": "tool_use", "id": "functions_f_0", "name": "f", "input": {}}]);
+    assert_eq!(
+        (&body["messages"][1]["content"], &body["messages"][2]["content"][0]["tool_use_id"]),
+        (&said, &json!("functions_f_0"))
+    );
+    let forced = json!({"reasoning_effort": "low", "tool_choice": "required", "tools": tools, "top_p": 0.9});
+    let body = asked("claude-sonnet-4-5", forced.clone()).await;
+    assert_eq!((body.get("thinking"), &body["top_p"]), (None, &json!(0.9)));
+    let body =
+        asked("claude-opus-4-7", json!({"temperature": 0.5, "top_k": 3, "reasoning_effort": "low"})).await;
+    assert_eq!(body["thinking"]["type"], "adaptive");
+    assert!(["temperature", "top_p", "top_k"].iter().all(|field| body.get(*field).is_none()), "{body}");
+    assert_eq!(asked("claude-3-5-haiku", json!({"reasoning_effort": "low"})).await.get("thinking"), None);
+}
+
+#[tokio::test]
+async fn thoughts_that_are_cut_are_billed_by_their_words() {
+    let (mut hub, upstream) = claude().await;
+    let mut cut: Vec<Part> = streamed().into_iter().take(3).map(event).collect();
+    let thought = json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "four"}});
+    cut.extend((0..100).map(|_| event(thought.clone())));
+    cut.push(Part::Cut);
+    upstream.reply(Reply::Stream(cut));
+    hub.stream(hello_streamed("priced")).await.expect("a stream");
+    let row = hub.rows.next_row().await.expect("a row");
+    assert_eq!((row.usage.output_tokens, row.estimated), (101, true));
+}
+
 proptest! {
     #[test]
     fn no_event_however_odd_breaks_a_stream(all in proptest::collection::vec(any_event(), 0..12)) {

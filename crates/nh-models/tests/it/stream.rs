@@ -336,3 +336,23 @@ fn nonsense() -> impl Strategy<Value = Part> {
         1 => Just(Part::Cut),
     ]
 }
+
+#[tokio::test]
+async fn choices_that_are_none_do_no_harm() {
+    let odd = json!({"choices": ["x", {"index": 0, "message": {"content": "Hi", "tool_calls": ["y"]}, "finish_reason": "stop"}]});
+    let whole = Reply::json(200, &odd).always_whole();
+    assert_eq!(text(&stream_of(ProviderKind::Openai, whole).await), "Hi");
+    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let mut array = says("x");
+    array["choices"] = json!([[0, {"content": "x"}, null]]);
+    upstream.reply(Reply::chunks(&[role(), says("Hi"), array, stop()]).done());
+    let silent = nh_models::Listener { is_heard: true, tell: &|_| {} };
+    let body = object(hello_streamed("priced"));
+    let answer = hub.models.chat_live(&caller(), &body, &silent).await.expect("an answer");
+    assert_eq!(answer.body["choices"][0]["message"]["content"], "Hi");
+    // A name that is repeated in each chunk is a short one.
+    let mut long = role();
+    long["id"] = json!("x".repeat(1_000_000));
+    let stream = stream_of(ProviderKind::Openai, Reply::chunks(&[long, says("Hi"), stop()]).done()).await;
+    assert!(stream.len() < 10_000 && text(&stream) == "Hi", "{}", stream.len());
+}

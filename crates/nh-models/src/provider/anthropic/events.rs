@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 use super::usage::Counts;
 use super::{THINKING_FORMAT, finish_reason, put_stop};
 
+const MAX_NAME_BYTES: usize = 256;
+
 #[derive(Default)]
 pub(crate) struct Events {
     head: Map<String, Value>,
@@ -38,7 +40,10 @@ impl Events {
 
     fn begin(&mut self, message: &Value) -> Vec<String> {
         for name in ["id", "model"] {
-            self.head.insert(name.to_owned(), message[name].clone());
+            // They are in every chunk.
+            if message[name].as_str().is_some_and(|text| text.len() <= MAX_NAME_BYTES) {
+                self.head.insert(name.to_owned(), message[name].clone());
+            }
         }
         self.counts.add(&message["usage"]);
         // The input is paid for from here on, however the stream ends.

@@ -8,6 +8,7 @@ mod answer;
 mod events;
 mod foreign;
 mod request;
+mod thinking;
 mod usage;
 
 use http::{HeaderName, HeaderValue};
@@ -26,17 +27,10 @@ pub(super) const VERSION: (HeaderName, HeaderValue) =
 /// What only Anthropic takes is kept under this name, in a request and as the type of a part, so
 /// that no other provider sees it: `served/messages` writes it.
 pub(crate) const OWN: &str = "anthropic";
-/// Fields of Anthropic's own that a request may have besides OpenAI's.
-pub(crate) const OWN_FIELDS: [&str; 8] = [
-    "thinking",
-    "top_k",
-    "metadata",
-    "container",
-    "context_management",
-    "output_config",
-    "cache_control",
-    "inference_geo",
-];
+/// Fields of Anthropic's own that a request may have besides OpenAI's: those that need no
+/// `anthropic-beta`.
+pub(crate) const OWN_FIELDS: [&str; 6] =
+    ["thinking", "top_k", "metadata", "output_config", "cache_control", "inference_geo"];
 /// As `format` in `reasoning_details`.
 pub(crate) const THINKING_FORMAT: &str = "anthropic-claude-v1";
 

@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::asking::Operation;
+use super::thinking::{put_sampling, put_thinking};
 use super::{OWN, OWN_FIELDS};
 use crate::ModelError;
 use crate::chat::shown;
 
 /// Anthropic wants a bound; where the request has none, this is it.
 const DEFAULT_MAX_TOKENS: u64 = 8_192;
-/// Its smallest budget for thinking.
-const LEAST_THINKING: u64 = 1_024;
 /// Of a part as of a block.
 const SAME_IN_PARTS: [&str; 3] = ["cache_control", "citations", "context"];
-const SAME_FIELDS: [&str; 2] = ["model", "top_p"];
 /// What `json_object` has no word for.
 const JSON_ALONE: &str = "Answer with one JSON object and nothing else.";
 
@@ -35,13 +33,15 @@ pub(in crate::provider) fn write(
             format!("`n` is {}; Anthropic gives one answer: leave it out", shown(&body["n"])),
         ));
     }
-    if let Some(Value::Object(mut own)) = body.remove(OWN) {
+    let own = body.remove(OWN);
+    let is_anthropics = own.is_some();
+    if let Some(Value::Object(mut own)) = own {
         // No other: they may say what a budget was not asked for.
         own.retain(|field, _| OWN_FIELDS.contains(&field.as_str()));
         body.extend(own);
     }
     let mut request = Map::new();
-    for field in SAME_FIELDS.iter().chain(&OWN_FIELDS) {
+    for field in ["model"].iter().chain(&OWN_FIELDS) {
         if let Some(value) = body.remove(*field).filter(|value| !value.is_null()) {
             request.insert((*field).to_owned(), value);
         }
@@ -54,20 +54,26 @@ pub(in crate::provider) fn write(
     if let Some(user) = body.get("user").and_then(Value::as_str) {
         request.entry("metadata").or_insert_with(|| json!({"user_id": user}));
     }
-    match body.remove("stop") {
-        Some(Value::String(stop)) => drop(request.insert("stop_sequences".to_owned(), json!([stop]))),
-        Some(Value::Array(stops)) => drop(request.insert("stop_sequences".to_owned(), Value::Array(stops))),
-        _ => {}
+    let stops = match body.remove("stop") {
+        Some(Value::String(stop)) => vec![Value::from(stop)],
+        Some(Value::Array(stops)) => stops,
+        _ => Vec::new(),
+    };
+    // White space alone is refused.
+    let stops: Vec<Value> = stops.into_iter().filter(|stop| stop.as_str().is_some_and(is_said)).collect();
+    if !stops.is_empty() {
+        request.insert("stop_sequences".to_owned(), Value::Array(stops));
     }
     let (mut system, messages) = messages(&body)?;
     put_tools(&mut request, &body)?;
     put_form(&mut request, &mut system, &body);
-    put_thinking(&mut request, &body);
-    if let Some(temperature) = body.get("temperature").and_then(Value::as_f64)
-        && request.get("thinking").is_none_or(|thinking| thinking["type"] == "disabled")
-    {
-        // OpenAI's goes to 2.
-        request.insert("temperature".to_owned(), Value::from(temperature.min(1.0)));
+    if is_anthropics {
+        // As its client sent them.
+        let sampling = ["temperature", "top_p"].map(|field| Some((field.to_owned(), body.remove(field)?)));
+        request.extend(sampling.into_iter().flatten());
+    } else {
+        put_thinking(&mut request, &body, &messages);
+        put_sampling(&mut request, &body);
     }
     if !system.is_empty() {
         request.insert("system".to_owned(), Value::Array(system));
@@ -110,11 +116,15 @@ fn messages(body: &Map<String, Value>) -> Result<(Vec<Value>, Vec<Value>), Model
     Ok((system, messages))
 }
 
-/// Anthropic refuses empty texts.
+/// Anthropic refuses texts of white space alone.
+fn is_said(text: &str) -> bool {
+    !text.trim().is_empty()
+}
+
 fn content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
     match content {
         Value::Null => Ok(Vec::new()),
-        Value::String(text) if text.is_empty() => Ok(Vec::new()),
+        Value::String(text) if !is_said(text) => Ok(Vec::new()),
         Value::String(text) => Ok(vec![json!({"type": "text", "text": text})]),
         Value::Array(parts) => {
             let mut blocks = Vec::with_capacity(parts.len());
@@ -136,10 +146,13 @@ fn content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
 fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelError> {
     let mut block = match part["type"].as_str().unwrap_or_default() {
         "text" | "input_text" | "output_text" => match part["text"].as_str().unwrap_or_default() {
-            "" => return Ok(None),
+            text if !is_said(text) => return Ok(None),
             text => json!({"type": "text", "text": text}),
         },
-        "refusal" => json!({"type": "text", "text": part["refusal"]}),
+        "refusal" => match part["refusal"].as_str().filter(|text| is_said(text)) {
+            None => return Ok(None),
+            Some(text) => json!({"type": "text", "text": text}),
+        },
         "image_url" => {
             let url = part["image_url"]["url"].as_str().or_else(|| part["image_url"].as_str());
             json!({"type": "image", "source": source(url, &at)?})
@@ -198,8 +211,7 @@ fn said(place: usize, message: &Value) -> Result<Vec<Value>, ModelError> {
                 format!("`{at}` is not the JSON of an object, which Anthropic wants"),
             ));
         };
-        let mut block =
-            json!({"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": input});
+        let mut block = json!({"type": "tool_use", "id": call_id(call["id"].as_str().unwrap_or_default()), "name": call["function"]["name"], "input": input});
         if let Some(cache) = call.get("cache_control").filter(|cache| !cache.is_null()) {
             block["cache_control"] = cache.clone();
         }
@@ -223,13 +235,19 @@ fn thoughts(details: &Value) -> Vec<Value> {
             .entry(index)
             .or_insert_with(|| json!({"type": "thinking", "thinking": "", "signature": ""}));
         for (field, from) in [("thinking", "text"), ("signature", "signature")] {
-            let so_far = thought[field].as_str().unwrap_or_default();
-            let joined = format!("{so_far}{}", detail[from].as_str().unwrap_or_default());
-            thought[field] = Value::from(joined);
+            if let Value::String(so_far) = &mut thought[field] {
+                so_far.push_str(detail[from].as_str().unwrap_or_default());
+            }
         }
     }
     // One without its signature is refused.
     thoughts.into_values().filter(|thought| thought["signature"] != "").collect()
+}
+
+/// Of letters, digits, `_` and `-` alone, as Anthropic wants it; others have dots and colons.
+fn call_id(id: &str) -> String {
+    let fits = |letter: &char| letter.is_ascii_alphanumeric() || "_-".contains(*letter);
+    id.chars().map(|letter| if fits(&letter) { letter } else { '_' }).collect()
 }
 
 fn result(place: usize, message: &Value) -> Result<Value, ModelError> {
@@ -241,7 +259,7 @@ fn result(place: usize, message: &Value) -> Result<Value, ModelError> {
             format!("`{at}` is missing; give the id of the call that it answers"),
         ));
     };
-    let mut block = json!({"type": "tool_result", "tool_use_id": id});
+    let mut block = json!({"type": "tool_result", "tool_use_id": call_id(id)});
     let content = content(place, &message["content"])?;
     if !content.is_empty() {
         block["content"] = Value::Array(content);
@@ -263,8 +281,8 @@ fn put_tools(request: &mut Map<String, Value>, body: &Map<String, Value>) -> Res
             continue;
         };
         let schema = match &function["parameters"] {
-            Value::Null => json!({"type": "object", "properties": {}}),
-            schema => schema.clone(),
+            Value::Object(schema) if !schema.is_empty() => Value::Object(schema.clone()),
+            _ => json!({"type": "object", "properties": {}}),
         };
         let mut made = json!({"name": function["name"], "input_schema": schema});
         for (field, value) in [
@@ -309,7 +327,7 @@ fn put_tools(request: &mut Map<String, Value>, body: &Map<String, Value>) -> Res
 fn put_form(request: &mut Map<String, Value>, system: &mut Vec<Value>, body: &Map<String, Value>) {
     let form = body.get("response_format").unwrap_or(&Value::Null);
     match form["type"].as_str().unwrap_or_default() {
-        "json_schema" => {
+        "json_schema" if form["json_schema"]["schema"].is_object() => {
             let format = json!({"type": "json_schema", "schema": form["json_schema"]["schema"]});
             config(request).insert("format".to_owned(), format);
         }
@@ -318,7 +336,7 @@ fn put_form(request: &mut Map<String, Value>, system: &mut Vec<Value>, body: &Ma
     }
 }
 
-fn config(request: &mut Map<String, Value>) -> &mut Map<String, Value> {
+pub(super) fn config(request: &mut Map<String, Value>) -> &mut Map<String, Value> {
     let config = request.entry("output_config").or_insert_with(|| json!({}));
     if !config.is_object() {
         *config = json!({});
@@ -327,50 +345,4 @@ fn config(request: &mut Map<String, Value>) -> &mut Map<String, Value> {
         Value::Object(config) => config,
         _ => unreachable!("it was made an object"),
     }
-}
-
-/// `reasoning_effort`, or OpenRouter's `reasoning`: models from 4.6 on take a word for it,
-/// those before a number of tokens
-/// (<https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>).
-fn put_thinking(request: &mut Map<String, Value>, body: &Map<String, Value>) {
-    let reasoning = body.get("reasoning").unwrap_or(&Value::Null);
-    let effort =
-        body.get("reasoning_effort").and_then(Value::as_str).or_else(|| reasoning["effort"].as_str());
-    let Some(effort) = effort.filter(|effort| *effort != "none") else { return };
-    if request.contains_key("thinking") {
-        return;
-    }
-    let model = request.get("model").and_then(Value::as_str).unwrap_or_default();
-    if is_adaptive(model) {
-        let word = match effort {
-            "minimal" | "low" => "low",
-            "medium" => "medium",
-            _ => "high",
-        };
-        request.insert("thinking".to_owned(), json!({"type": "adaptive", "display": "summarized"}));
-        config(request).insert("effort".to_owned(), Value::from(word));
-        return;
-    }
-    // Shares of the answer, as OpenRouter has them.
-    let tenths = match effort {
-        "minimal" => 1,
-        "low" => 2,
-        "medium" => 5,
-        _ => 8,
-    };
-    let limit = request.get("max_tokens").and_then(Value::as_u64).unwrap_or_default();
-    let budget = (limit * tenths / 10).max(LEAST_THINKING);
-    // Of the answer something has to be left.
-    if budget < limit {
-        request.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": budget}));
-    }
-}
-
-/// `claude-opus-4-6` and later.
-fn is_adaptive(model: &str) -> bool {
-    let mut numbers = model.split(['-', '.']).filter_map(|part| part.parse::<u32>().ok());
-    let major = numbers.next().unwrap_or(0);
-    // A date behind the major number is no minor one.
-    let minor = numbers.next().filter(|minor| *minor < 100).unwrap_or(0);
-    (major, minor) >= (4, 6) && major < 100
 }

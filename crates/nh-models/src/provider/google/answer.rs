@@ -173,6 +173,14 @@ pub(super) fn fault(candidate: &Value) -> Option<Value> {
 pub(super) fn usage(answer: &Map<String, Value>) -> Option<Value> {
     let used = answer.get("usageMetadata")?;
     used.as_object()?.values().find(|count| count.is_u64())?;
+    // Some count the output at its end alone; until then nothing is known of it.
+    let is_counted =
+        count(used, "candidatesTokenCount").or_else(|| count(used, "thoughtsTokenCount")).is_some();
+    let candidates = answer.get("candidates").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let is_under_way = candidates.iter().any(|candidate| candidate["finishReason"].is_null());
+    if !is_counted && is_under_way {
+        return None;
+    }
     let count = |name: &str| count(used, name).unwrap_or(0);
     let input = count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount"));
     let thoughts = count("thoughtsTokenCount");

@@ -111,8 +111,9 @@ fn thoughts(message: &Value) -> Vec<Value> {
                     // The whole of a gathered stream has its pieces still.
                     Some((_, block)) => {
                         for (field, piece) in [("thinking", text), ("signature", signature)] {
-                            let so_far = block[field].as_str().unwrap_or_default();
-                            block[field] = Value::from(format!("{so_far}{piece}"));
+                            if let Value::String(so_far) = &mut block[field] {
+                                so_far.push_str(piece);
+                            }
                         }
                     }
                     None => blocks.push((index, thinking(text, signature))),

@@ -25,7 +25,18 @@ struct Block {
     is_open: bool,
     /// What was not written yet.
     unsent: String,
+    looks: Looks,
 }
+
+/// How often, and how far, it was looked whether a call is complete.
+#[derive(Default)]
+struct Looks {
+    count: u32,
+    bytes: usize,
+}
+
+/// After these a call must have grown to twice its size before it is looked at again.
+const FREE_LOOKS: u32 = 64;
 
 pub(super) enum Kind {
     Text,
@@ -51,7 +62,7 @@ impl Blocks {
     }
 
     pub(super) fn add(&mut self, kind: Kind) {
-        self.left.push_back(Block { kind, is_open: false, unsent: String::new() });
+        self.left.push_back(Block { kind, is_open: false, unsent: String::new(), looks: Looks::default() });
     }
 
     pub(super) fn say(&mut self, text: &str) {
@@ -124,10 +135,15 @@ impl Blocks {
 
 impl Block {
     /// Whether nothing more is to be expected once another has begun.
-    fn is_complete(&self) -> bool {
+    fn is_complete(&mut self) -> bool {
+        let looks = &mut self.looks;
         match &self.kind {
             Kind::Text | Kind::Thinking { .. } | Kind::Redacted { .. } => true,
             Kind::Call { arguments, .. } => {
+                if looks.count >= FREE_LOOKS && arguments.len() < 2 * looks.bytes {
+                    return false;
+                }
+                *looks = Looks { count: looks.count + 1, bytes: arguments.len() };
                 arguments.trim_end().ends_with('}') && serde_json::from_str::<IgnoredAny>(arguments).is_ok()
             }
         }
