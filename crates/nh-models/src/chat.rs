@@ -10,7 +10,7 @@ use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
-use crate::provider::{Operation, Provider, To};
+use crate::provider::{Asked, Operation, Provider, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
@@ -79,10 +79,10 @@ pub(crate) async fn take_whole(
     hub: &Inner,
     provider: &Provider,
     model: &Model,
-    response: Response,
+    asked: Asked,
     meter: Meter,
 ) -> Result<Completion, ModelError> {
-    let (meter, answer) = read(provider, response, "choices", meter).await?;
+    let (meter, answer) = read(provider, asked, "choices", meter).await?;
     Ok(completion(hub, provider, model, meter, answer))
 }
 
@@ -167,8 +167,8 @@ pub(crate) async fn exchange(
     meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let provider = to.provider;
-    let (meter, response) = open(to, operation, body, meter).await?;
-    read(provider, response, list, meter).await
+    let (meter, asked) = open(to, operation, body, meter).await?;
+    read(provider, asked, list, meter).await
 }
 
 /// Sends a request; what is refused costs nothing.
@@ -177,13 +177,13 @@ pub(crate) async fn open(
     operation: Operation,
     body: Map<String, Value>,
     meter: Meter,
-) -> Result<(Meter, Response), ModelError> {
+) -> Result<(Meter, Asked), ModelError> {
     let answer = match to.provider.write(operation, body) {
         Ok(request) => to.provider.ask(operation, request, to.retries).await,
         Err(error) => Err(error),
     };
     match answer {
-        Ok(response) => Ok((meter, response)),
+        Ok(asked) => Ok((meter, asked)),
         Err(error) => {
             if !matches!(error, ModelError::TimedOut { .. }) {
                 meter.waive();
@@ -194,6 +194,18 @@ pub(crate) async fn open(
 }
 
 async fn read(
+    provider: &Provider,
+    asked: Asked,
+    list: &str,
+    meter: Meter,
+) -> Result<(Meter, Map<String, Value>), ModelError> {
+    let Asked { response, leave } = asked;
+    let answer = read_body(provider, response, list, meter).await;
+    provider.ended(leave, answer.as_ref().err());
+    answer
+}
+
+async fn read_body(
     provider: &Provider,
     response: Response,
     list: &str,

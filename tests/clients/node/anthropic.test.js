@@ -35,7 +35,7 @@ for (const model of ["mock-chat", "mock-bare", offline]) {
   });
 }
 
-for (const model of ["mock-cut", "mock-early-end", "mock-error-frame"]) {
+for (const model of ["cut-anthropic-js/mock-cut", "cut-anthropic-js/mock-early-end", "cut-anthropic-js/mock-error-frame"]) {
   test(`messages: ${model} fails in mid-stream as an error`, async () => {
     await assert.rejects(client.messages.stream(ask(model)).finalMessage(), Anthropic.APIError);
   });

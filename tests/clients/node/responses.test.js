@@ -44,7 +44,7 @@ for (const model of ["mock-chat", "mock-bare", offline]) {
   });
 }
 
-for (const model of ["mock-cut", "mock-early-end", "mock-error-frame"]) {
+for (const model of ["cut-responses-js/mock-cut", "cut-responses-js/mock-early-end", "cut-responses-js/mock-error-frame"]) {
   test(`responses: ${model} fails in mid-stream as an event`, async () => {
     let last;
     for await (const event of await responses.create({ model, input: "Hi", stream: true })) last = event;

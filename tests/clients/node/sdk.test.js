@@ -64,7 +64,7 @@ for (const model of ["mock-chat", "mock-bare", offline]) {
 
 // This SDK takes a clean end without finish_reason for a whole answer: only
 // an error frame shows it the failure.
-for (const model of ["mock-cut", "mock-early-end", "mock-error-frame"]) {
+for (const model of ["cut-sdk-js/mock-cut", "cut-sdk-js/mock-early-end", "cut-sdk-js/mock-error-frame"]) {
   test(`chat: ${model} fails in mid-stream as an error`, async () => {
     const stream = await client.chat.completions.create({ model, messages: say("Hi"), stream: true });
     await assert.rejects(collect(stream), OpenAI.APIError);

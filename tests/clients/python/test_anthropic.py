@@ -78,7 +78,7 @@ class Streams(unittest.TestCase):
         self.assertEqual("".join(words), answer.content[0].text)
 
     def test_a_failure_in_mid_stream_is_an_error(self):
-        for model in ("mock-cut", "mock-early-end", "mock-error-frame"):
+        for model in ("cut-anthropic-py/mock-cut", "cut-anthropic-py/mock-early-end", "cut-anthropic-py/mock-error-frame"):
             with self.subTest(model), self.assertRaises(anthropic.APIStatusError) as raised:
                 self.stream(model)
             self.assertEqual(raised.exception.body["error"]["type"], "api_error")

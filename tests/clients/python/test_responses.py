@@ -78,7 +78,7 @@ class Streams(unittest.TestCase):
             self.assertIn("not a language model", stream.get_final_response().output_parsed.answer)
 
     def test_a_failure_in_mid_stream_is_an_event(self):
-        for model in ("mock-cut", "mock-early-end", "mock-error-frame"):
+        for model in ("cut-responses-py/mock-cut", "cut-responses-py/mock-early-end", "cut-responses-py/mock-error-frame"):
             with self.subTest(model):
                 *_, last = responses.create(model=model, input="Hi", stream=True)
                 self.assertEqual((last.type, last.response.status), ("response.failed", "failed"))

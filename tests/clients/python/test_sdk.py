@@ -121,7 +121,7 @@ class Streams(unittest.TestCase):
         self.check_form(self.stream(OFFLINE))
 
     def test_a_failure_in_mid_stream_is_an_error(self):
-        for model in ("mock-cut", "mock-early-end", "mock-error-frame"):
+        for model in ("cut-sdk-py/mock-cut", "cut-sdk-py/mock-early-end", "cut-sdk-py/mock-error-frame"):
             with self.subTest(model), self.assertRaises(openai.APIError):
                 self.stream(model)
 

@@ -10,6 +10,7 @@ use nh_http::{HttpError, Limits, Response};
 use serde_json::Value;
 
 use super::dialect::Written;
+use super::health::Leave;
 use super::{Provider, refusal};
 use crate::aliases::random;
 use crate::catalogue::{Model, Shelf};
@@ -51,6 +52,13 @@ pub(crate) enum Operation {
     Embeddings,
 }
 
+/// The head of an answer.
+pub(crate) struct Asked {
+    pub(crate) response: Response,
+    /// For the end of it.
+    pub(crate) leave: Leave,
+}
+
 /// Why no answer began.
 struct Failure {
     error: ModelError,
@@ -72,11 +80,11 @@ impl Provider {
         operation: Operation,
         request: Written,
         retries: u32,
-    ) -> Result<Response, ModelError> {
+    ) -> Result<Asked, ModelError> {
         let mut tries = 0;
         loop {
             let failure = match self.ask_once(operation, request.clone()).await {
-                Ok(response) => return Ok(response),
+                Ok(asked) => return Ok(asked),
                 Err(failure) => failure,
             };
             let pause_ms = failure.passes_within_ms.filter(|_| tries < retries);
@@ -89,21 +97,29 @@ impl Provider {
         }
     }
 
-    async fn ask_once(&self, operation: Operation, request: Written) -> Result<Response, Failure> {
-        let now = || self.clock.now();
-        let Some(leave) = self.health.ask(now()) else { return Err(self.resting()) };
-        let answer = self.ask_it(operation, request).await;
-        match &answer {
-            // A provider that refuses is there.
-            Err(Failure {
-                error: ModelError::Failed { message, .. } | ModelError::TimedOut { message, .. },
-                ..
-            }) => {
-                leave.failed(now(), message.clone());
+    async fn ask_once(&self, operation: Operation, request: Written) -> Result<Asked, Failure> {
+        let Some(mut leave) = self.health.ask(self.clock.now()) else { return Err(self.resting()) };
+        match self.ask_it(operation, request).await {
+            Ok(response) => {
+                leave.answered();
+                Ok(Asked { response, leave })
             }
-            _ => leave.succeeded(now()),
+            Err(failure) => {
+                self.ended(leave, Some(&failure.error));
+                Err(failure)
+            }
         }
-        answer
+    }
+
+    /// What the end of a call says of the provider. One that refuses is there.
+    pub(crate) fn ended(&self, leave: Leave, error: Option<&ModelError>) {
+        let now = self.clock.now();
+        match error {
+            Some(ModelError::Failed { message, .. } | ModelError::TimedOut { message, .. }) => {
+                leave.failed(now, message.clone());
+            }
+            _ => leave.succeeded(now),
+        }
     }
 
     fn resting(&self) -> Failure {

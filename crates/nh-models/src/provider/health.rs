@@ -2,7 +2,7 @@
 //! while (a circuit breaker): its callers are told at once, or go to another, instead of each
 //! waiting for it. Then one call tries, and its end says for all.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nh_types::Timestamp;
 use nh_types::model::{ProviderHealth, ProviderStatus};
@@ -29,15 +29,15 @@ struct State {
 }
 
 /// One call's leave to ask. Dropped without an end it says nothing of the provider.
-pub(crate) struct Leave<'h> {
-    health: &'h Health,
+pub(crate) struct Leave {
+    health: Arc<Health>,
     /// It tries for all.
     is_trial: bool,
 }
 
 impl Health {
     /// None: it is left alone now.
-    pub(crate) fn ask(&self, now: Timestamp) -> Option<Leave<'_>> {
+    pub(crate) fn ask(self: &Arc<Self>, now: Timestamp) -> Option<Leave> {
         let mut state = self.state();
         let is_trial = match state.rests_until {
             None => false,
@@ -45,7 +45,8 @@ impl Health {
             Some(_) => true,
         };
         state.is_tried |= is_trial;
-        Some(Leave { health: self, is_trial })
+        drop(state);
+        Some(Leave { health: self.clone(), is_trial })
     }
 
     pub(crate) fn shown(&self, now: Timestamp) -> ProviderHealth {
@@ -69,7 +70,16 @@ impl Health {
     }
 }
 
-impl Leave<'_> {
+impl Leave {
+    /// An answer has begun: whoever tries for all has done so, and the others need not wait for
+    /// its end.
+    pub(crate) fn answered(&mut self) {
+        if std::mem::take(&mut self.is_trial) {
+            let mut state = self.health.state();
+            (state.is_tried, state.failures, state.rests_until) = (false, 0, None);
+        }
+    }
+
     /// It answered, whatever it said.
     pub(crate) fn succeeded(self, now: Timestamp) {
         let mut state = self.health.state();
@@ -93,7 +103,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Leave {
     fn drop(&mut self) {
         if self.is_trial {
             self.health.state().is_tried = false;
@@ -109,13 +119,13 @@ mod tests {
         Timestamp::from_millis(ms)
     }
 
-    fn fail(health: &Health, now: i64) {
+    fn fail(health: &Arc<Health>, now: i64) {
         health.ask(at(now)).expect("asked").failed(at(now), "no".to_owned());
     }
 
     #[test]
     fn after_five_failures_one_tries_for_all() {
-        let health = Health::default();
+        let health = Arc::<Health>::default();
         (0..4).for_each(|_| fail(&health, 0));
         health.ask(at(0)).expect("asked").succeeded(at(0));
         (0..5).for_each(|_| fail(&health, 0));
@@ -134,14 +144,14 @@ mod tests {
 
     #[test]
     fn a_rest_has_an_end() {
-        let health = Health::default();
+        let health = Arc::<Health>::default();
         let mut now = 0;
         for _ in 0..40 {
             fail(&health, now);
             now += MAX_REST_MS;
         }
         assert!(health.ask(at(now)).is_some());
-        let health = Health::default();
+        let health = Arc::<Health>::default();
         let under_way: Vec<_> = (0..9).map(|_| health.ask(at(0)).expect("asked")).collect();
         under_way.into_iter().for_each(|leave| leave.failed(at(0), "no".to_owned()));
         assert!(health.ask(at(REST_MS)).is_some(), "what was under way together lengthens no rest");

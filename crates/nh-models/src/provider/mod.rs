@@ -25,9 +25,10 @@ use crate::catalogue::{Model, Shelf};
 use crate::usage::Reported;
 use crate::{ModelError, ProviderKind, ResolvedProvider};
 pub(crate) use anthropic::{OWN, OWN_FIELDS, THINKING_FORMAT};
-pub(crate) use asking::{Operation, To};
+pub(crate) use asking::{Asked, Operation, To};
 pub(crate) use dialect::Events;
 use health::Health;
+pub(crate) use health::Leave;
 
 /// A provider that can be asked.
 pub(crate) struct Provider {
@@ -40,7 +41,7 @@ pub(crate) struct Provider {
     /// Where it is: a host and a port.
     server: (Option<String>, Option<u16>),
     shelf: RwLock<Arc<Shelf>>,
-    health: Health,
+    health: Arc<Health>,
     listing: Mutex<ListingState>,
     /// One look-up at a time; the others wait for it and use what it found.
     one_lookup: Semaphore,
@@ -74,7 +75,7 @@ impl Provider {
             headers,
             server,
             shelf,
-            health: Health::default(),
+            health: Arc::default(),
             listing: Mutex::default(),
             one_lookup: Semaphore::new(1),
         }

@@ -147,12 +147,12 @@ async fn open(
     };
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
     let to = To { provider: &provider, model, retries };
-    let (meter, response) = chat::open(to, Operation::ChatStream, body, meter).await?;
-    if whole::is_whole(&response.headers) {
+    let (meter, asked) = chat::open(to, Operation::ChatStream, body, meter).await?;
+    if whole::is_whole(&asked.response.headers) {
         let wants_usage = header.wants_usage;
-        let completion = chat::take_whole(hub, &provider, model, response, meter).await?;
+        let completion = chat::take_whole(hub, &provider, model, asked, meter).await?;
         return Ok(Opened::Whole { completion, wants_usage });
     }
     let shaper = Shaper::new(header, hub.ids.clone());
-    Ok(Opened::Stream(Box::new(relay::Relay::new(provider, response.body, shaper, meter))))
+    Ok(Opened::Stream(Box::new(relay::Relay::new(provider, asked, shaper, meter))))
 }

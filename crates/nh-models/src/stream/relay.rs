@@ -12,7 +12,7 @@ use super::shaper::{Fault, Shaper};
 use super::{ChatStream, StreamEnd, error_frame};
 use crate::ModelError;
 use crate::call::Call;
-use crate::provider::{Events, Provider};
+use crate::provider::{Asked, Events, Leave, Provider};
 use crate::usage::Meter;
 
 /// One line may be a megabyte (a tool's arguments, an image), not more than
@@ -35,14 +35,17 @@ pub(super) struct Relay {
     call: Option<Call>,
     has_failed: bool,
     end: StreamEnd,
+    /// None once its end said what it says of the provider.
+    leave: Option<Leave>,
 }
 
 impl Relay {
-    pub(super) fn new(provider: Arc<Provider>, body: Body, shaper: Shaper, meter: Meter) -> Self {
+    pub(super) fn new(provider: Arc<Provider>, asked: Asked, shaper: Shaper, meter: Meter) -> Self {
         Self {
             events: provider.events(),
             provider,
-            body,
+            body: asked.response.body,
+            leave: Some(asked.leave),
             decoder: Decoder::new(SSE_LIMITS),
             shaper,
             meter: Some(meter),
@@ -55,6 +58,9 @@ impl Relay {
     /// Waits for the first bytes; an error in them is not yet part of a stream.
     pub(super) async fn start(mut self, call: Call) -> Result<ChatStream, ModelError> {
         let first = self.read().await;
+        if let Err((_, error)) = &first {
+            self.judge(Some(error));
+        }
         match &first {
             Err((before, error)) if before.is_empty() => call.fail(error),
             _ => {
@@ -168,6 +174,7 @@ impl Relay {
     fn fail(&mut self, mut before: BytesMut, error: ModelError) -> Bytes {
         tracing::warn!(provider = self.provider.name(), %error, "a provider's stream failed");
         self.has_failed = true;
+        self.judge(Some(&error));
         self.end.tell(Err(error.clone()));
         if let Some(call) = self.call.take() {
             call.fail(&error);
@@ -179,6 +186,7 @@ impl Relay {
 
     fn settle(&mut self) {
         let Some(usage) = self.meter.take().map(Meter::settle) else { return };
+        self.judge(None);
         self.end.tell(Ok(usage));
         if let Some(call) = self.call.take() {
             call.succeed(&usage);
@@ -189,6 +197,12 @@ impl Relay {
     async fn linger(&mut self) {
         let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
         let _too_slow = tokio::time::timeout(Duration::from_millis(LINGER_MS), rest).await;
+    }
+
+    fn judge(&mut self, error: Option<&ModelError>) {
+        if let Some(leave) = self.leave.take() {
+            self.provider.ended(leave, error);
+        }
     }
 
     fn cut(&self, error: &HttpError) -> ModelError {

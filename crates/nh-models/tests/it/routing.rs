@@ -1,11 +1,11 @@
 //! Who answers: aliases, one model after another, tries, and providers that are left alone.
 
 use nh_models::{ModelAlias, ModelError, ProviderKind};
-use nh_testkit::upstream::{Part, Reply, Upstream};
+use nh_testkit::upstream::{Part, Reply, Upstream, chunk};
 use nh_types::model::ProviderStatus;
 use serde_json::json;
 
-use crate::harness::{Hub, hello, hello_streamed, hub_with, provider};
+use crate::harness::{Hub, caller, hello, hello_streamed, hub_with, object, provider};
 
 /// Two providers, `one` and `two`, and the alias `both` for their models.
 async fn two() -> (Hub, Upstream, Upstream) {
@@ -114,6 +114,35 @@ async fn a_provider_that_fails_is_left_alone_for_a_while() {
     hub.chat(hello("both")).await.expect("an answer");
     assert_eq!((one.calls().len(), two.calls().len()), (6, 6), "one tries, and it is well");
     assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Healthy);
+}
+
+#[tokio::test]
+async fn what_becomes_of_an_answer_says_how_its_provider_does() {
+    let (hub, one, _two) = two().await;
+    let begun = || Reply::chunks(&[chunk(json!({"role": "assistant", "content": "x"}), None)]);
+    for _ in 0..3 {
+        one.reply(begun().then(Part::Cut));
+        hub.stream(hello_streamed("one/priced")).await.expect("a stream that is cut");
+    }
+    one.reply(Reply::json(200, &json!({"no": "answer"})));
+    hub.chat(hello("one/priced")).await.expect_err("no answer");
+    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 4);
+    hub.stream(hello_streamed("one/priced")).await.expect("a whole stream");
+    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 0);
+    for _ in 0..5 {
+        one.reply(begun().then(Part::Cut));
+        hub.stream(hello_streamed("one/priced")).await.expect("a stream that is cut");
+    }
+    assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Resting);
+    // Who goes away says nothing of the provider; and while a stream goes on, others are asked too.
+    hub.clock.advance_ms(5_000);
+    one.reply(begun().then(Part::Hang));
+    let stream =
+        hub.models.chat_stream(&caller(), object(hello_streamed("one/priced"))).await.expect("a stream");
+    assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Healthy);
+    hub.chat(hello("one/priced")).await.expect("an answer");
+    drop(stream);
+    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 0);
 }
 
 #[tokio::test]
