@@ -34,7 +34,10 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new<N>(app: &App, auth: &Auth<N>) -> Self {
         let principal = auth.shared();
-        let remote = ByProvider::new(app.hub.models.clone(), chat::caller(app, &principal));
+        let mut caller = chat::caller(app, &principal);
+        // The workspace has chosen the model, and a long text is cut into parts.
+        (caller.limits.models, caller.limits.max_prompt_tokens) = (None, None);
+        let remote = ByProvider::new(app.hub.models.clone(), caller);
         Self { created_by: principal.created_by(), principal, remote }
     }
 
@@ -221,7 +224,13 @@ pub(crate) async fn change_model(
     State(app): State<Arc<App>>,
     json::Json(body, _room): json::Json<ChangeMemoryModel>,
 ) -> Answer<(StatusCode, Json<MemoryModel>)> {
-    if auth.limits().budget_usd.is_some() {
+    let limits = auth.limits();
+    if limits.models.models.is_some() {
+        let message = "a key that may ask certain models alone cannot choose what embeds all memories; \
+                       use another key";
+        return Err(Failure::new(ErrorCode::LimitedKey, message));
+    }
+    if limits.budget_usd.is_some() {
         let message = "a key with a budget cannot have all memories embedded by another model: \
                        that is on nobody's account; use a key without one";
         return Err(Failure::new(ErrorCode::LimitedKey, message));

@@ -211,6 +211,21 @@ async fn embeddings_count_against_the_budget_of_the_key_that_asks() {
 }
 
 #[tokio::test]
+async fn a_key_that_may_ask_few_models_remembers_by_that_of_the_workspace() {
+    let (app, _upstream) = app_with_embeddings(1.0).await;
+    change(&app, REMOTE).await.ok(202);
+    let limits = json!({"models": ["none/such"], "max_prompt_tokens": 1});
+    let body = json!({"name": "k", "scopes": ["memories:write"], "model_limits": limits});
+    let made = app.post("/v1/keys", body).send().await.ok(201);
+    let key = made["key"].as_str().expect("a key");
+    app.post("/v1/memory", json!({"content": "Tea is at four."})).key(key).send().await.ok(201);
+    let found = app.get("/v1/memory/search?q=tea").key(key).send().await.ok(200);
+    assert_eq!(found.as_array().or(found["memories"].as_array()).map(Vec::len), Some(1), "{found}");
+    let change = app.call(Method::PUT, "/v1/memory/model").key(key).json(json!({"model": LOCAL}));
+    assert_eq!(change.send().await.code(403), "limited_key");
+}
+
+#[tokio::test]
 async fn an_embedding_is_no_step_of_its_own() {
     let (app, _upstream) = app_with_embeddings(1.0).await;
     change(&app, REMOTE).await.ok(202);
