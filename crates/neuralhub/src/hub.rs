@@ -15,7 +15,7 @@ use nh_blobs::{Blobs, BlobsSetup, Bucket};
 use nh_compute::{Compute, ComputeSetup};
 use nh_http::Outbound;
 use nh_memory::{Memories, MemoriesSetup, Sources, Weights};
-use nh_models::{Models, ModelsSetup, ResolvedProvider, ResponseCache, UsageSink};
+use nh_models::{Models, ModelsSetup, OwnProviders, ResolvedProvider, ResponseCache, UsageSink};
 use nh_server::{App, AppSetup, FirstKey, Metrics};
 use nh_store::Store;
 use nh_store::seals::{self, Proof, Sealer};
@@ -154,7 +154,11 @@ async fn open(
     tasks.spawn(writer.run(store.clone()));
     let operator = Outbound::operator()?;
     let memories = memories(&config, &providers, data_dir, &store, &operator, clock.clone(), ids.clone());
+    let guarded = Outbound::guarded(&config.http, listeners.addresses())?;
+    let own_providers =
+        OwnProviders::new(store.clone(), sealer.clone(), guarded.clone(), clock.clone(), ids.clone());
     let models = Models::new(ModelsSetup {
+        own: Some(own_providers.clone()),
         aliases: config.model_aliases.clone(),
         workspace_limits: config.workspace_limits,
         cache: Some(ResponseCache::new(store.clone(), clock.clone(), config.response_cache.clone())),
@@ -166,7 +170,6 @@ async fn open(
         ids: ids.clone(),
         usage: usage.clone(),
     });
-    let guarded = Outbound::guarded(&config.http, listeners.addresses())?;
     let setup = BuiltinSetup {
         guarded: guarded.clone(),
         operator,
@@ -197,6 +200,7 @@ async fn open(
     let hub = Hub::start(HubSetup {
         store: store.clone(),
         models: models.clone(),
+        own_providers,
         memories: memories.clone(),
         blobs: blobs.clone(),
         compute: compute.clone(),

@@ -9,7 +9,7 @@ use nh_compute::Compute;
 use nh_engine::{EndedRun, Engine, EngineError, EngineSettings, Submitted, Watch};
 use nh_mcp::LocalServer;
 use nh_memory::Memories;
-use nh_models::{Ledger, Models};
+use nh_models::{Ledger, Models, OwnProviders};
 use nh_store::seals::Sealer;
 use nh_store::{Idempotency, Once, Store, StoreError, agents, idempotency, workflows};
 use nh_types::agent::AgentDefinition;
@@ -90,6 +90,8 @@ pub struct HubSetup<'s> {
     pub compute: Compute,
     pub tools: Tools,
     pub webhooks: Webhooks,
+    /// Those that `models` asks too.
+    pub own_providers: OwnProviders,
     /// Servers of the Model Context Protocol that are programs of this machine.
     pub mcp_servers: Vec<LocalServer>,
     pub clock: SharedClock,
@@ -102,6 +104,7 @@ pub struct HubSetup<'s> {
 pub struct Hub {
     pub store: Store,
     pub models: Models,
+    pub own_providers: OwnProviders,
     pub memories: Memories,
     pub blobs: Blobs,
     pub compute: Compute,
@@ -132,6 +135,7 @@ impl Hub {
             compute,
             tools,
             webhooks,
+            own_providers,
             mcp_servers,
             clock,
             ids,
@@ -169,6 +173,7 @@ impl Hub {
         Ok(Self {
             store,
             models,
+            own_providers,
             memories,
             blobs,
             compute,
@@ -209,7 +214,8 @@ impl Hub {
         let (store, tools) = (&self.store, &self.tools_of(&caller.workspace_id).await?);
         let mut run = match request {
             RunRequest::Start(body) => {
-                start::new_run(store, tools, self.models.default_model(), caller, body).await?
+                let default_model = self.models.default_model(&caller.workspace_id).await;
+                start::new_run(store, tools, default_model.map_err(ApiError::from)?, caller, body).await?
             }
             RunRequest::Retry(of, body) => fork::retried(&self.engine, tools, caller, of, body).await?,
             RunRequest::Fork(of, body) => fork::forked(&self.engine, tools, caller, of, body).await?,

@@ -338,7 +338,7 @@ async fn ask(
         return Ok((complete(models, caller, prompt.into_body(), live).await?, LeftOut::default()));
     }
     let mut left_out = LeftOut::default();
-    if let Some(tokens) = models.context_length(model).await {
+    if let Some(tokens) = models.context_length(&caller.workspace_id, model).await {
         left_out = window::fit(&mut prompt, window::prompt_tokens_within(tokens));
     }
     let body = prompt.clone().into_body();

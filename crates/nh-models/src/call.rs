@@ -46,8 +46,12 @@ impl Operation {
 impl Call {
     pub(crate) fn begin(meters: &Meters, operation: Operation, provider: &Provider, model: &Model) -> Self {
         let name = provider.name();
-        let meter = meters.of(name, &model.view.id, model.is_listed);
-        let unlisted = (!model.is_listed).then(|| (meters.clone(), model.view.id.clone()));
+        let is_own = provider.own().is_some();
+        let meter = match is_own {
+            true => meters.of_own_providers(),
+            false => meters.of(name, &model.view.id, model.is_listed),
+        };
+        let unlisted = (!model.is_listed && !is_own).then(|| (meters.clone(), model.view.id.clone()));
         let (server, port) = provider.server();
         let span = tracing::info_span!(
             target: TARGET, "chat",

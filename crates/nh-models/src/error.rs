@@ -14,9 +14,9 @@ pub enum ModelError {
     /// The provider found a fault in the request: a 4xx that is the client's.
     #[error("the provider `{provider}` refused the request with status {status}: {message}")]
     Rejected { provider: String, status: u16, message: String, param: Option<String> },
-    /// The provider refused the hub's credential, or its account has no credit.
+    /// The provider refused the credential that it is asked with, or its account has no credit.
     #[error(
-        "the provider `{provider}` refused the hub's credential or account with status {status}: {message}"
+        "the provider `{provider}` refused the credential or account that it was asked with, with status {status}: {message}"
     )]
     Refused { provider: String, status: u16, message: String },
     /// The provider asks for a pause.
@@ -38,6 +38,9 @@ pub enum ModelError {
     /// Usage cannot be recorded fast enough, so no further call is begun.
     #[error("too many model calls wait to be accounted for; try again shortly")]
     Overloaded,
+    /// The store does not say at present which providers the workspace has.
+    #[error("the workspace's providers cannot be read at present")]
+    ProvidersUnreadable,
     /// The local embedding model cannot be used at present.
     #[error("{0}")]
     Local(ApiError),
@@ -57,6 +60,7 @@ impl ModelError {
             Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::Limited(_) => "limited",
             Self::Overloaded => "overloaded",
+            Self::ProvidersUnreadable => "providers_unreadable",
             Self::Local(_) => "local",
         }
     }
@@ -78,7 +82,11 @@ impl ModelError {
             | Self::Rejected { .. }
             | Self::Refused { .. }
             | Self::BudgetExceeded { .. } => false,
-            Self::RateLimited { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Overloaded => true,
+            Self::RateLimited { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Overloaded
+            | Self::ProvidersUnreadable => true,
             Self::Local(error) | Self::Limited(error) => error.code.is_retryable(),
         }
     }
@@ -115,6 +123,9 @@ impl From<ModelError> for ApiError {
             ModelError::Failed { .. } => ApiError::new(ErrorCode::UpstreamError, message),
             ModelError::TimedOut { .. } => ApiError::new(ErrorCode::UpstreamTimeout, message),
             ModelError::BudgetExceeded { .. } => ApiError::new(ErrorCode::BudgetExceeded, message),
+            ModelError::ProvidersUnreadable => {
+                ApiError::new(ErrorCode::ComponentUnavailable, message).retry_after(1)
+            }
             ModelError::Overloaded => ApiError::new(ErrorCode::Overloaded, message).retry_after(1),
             ModelError::Local(error) | ModelError::Limited(error) => error,
         }

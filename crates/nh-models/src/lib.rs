@@ -22,7 +22,9 @@ mod limits;
 mod local;
 mod meters;
 mod models;
+mod offered;
 pub mod offline;
+pub mod own;
 mod provider;
 mod routing;
 pub mod served;
@@ -36,9 +38,10 @@ pub use error::ModelError;
 pub use ledger::{Account, Charge, Ledger, Reservation};
 pub use local::{Embedded, LocalEmbedder};
 pub use models::{Caller, Completion, Models, ModelsSetup};
+pub use nh_types::provider::{ModelSettings, ProviderKind};
+pub use own::OwnProviders;
 pub use settings::{
-    CacheSettings, MAX_CACHE_SECONDS, ModelSettings, ProviderKind, ProviderSettings, ResolvedProvider,
-    Timeouts, WorkspaceLimits,
+    CacheSettings, MAX_CACHE_SECONDS, ProviderSettings, ResolvedProvider, Timeouts, WorkspaceLimits,
 };
 pub use stream::{ChatStream, Listener};
 pub use usage::{UsageSink, UsageWriter, tokens_of};

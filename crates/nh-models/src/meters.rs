@@ -1,7 +1,8 @@
 //! The counters of model calls. Their labels are names that a provider lists
 //! or that the configuration gives. A user can ask for other names where a
 //! provider does not say what it serves: such a one is counted as `other` until
-//! the provider has answered to it, and only so many of them have a place.
+//! the provider has answered to it, and only so many of them have a place. What
+//! workspaces registered themselves is counted together.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -13,6 +14,8 @@ use nh_types::model::Usage;
 /// Names that no provider lists and that are counted by themselves.
 const MAX_UNLISTED: usize = 64;
 const OTHER: &str = "other";
+/// All providers that workspaces registered.
+const OWN: &str = "own";
 
 #[derive(Clone, Default)]
 pub(crate) struct Meters(Arc<RwLock<Known>>);
@@ -45,6 +48,10 @@ impl Meters {
         }
         let model = if is_listed { model } else { OTHER };
         self.0.write().unwrap_or_else(PoisonError::into_inner).make(provider, model)
+    }
+
+    pub(crate) fn of_own_providers(&self) -> Arc<CallMeter> {
+        self.of(OWN, OTHER, true)
     }
 
     /// Counts the calls of a model that nobody lists by its name from now on,

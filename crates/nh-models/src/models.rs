@@ -1,13 +1,11 @@
 //! The one door: [`Models`].
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use nh_http::Outbound;
 use nh_types::key::ModelLimits;
-use nh_types::model::{ModelView, ProviderView, Usage};
+use nh_types::model::Usage;
 use nh_types::{KeyId, RunId, SharedClock, SharedIds, WorkspaceId};
 use serde_json::{Map, Value};
 
@@ -18,21 +16,13 @@ use crate::catalogue::Model;
 use crate::ledger::Charge;
 use crate::limits::{UnderWay, check_model};
 use crate::meters::Meters;
+use crate::own::{OwnProviders, Providers};
 use crate::provider::{Provider, To};
 use crate::routing::{Candidate, Candidates, ChatRoute, RETRIES};
 use crate::{
-    ChatStream, Listener, LocalEmbedder, ModelAlias, ModelError, ProviderKind, ResolvedProvider, UsageSink,
+    ChatStream, Listener, LocalEmbedder, ModelAlias, ModelError, ResolvedProvider, UsageSink,
     WorkspaceLimits, chat, embeddings, local, offline, stream,
 };
-
-/// A provider's models are looked up again after so long.
-const LISTING_AGE_MS: i64 = 3_600_000;
-/// A model that nobody knows makes the hub ask again, but not more often.
-const UNKNOWN_AGE_MS: i64 = 30_000;
-/// The list is shown from what was read within this time.
-const SHOWN_AGE_MS: i64 = 300_000;
-/// `<provider name>/default` is the provider's first model, whichever it is.
-const FIRST_MODEL: &str = "default";
 
 /// On whose account a call goes.
 #[derive(Clone)]
@@ -79,22 +69,26 @@ pub struct ModelsSetup {
     pub workspace_limits: WorkspaceLimits,
     /// Absent: no answers are kept.
     pub cache: Option<ResponseCache>,
+    /// Absent: workspaces have no providers of their own.
+    pub own: Option<OwnProviders>,
 }
 
 /// Every model that this hub can call.
 #[derive(Clone)]
-pub struct Models(Arc<Inner>);
+pub struct Models(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    providers: Vec<Arc<Provider>>,
+    /// Those of the configuration.
+    pub(crate) providers: Providers,
+    pub(crate) own: Option<OwnProviders>,
     pub(crate) aliases: Vec<ModelAlias>,
-    default_model: Option<String>,
+    pub(crate) default_model: Option<String>,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
     pub(crate) usage: UsageSink,
     meters: Meters,
     pub(crate) toolbox: offline::Toolbox,
-    local: Option<Arc<dyn LocalEmbedder>>,
+    pub(crate) local: Option<Arc<dyn LocalEmbedder>>,
     pub(crate) under_way: UnderWay,
     pub(crate) workspace_limits: WorkspaceLimits,
     cache: Option<Arc<ResponseCache>>,
@@ -130,8 +124,10 @@ impl Models {
             local,
             workspace_limits,
             cache,
+            own,
         } = setup;
-        let made = |provider| Arc::new(Provider::new(provider, http.clone(), clock.clone(), ids.clone()));
+        let made =
+            |provider| Arc::new(Provider::new(provider, None, http.clone(), clock.clone(), ids.clone()));
         let providers = providers.into_iter().map(made).collect();
         Self(Arc::new(Inner {
             providers,
@@ -146,63 +142,8 @@ impl Models {
             under_way: UnderWay::default(),
             workspace_limits,
             cache: cache.map(Arc::new),
+            own,
         }))
-    }
-
-    /// Every model, in the order of the providers in the configuration; the
-    /// built-in offline model last.
-    pub async fn list(&self) -> Vec<ModelView> {
-        join_all(self.0.providers.iter().map(|provider| provider.look_up(SHOWN_AGE_MS))).await;
-        let mut seen = HashSet::new();
-        let mut views = Vec::new();
-        for provider in &self.0.providers {
-            for model in provider.shelf().models() {
-                let mut view = model.view.clone();
-                // The first provider serves the bare id; the others' models
-                // are reached, and so listed, under their provider's name.
-                if seen.contains(&view.id) {
-                    view.id = format!("{}/{}", provider.name(), model.upstream_id);
-                }
-                if seen.insert(view.id.clone()) {
-                    views.push(view);
-                }
-            }
-        }
-        views.push(offline::view());
-        views.extend(self.0.local.is_some().then(local::view));
-        for alias in &self.0.aliases {
-            views.retain(|view| view.id != alias.name);
-            views.extend(self.0.alias_view(alias).await);
-        }
-        views
-    }
-
-    /// How each provider's calls went on this node, in the order of the configuration.
-    pub fn providers(&self) -> Vec<ProviderView> {
-        self.0.providers.iter().map(|provider| provider.view()).collect()
-    }
-
-    /// One model by any id that [`Models::chat`] takes.
-    pub async fn find(&self, id: &str) -> Option<ModelView> {
-        if let Some(alias) = self.0.alias(id) {
-            return self.0.alias_view(alias).await;
-        }
-        match self.0.route(id).await.ok()? {
-            Route::Offline => Some(offline::view()),
-            Route::Local(_) => Some(local::view()),
-            Route::Provider(_, model) => Some(ModelView { id: id.to_owned(), ..model.view.clone() }),
-        }
-    }
-
-    /// Tokens that a prompt and its answer may have together; None where nobody
-    /// says.
-    pub async fn context_length(&self, id: &str) -> Option<u64> {
-        let Some(alias) = self.0.alias(id) else { return self.0.context_length(id).await };
-        let mut shortest = None;
-        for id in &alias.models {
-            shortest = shortest.into_iter().chain(self.0.context_length(id).await).min();
-        }
-        shortest
     }
 
     /// What each workspace's calls are held to.
@@ -213,35 +154,6 @@ impl Models {
     /// Where what calls use is recorded.
     pub fn usage(&self) -> &UsageSink {
         &self.0.usage
-    }
-
-    /// The configured default, else the first provider's, else the offline
-    /// model. A provider of unknown models is asked when the id is used:
-    /// `<provider name>/default` is its first chat model.
-    pub fn default_model(&self) -> String {
-        if let Some(id) = &self.0.default_model {
-            return id.clone();
-        }
-        let Some(provider) = self.0.providers.first() else {
-            return offline::MODEL_ID.to_owned();
-        };
-        if let Some(model) = provider.settings.models.iter().find(|model| !model.id.contains("embed")) {
-            return provider.find(&model.id).map_or_else(|| model.id.clone(), |model| model.view.id.clone());
-        }
-        match provider.settings.kind {
-            ProviderKind::Openrouter | ProviderKind::Google => "google/gemini-2.5-flash-lite".to_owned(),
-            ProviderKind::Openai if provider.settings.is_at_public_address() => "gpt-5-mini".to_owned(),
-            ProviderKind::Anthropic if provider.settings.is_at_public_address() => {
-                "claude-haiku-4-5".to_owned()
-            }
-            ProviderKind::Openai | ProviderKind::Anthropic => format!("{}/{FIRST_MODEL}", provider.name()),
-        }
-    }
-
-    /// Whether no provider is configured, so that only the offline model is
-    /// there.
-    pub fn is_offline_only(&self) -> bool {
-        self.0.providers.is_empty()
     }
 
     /// A whole answer to OpenAI's `POST /chat/completions` body; `stream` in it
@@ -366,7 +278,7 @@ impl Models {
                 return Err(ModelError::Invalid { message, param: "model".to_owned() });
             }
         };
-        let route = self.0.route(id).await?;
+        let route = self.0.route(&caller.workspace_id, id).await?;
         check_model(caller, &[id, route.model_id()])?;
         match route {
             Route::Offline => Err(ModelError::Invalid {
@@ -419,34 +331,6 @@ impl Inner {
         self.cache.as_ref()?.question(caller, body)
     }
 
-    async fn context_length(&self, id: &str) -> Option<u64> {
-        match self.route(id).await.ok()? {
-            Route::Offline | Route::Local(_) => None,
-            Route::Provider(_, model) => model.view.context_length,
-        }
-    }
-
-    /// What its first model is that is there, under its own name.
-    async fn alias_view(&self, alias: &ModelAlias) -> Option<ModelView> {
-        for id in &alias.models {
-            let view = match self.route(id).await {
-                Ok(Route::Offline) => offline::view(),
-                Ok(Route::Local(_)) => local::view(),
-                Ok(Route::Provider(_, model)) => model.view.clone(),
-                Err(_) => continue,
-            };
-            let description =
-                Some(format!("One of {}, the next where one cannot answer.", alias.models.join(", ")));
-            return Some(ModelView {
-                id: alias.name.clone(),
-                owned_by: offline::PROVIDER.to_owned(),
-                description,
-                ..view
-            });
-        }
-        None
-    }
-
     fn begin(&self, operation: Operation, route: &ChatRoute) -> Call {
         match route {
             ChatRoute::Offline => Call::begin_built_in(&self.meters, operation, offline::MODEL_ID),
@@ -476,50 +360,5 @@ impl Inner {
                 }
             },
         }
-    }
-
-    /// In memory, except when the id is unknown or the listing is old.
-    pub(crate) async fn route(&self, id: &str) -> Result<Route, ModelError> {
-        if id == offline::MODEL_ID {
-            return Ok(Route::Offline);
-        }
-        if let (local::MODEL_ID, Some(embedder)) = (id, &self.local) {
-            return Ok(Route::Local(embedder.clone()));
-        }
-        if let Some((provider, model)) = self.known(id) {
-            if !provider.look_up_again(LISTING_AGE_MS).await {
-                return Ok(Route::Provider(provider, model));
-            }
-            let model = provider.find(id).unwrap_or(model);
-            return Ok(Route::Provider(provider, model));
-        }
-        join_all(self.providers.iter().map(|provider| provider.look_up(UNKNOWN_AGE_MS))).await;
-        if let Some((provider, model)) = self.known(id).or_else(|| self.first_of(id)) {
-            return Ok(Route::Provider(provider, model));
-        }
-        for provider in &self.providers {
-            let Some(reason) = provider.unlisted_because() else { continue };
-            // Named outright, and nobody can say that it is not there.
-            if let Some(own) = provider.without_name(id).filter(|own| *own != FIRST_MODEL) {
-                let model = Model::unlisted(&provider.settings, own);
-                return Ok(Route::Provider(provider.clone(), Arc::new(model)));
-            }
-            return Err(provider.failed(format!("whether it serves `{id}` is not known: {reason}")));
-        }
-        Err(ModelError::NotFound { model: id.chars().take(256).collect() })
-    }
-
-    fn known(&self, id: &str) -> Option<(Arc<Provider>, Arc<Model>)> {
-        self.providers.iter().find_map(|provider| Some((provider.clone(), provider.find(id)?)))
-    }
-
-    /// `<provider name>/default`.
-    fn first_of(&self, id: &str) -> Option<(Arc<Provider>, Arc<Model>)> {
-        self.providers.iter().find_map(|provider| {
-            provider.without_name(id).filter(|own| *own == FIRST_MODEL)?;
-            let shelf = provider.shelf();
-            let chats = |model: &&Arc<Model>| model.view.capabilities.iter().any(|word| word == "chat");
-            Some((provider.clone(), shelf.models().iter().find(chats)?.clone()))
-        })
     }
 }

@@ -82,6 +82,7 @@ fn may_be_another(error: &ModelError) -> bool {
         | ModelError::BudgetExceeded { .. }
         | ModelError::Limited(_)
         | ModelError::Overloaded
+        | ModelError::ProvidersUnreadable
         | ModelError::Local(_) => false,
     }
 }
@@ -106,9 +107,10 @@ impl Inner {
             Some(alias) => alias.order(&self.ids).into_iter().map(|id| (name, id.to_owned())).collect(),
             None => vec![(name, name.clone())],
         });
+        let providers = self.providers_of(&caller.workspace_id).await?;
         let (mut left, mut missing) = (VecDeque::new(), None);
         for (name, id) in ids.take(MAX_MODELS) {
-            match self.chat_route(&id).await {
+            match self.chat_route(&providers, &id).await {
                 Ok(route) => {
                     check_model(caller, &[name, &id, route.model_id()])?;
                     left.push_back(route);
@@ -122,8 +124,8 @@ impl Inner {
         }
     }
 
-    async fn chat_route(&self, id: &str) -> Result<ChatRoute, ModelError> {
-        match self.route(id).await? {
+    async fn chat_route(&self, providers: &[Arc<Provider>], id: &str) -> Result<ChatRoute, ModelError> {
+        match self.route_among(providers, id).await? {
             Route::Local(_) => Err(ModelError::Invalid {
                 message: format!("`{id}` makes embeddings only; choose a model with the capability `chat`"),
                 param: "model".to_owned(),

@@ -16,7 +16,8 @@ use crate::metrics::Meters;
 use crate::routes::storage::{links, objects, read, upload, uploads, vercel};
 use crate::routes::{
     agents, answers, auth, chat, docs, health, keys, llms, mcp, mcp_servers, memory, memory_lines, messages,
-    metrics, models, resources, responses, runs, schedules, tools, usage, values, webhooks, workflows,
+    metrics, models, providers, resources, responses, runs, schedules, tools, usage, values, webhooks,
+    workflows,
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -85,7 +86,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(resources::templates::list_templates))
         .routes(routes!(models::list))
         .routes(routes!(models::find))
-        .routes(routes!(models::providers))
+        .routes(routes!(providers::list, providers::create))
+        .routes(routes!(providers::find, providers::change, providers::delete))
         .routes(routes!(chat::complete))
         .routes(routes!(messages::create_message))
         .routes(routes!(messages::count_tokens))

@@ -37,6 +37,7 @@ pub mod ledger;
 pub mod mcp_servers;
 pub mod memories;
 pub mod nodes;
+pub mod providers;
 pub mod runs;
 pub mod sandboxes;
 pub mod schedules;

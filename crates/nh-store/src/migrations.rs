@@ -32,6 +32,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (23, "limits", include_str!("../migrations/0023_limits.sql")),
     (24, "metering", include_str!("../migrations/0024_metering.sql")),
     (25, "answers", include_str!("../migrations/0025_answers.sql")),
+    (26, "providers", include_str!("../migrations/0026_providers.sql")),
 ];
 
 fn migrator(engine: EngineKind) -> Migrator {

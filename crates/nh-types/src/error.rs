@@ -92,7 +92,7 @@ codes! {
     QueueFull "queue_full" 429 RateLimitError true "A queue is full (the workspace's, of runs, or the embedder's); wait for `Retry-After` seconds.";
     Internal "internal_error" 500 ServerError true "The hub failed; the request id finds the cause in its log.";
     UpstreamError "upstream_error" 502 UpstreamError true "A model provider failed or answered with something unreadable.";
-    UpstreamRefused "upstream_refused" 502 UpstreamError false "A model provider refused the hub's credential or has no credit left.";
+    UpstreamRefused "upstream_refused" 502 UpstreamError false "A model provider refused the credential that it was asked with, or its account has no credit left.";
     Overloaded "overloaded" 503 ServerError true "Too much is queued; wait for `Retry-After` seconds.";
     ShuttingDown "shutting_down" 503 ServerError true "The hub is stopping; another node or a restarted one will answer.";
     ComponentUnavailable "component_unavailable" 503 ServerError true "A part that the request needs is missing or down; the message names it.";

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod model;
 pub mod page;
 mod patch;
+pub mod provider;
 pub mod run;
 pub mod sandbox;
 pub mod schedule;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::patch::{not_null, present};
-use crate::tool::{Effects, SecretValues};
+use crate::tool::{Effects, SecretText, SecretValues};
 
 /// A remote server that a workspace registered, as its row keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,7 +152,7 @@ pub struct CreateMcpServer {
     /// secret in it.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    pub bearer_token: Option<BearerToken>,
+    pub bearer_token: Option<SecretText>,
     /// `{secret:NAME}` is replaced.
     #[serde(default)]
     pub headers: Option<BTreeMap<String, String>>,
@@ -169,17 +169,6 @@ pub struct CreateMcpServer {
     pub timeout_seconds: Option<u32>,
 }
 
-/// A token that no message shows.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-#[serde(transparent)]
-pub struct BearerToken(pub String);
-
-impl std::fmt::Debug for BearerToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BearerToken")
-    }
-}
-
 /// `PATCH /v1/mcp/servers/{name}`: what is absent stays as it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -191,7 +180,7 @@ pub struct ChangeMcpServer {
     pub url: Option<String>,
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
-    pub bearer_token: Option<BearerToken>,
+    pub bearer_token: Option<SecretText>,
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = BTreeMap<String, String>, required = false)]
     pub headers: Option<BTreeMap<String, String>>,

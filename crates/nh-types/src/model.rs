@@ -1,6 +1,5 @@
 //! `/v1/models`, and what a model call used.
 
-use crate::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -66,48 +65,4 @@ impl Usage {
             cost_usd: self.cost_usd.zip(other.cost_usd).map(|(a, b)| a + b),
         }
     }
-}
-
-/// Whether a provider is worth asking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ProviderStatus {
-    /// The last call was answered, or there was none.
-    Healthy,
-    /// The last calls failed, and it is asked still.
-    Failing,
-    /// Several calls in a row failed, so it is left alone for a while.
-    Resting,
-}
-
-/// How a provider's calls went, as this node saw it since its start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ProviderHealth {
-    pub status: ProviderStatus,
-    pub failures_in_a_row: u32,
-    /// Until when it is left alone.
-    pub rests_until: Option<Timestamp>,
-    pub last_success_at: Option<Timestamp>,
-    pub last_failure_at: Option<Timestamp>,
-    pub last_failure: Option<String>,
-}
-
-/// A provider of models, as the API shows it.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ProviderView {
-    pub name: String,
-    /// `openai`, `openrouter`, `google`.
-    pub kind: String,
-    /// Its models that are known.
-    pub models: usize,
-    /// Why its models could not be listed when that was tried last.
-    pub listing_failure: Option<String>,
-    #[serde(flatten)]
-    pub health: ProviderHealth,
-}
-
-/// `GET /v1/providers`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ProviderList {
-    pub providers: Vec<ProviderView>,
 }

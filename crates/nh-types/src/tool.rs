@@ -177,6 +177,17 @@ impl fmt::Debug for SecretValues {
     }
 }
 
+/// A value that is told to nobody again.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct SecretText(pub String);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText")
+    }
+}
+
 /// A function in Python or JavaScript that is a tool of its workspace. It runs in the
 /// sandbox of the run that calls it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

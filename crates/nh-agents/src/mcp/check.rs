@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use nh_store::mcp_servers as rows;
 use nh_types::ApiError;
-use nh_types::mcp::{BearerToken, ChangeMcpServer, CreateMcpServer, McpServer};
-use nh_types::tool::SecretValues;
+use nh_types::mcp::{ChangeMcpServer, CreateMcpServer, McpServer};
+use nh_types::tool::{SecretText, SecretValues};
 
 use crate::secret_headers::{SecretHeaders, check_headers};
 use crate::start::invalid;
@@ -103,11 +103,11 @@ fn checked(mut server: McpServer, known: &[String], given: &SecretValues) -> Res
 }
 
 fn add_bearer(
-    token: Option<BearerToken>,
+    token: Option<SecretText>,
     headers: &mut BTreeMap<String, String>,
     secrets: &mut SecretValues,
 ) -> Result<(), ApiError> {
-    let Some(BearerToken(token)) = token else { return Ok(()) };
+    let Some(SecretText(token)) = token else { return Ok(()) };
     let of_token = format!("Bearer {{secret:{BEARER_TOKEN}}}");
     let other =
         headers.iter().find(|(name, value)| name.eq_ignore_ascii_case(AUTHORIZATION) && **value != of_token);

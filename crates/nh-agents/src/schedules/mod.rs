@@ -134,7 +134,8 @@ async fn check_run(hub: &Hub, caller: &RunCaller, run: StartRun) -> Result<(), H
         return Err(invalid(&format!("run.{field}"), message).into());
     }
     let tools = hub.tools_of(&caller.workspace_id).await?;
-    let started = start::new_run(&hub.store, &tools, hub.models.default_model(), caller, run).await;
+    let default_model = hub.models.default_model(&caller.workspace_id).await.map_err(ApiError::from)?;
+    let started = start::new_run(&hub.store, &tools, default_model, caller, run).await;
     let checked = started.and_then(|mut run| Ok(hub.webhooks.check_run(&mut run)?));
     checked.map_err(|error| match error {
         HubError::Refused(error) => HubError::Refused(within_run(error)),

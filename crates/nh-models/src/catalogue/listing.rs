@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-/// Models of one provider; more are left out, with a warning.
-pub(super) const MAX_MODELS: usize = 10_000;
 const MAX_ID_BYTES: usize = 256;
 
 /// One model as its provider lists it.
@@ -25,13 +23,13 @@ pub(super) struct Listed {
 /// (`pricing`, `architecture`, `supported_parameters`, `context_length`), vLLM
 /// (`max_model_len`) and llama.cpp (`meta.n_ctx_train`) add, and Gemini's
 /// (`models: [{name, supportedGenerationMethods}]`). None when it is not a list
-/// of models.
-pub(super) fn read(body: &Value) -> Option<Vec<Listed>> {
+/// of models. Those beyond `most` are left out, with a warning.
+pub(super) fn read(body: &Value, most: usize) -> Option<Vec<Listed>> {
     let items = body.get("data").or_else(|| body.get("models")).unwrap_or(body).as_array()?;
     let listed = items.iter().filter_map(|item| model(item).or_else(|| gemini(item)));
-    let listed: Vec<Listed> = listed.take(MAX_MODELS).collect();
-    if items.len() > MAX_MODELS {
-        tracing::warn!(listed = items.len(), kept = MAX_MODELS, "a provider lists more models than are kept");
+    let listed: Vec<Listed> = listed.take(most).collect();
+    if items.len() > most {
+        tracing::warn!(listed = items.len(), kept = most, "a provider lists more models than are kept");
     }
     Some(listed)
 }
@@ -132,7 +130,7 @@ mod tests {
             "pricing": {"prompt": "0.0000001", "completion": "0.0000004", "input_cache_read": "0.00000001"},
             "supported_parameters": ["max_tokens", "tools"],
         }, {"id": "openrouter/auto", "pricing": {"prompt": "-1", "completion": "-1"}}]});
-        let models = read(&body).expect("a list");
+        let models = read(&body, 10).expect("a list");
         assert_eq!(models[0].input_cost, Some(0.1));
         assert_eq!(models[0].output_cost, Some(0.4));
         assert_eq!(models[0].cached_input_cost, Some(0.01));
@@ -144,7 +142,7 @@ mod tests {
     fn what_is_not_a_model_is_left_out() {
         let body =
             json!([{"id": "llama"}, {"id": ""}, {"id": 7}, null, {"id": "a\nb"}, {"id": "x".repeat(300)}]);
-        assert_eq!(read(&body).expect("a list").len(), 1);
-        assert_eq!(read(&json!({"error": "no"})), None);
+        assert_eq!(read(&body, 10).expect("a list").len(), 1);
+        assert_eq!(read(&json!({"error": "no"}), 10), None);
     }
 }

@@ -37,9 +37,9 @@ impl Shelf {
     }
 
     /// What the provider lists, and what the configuration adds and overrides.
-    /// None when `body` is not a list of models.
-    pub(crate) fn listed(provider: &ResolvedProvider, body: &Value) -> Option<Self> {
-        Some(Self::stack(provider, listing::read(body)?))
+    /// None when `body` is not a list of models. Those beyond `most` are left out.
+    pub(crate) fn listed(provider: &ResolvedProvider, body: &Value, most: usize) -> Option<Self> {
+        Some(Self::stack(provider, listing::read(body, most)?))
     }
 
     fn stack(provider: &ResolvedProvider, listed: Vec<Listed>) -> Self {

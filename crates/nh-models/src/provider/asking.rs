@@ -21,6 +21,11 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// All of a stream.
 const MAX_STREAM_BYTES: u64 = 512 * 1024 * 1024;
 const MAX_LISTING_BYTES: u64 = 32 * 1024 * 1024;
+/// Of a provider that a workspace registered.
+const MAX_OWN_LISTING_BYTES: u64 = 4 * 1024 * 1024;
+/// Models of one provider.
+const MAX_LISTED: usize = 10_000;
+const MAX_OWN_LISTED: usize = 1_000;
 /// A refusal's body; more of it is not needed to explain it.
 const MAX_REFUSAL_BYTES: u64 = 1024 * 1024;
 
@@ -133,12 +138,16 @@ impl Provider {
     }
 
     pub(super) async fn listing(&self) -> Result<Shelf, ModelError> {
+        let (max_body_bytes, most) = match self.own {
+            None => (MAX_LISTING_BYTES, MAX_LISTED),
+            Some(_) => (MAX_OWN_LISTING_BYTES, MAX_OWN_LISTED),
+        };
         let limits = Limits {
             connect_ms: LISTING_MS,
             first_byte_ms: LISTING_MS,
             between_bytes_ms: LISTING_MS,
             total_ms: LISTING_MS,
-            max_body_bytes: MAX_LISTING_BYTES,
+            max_body_bytes,
             max_redirects: 0,
         };
         let asked = self.send(Method::GET, self.listing_path(), Bytes::new(), JSON, limits).await;
@@ -149,7 +158,7 @@ impl Provider {
             message: "its answer to GET /models is not a list of models".to_owned(),
         };
         let body: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
-        Shelf::listed(&self.settings, &body).ok_or_else(unreadable)
+        Shelf::listed(&self.settings, &body, most).ok_or_else(unreadable)
     }
 
     async fn ask_it(&self, operation: Operation, request: Written) -> Result<Response, Failure> {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nh_types::Timestamp;
-use nh_types::model::{ProviderHealth, ProviderStatus};
+use nh_types::provider::{ProviderHealth, ProviderStatus};
 
 /// Failures in a row.
 const RESTS_AFTER: u32 = 5;

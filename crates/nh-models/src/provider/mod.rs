@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use nh_http::{HttpError, Outbound};
-use nh_types::model::ProviderView;
+use nh_store::providers::ProviderRecord;
+use nh_types::provider::{ProviderSource, ProviderView};
 use nh_types::{SharedClock, SharedIds, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub(crate) use health::Leave;
 /// A provider that can be asked.
 pub(crate) struct Provider {
     pub(crate) settings: ResolvedProvider,
+    /// Of one that a workspace registered.
+    own: Option<ProviderRecord>,
     http: Outbound,
     clock: SharedClock,
     ids: SharedIds,
@@ -58,6 +61,7 @@ struct ListingState {
 impl Provider {
     pub(crate) fn new(
         settings: ResolvedProvider,
+        own: Option<ProviderRecord>,
         http: Outbound,
         clock: SharedClock,
         ids: SharedIds,
@@ -69,6 +73,7 @@ impl Provider {
         let server = (host, url.and_then(|url| url.port_or_known_default()));
         Self {
             settings,
+            own,
             http,
             clock,
             ids,
@@ -83,6 +88,11 @@ impl Provider {
 
     pub(crate) fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// What a workspace registered; None of one in the configuration.
+    pub(crate) fn own(&self) -> Option<&ProviderRecord> {
+        self.own.as_ref()
     }
 
     pub(crate) fn server(&self) -> (Option<&str>, Option<u16>) {
@@ -175,12 +185,20 @@ impl Provider {
 
     /// As the API shows it.
     pub(crate) fn view(&self) -> ProviderView {
+        let own = self.own.as_ref();
+        let definition = own.map(|own| &own.definition);
         ProviderView {
             name: self.name().to_owned(),
-            kind: self.settings.kind.as_str().to_owned(),
-            models: self.shelf().models().len(),
+            kind: self.settings.kind,
+            source: own.map_or(ProviderSource::Configuration, |_| ProviderSource::Workspace),
+            known_models: self.shelf().models().len(),
             listing_failure: self.listing_state().failure,
             health: self.health.shown(self.clock.now()),
+            base_url: definition.map(|own| own.base_url.clone()),
+            has_api_key: definition.map(|own| own.has_api_key),
+            models: definition.map(|own| own.models.clone()),
+            created_at: own.map(|own| own.created_at),
+            updated_at: own.map(|own| own.updated_at),
         }
     }
 

@@ -1,23 +1,11 @@
 //! The `[[providers]]` section of the configuration, and what it resolves to.
 
+use nh_types::provider::{ModelSettings, ProviderKind};
 use nh_types::settings::redacted;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
-
-/// Which dialect of the chat protocol a provider speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderKind {
-    /// OpenAI, or any server that speaks its protocol (Ollama, vLLM, llama.cpp).
-    #[default]
-    Openai,
-    Openrouter,
-    /// Gemini's API.
-    Google,
-    Anthropic,
-}
 
 /// One model provider. It serves all workspaces.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -69,27 +57,11 @@ impl Default for ProviderSettings {
     }
 }
 
-/// One model of a provider.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelSettings {
-    /// The id that the provider knows the model by.
-    pub id: String,
-    /// US dollars per million input tokens.
-    pub input_cost: Option<f64>,
-    /// US dollars per million output tokens. Where only one of the two costs
-    /// is given, the other is the catalogue's, else 0.
-    pub output_cost: Option<f64>,
-    /// Tokens.
-    pub context_length: Option<u64>,
-    /// Of `chat`, `tools`, `vision`, `embeddings`.
-    pub capabilities: Option<Vec<String>>,
-}
-
 mod cache;
 mod resolve;
 mod workspace;
 
 pub use cache::{CacheSettings, MAX_CACHE_SECONDS};
 pub use resolve::{ResolvedProvider, Timeouts};
+pub(crate) use resolve::{address, check_key, faults};
 pub use workspace::WorkspaceLimits;

@@ -46,33 +46,22 @@ const MAX_TIMEOUT_SECONDS: u64 = 3_600;
 /// Taken already by the built-in model.
 const OWN_NAME: &str = "neuralhub";
 
-impl ProviderKind {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::Openrouter => "openrouter",
-            Self::Google => "google",
-            Self::Anthropic => "anthropic",
-        }
+const fn public_address(kind: ProviderKind) -> &'static str {
+    match kind {
+        ProviderKind::Openai => "https://api.openai.com/v1",
+        ProviderKind::Openrouter => "https://openrouter.ai/api/v1",
+        ProviderKind::Google => "https://generativelanguage.googleapis.com/v1beta",
+        ProviderKind::Anthropic => "https://api.anthropic.com/v1",
     }
+}
 
-    const fn public_address(self) -> &'static str {
-        match self {
-            Self::Openai => "https://api.openai.com/v1",
-            Self::Openrouter => "https://openrouter.ai/api/v1",
-            Self::Google => "https://generativelanguage.googleapis.com/v1beta",
-            Self::Anthropic => "https://api.anthropic.com/v1",
-        }
-    }
-
-    /// The environment variable whose presence alone makes a provider.
-    const fn key_variable(self) -> &'static str {
-        match self {
-            Self::Openai => "OPENAI_API_KEY",
-            Self::Openrouter => "OPENROUTER_API_KEY",
-            Self::Google => "GEMINI_API_KEY",
-            Self::Anthropic => "ANTHROPIC_API_KEY",
-        }
+/// The environment variable whose presence alone makes a provider.
+const fn key_variable(kind: ProviderKind) -> &'static str {
+    match kind {
+        ProviderKind::Openai => "OPENAI_API_KEY",
+        ProviderKind::Openrouter => "OPENROUTER_API_KEY",
+        ProviderKind::Google => "GEMINI_API_KEY",
+        ProviderKind::Anthropic => "ANTHROPIC_API_KEY",
     }
 }
 
@@ -119,17 +108,17 @@ impl ResolvedProvider {
             let is_there = |one: &ResolvedProvider| {
                 one.name == kind.as_str() || (one.kind == kind && one.is_at_public_address())
             };
-            if let Some(key) = environment(kind.key_variable())
+            if let Some(key) = environment(key_variable(kind))
                 && !providers.iter().any(is_there)
             {
-                let at = kind.key_variable().to_owned();
+                let at = key_variable(kind).to_owned();
                 if let Err(problem) = check_key(Some(secret(&key))) {
                     return Err(vec![SettingsFault { at, ..problem }]);
                 }
                 providers.push(ResolvedProvider {
                     name: kind.as_str().to_owned(),
                     kind,
-                    base_url: kind.public_address().to_owned(),
+                    base_url: public_address(kind).to_owned(),
                     api_key: Some(secret(&key)),
                     timeouts: Timeouts::default(),
                     models: Vec::new(),
@@ -142,7 +131,7 @@ impl ResolvedProvider {
     /// Whether this is the kind's own service and not a server that speaks its
     /// protocol.
     pub(crate) fn is_at_public_address(&self) -> bool {
-        self.base_url == self.kind.public_address()
+        self.base_url == public_address(self.kind)
     }
 
     /// Takes the provider's key out of a text that came from it.
@@ -162,20 +151,32 @@ fn fault(index: Option<usize>, field: &str, message: String) -> SettingsFault {
     SettingsFault { at: path, message }
 }
 
-fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faults: &mut Vec<SettingsFault>) {
-    let mut say = |field: &str, message: String| faults.push(fault(Some(index), field, message));
+fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], found: &mut Vec<SettingsFault>) {
+    let name = &one.name;
+    if before.iter().any(|other| other.name == *name) {
+        let message = format!("`{name}` is the name of another provider too; each needs its own");
+        found.push(fault(Some(index), "name", message));
+    }
+    found.extend(faults(one).into_iter().map(|(field, message)| fault(Some(index), &field, message)));
+}
+
+/// What is wrong with one, whoever registers it: each with its field.
+pub(crate) fn faults(one: &ProviderSettings) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut say = |field: &str, message: String| found.push((field.to_owned(), message));
     let name = one.name.as_str();
     let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     if !is_name {
+        let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
         say(
             "name",
-            format!("`{name}` is not a name; use 1 to {MAX_NAME_BYTES} of letters, digits, `_`, `-` and `.`"),
+            format!(
+                "`{shown}` is not a name; use 1 to {MAX_NAME_BYTES} of letters, digits, `_`, `-` and `.`"
+            ),
         );
     } else if name == OWN_NAME {
         say("name", format!("`{OWN_NAME}` is the built-in model's; choose another name"));
-    } else if before.iter().any(|other| other.name == name) {
-        say("name", format!("`{name}` is the name of another provider too; each needs its own"));
     }
     for (field, seconds) in [
         ("connect_timeout_seconds", one.connect_timeout_seconds),
@@ -190,7 +191,10 @@ fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faul
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             say("base_url", format!("`{}` is not an http or https address", shown(url)));
         } else if !url.username().is_empty() || url.password().is_some() {
-            say("base_url", "it holds a user name or password; put the key into `api_key_env`".to_owned());
+            say(
+                "base_url",
+                "it holds a user name or password; give the key in a field of its own".to_owned(),
+            );
         } else if url.query().is_some() || url.fragment().is_some() {
             say("base_url", format!("`{}` has a query or fragment; leave it out", shown(url)));
         } else if one.kind == ProviderKind::Google && address(one).ends_with("/openai") {
@@ -218,6 +222,7 @@ fn check(one: &ProviderSettings, index: usize, before: &[ResolvedProvider], faul
             }
         }
     }
+    found
 }
 
 /// The URL without what may be secret in it.
@@ -225,10 +230,10 @@ fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-fn address(one: &ProviderSettings) -> String {
+pub(crate) fn address(one: &ProviderSettings) -> String {
     match &one.base_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None => one.kind.public_address().to_owned(),
+        None => public_address(one.kind).to_owned(),
     }
 }
 
@@ -245,7 +250,7 @@ fn secret(text: &str) -> SecretString {
 }
 
 /// It must fit into a header.
-fn check_key(key: Option<SecretString>) -> Result<Option<SecretString>, SettingsFault> {
+pub(crate) fn check_key(key: Option<SecretString>) -> Result<Option<SecretString>, SettingsFault> {
     match &key {
         Some(key) if !key.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) => Err(SettingsFault {
             at: "api_key".to_owned(),
@@ -279,6 +284,6 @@ fn read_key(
         return Ok(Some(secret(&key)));
     }
     // The kind's own variable, but never to an address that it is not meant for.
-    let is_public = address(one) == one.kind.public_address();
-    Ok(if is_public { environment(one.kind.key_variable()).map(|key| secret(&key)) } else { None })
+    let is_public = address(one) == public_address(one.kind);
+    Ok(if is_public { environment(key_variable(one.kind)).map(|key| secret(&key)) } else { None })
 }

@@ -35,6 +35,7 @@ impl Charged {
         let models = Models::new(ModelsSetup {
             workspace_limits: Default::default(),
             cache: None,
+            own: None,
             aliases: Vec::new(),
             local: None,
             providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -180,6 +181,7 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
         cache: None,
+        own: None,
         aliases: Vec::new(),
         local: None,
         providers: Vec::new(),

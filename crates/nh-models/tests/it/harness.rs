@@ -12,6 +12,8 @@ use nh_models::{
 use nh_testkit::upstream::Upstream;
 use nh_testkit::{FixedClock, SeededIds};
 use nh_types::key::ModelLimits;
+use nh_types::model::ModelView;
+use nh_types::provider::ProviderView;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
@@ -33,6 +35,7 @@ pub(crate) fn hub_with(providers: Vec<ResolvedProvider>, aliases: Vec<ModelAlias
         local: None,
         workspace_limits: WorkspaceLimits::default(),
         cache: None,
+        own: None,
         providers,
         default_model: None,
         http: Outbound::operator().expect("a client"),
@@ -63,6 +66,22 @@ pub(crate) fn object(value: Value) -> Map<String, Value> {
 }
 
 impl Hub {
+    pub(crate) async fn list(&self) -> Vec<ModelView> {
+        self.models.list(&caller().workspace_id).await.expect("a list")
+    }
+
+    pub(crate) async fn find(&self, id: &str) -> Option<ModelView> {
+        self.models.find(&caller().workspace_id, id).await.expect("looked for")
+    }
+
+    pub(crate) async fn providers(&self) -> Vec<ProviderView> {
+        self.models.providers(&caller().workspace_id).await.expect("a list")
+    }
+
+    pub(crate) async fn default_model(&self) -> String {
+        self.models.default_model(&caller().workspace_id).await.expect("a model")
+    }
+
     pub(crate) async fn chat(&self, body: Value) -> Result<Value, ModelError> {
         let completion = self.models.chat(&caller(), Cow::Owned(object(body))).await?;
         Ok(Value::Object(completion.body))

@@ -8,19 +8,18 @@ use serde_json::json;
 use crate::harness::{Hub, hello, hub, hub_of, provider};
 
 async fn ids(hub: &Hub) -> Vec<String> {
-    hub.models.list().await.into_iter().map(|model| model.id).collect()
+    hub.list().await.into_iter().map(|model| model.id).collect()
 }
 
 #[tokio::test]
 async fn without_a_provider_there_is_the_offline_model() {
     let hub = hub(Vec::new());
     assert_eq!(ids(&hub).await, [MODEL_ID]);
-    assert_eq!(hub.models.default_model(), MODEL_ID);
-    assert!(hub.models.is_offline_only());
-    let view = hub.models.find(MODEL_ID).await.expect("there");
+    assert_eq!(hub.default_model().await, MODEL_ID);
+    let view = hub.find(MODEL_ID).await.expect("there");
     assert!(view.description.expect("a description").contains("not a language model"));
     assert_eq!(view.input_cost, Some(0.0));
-    assert_eq!(hub.models.find("nope").await, None);
+    assert_eq!(hub.find("nope").await, None);
 }
 
 #[tokio::test]
@@ -31,7 +30,7 @@ async fn openrouters_listing_gives_prices_and_variants() {
         "pricing": {"prompt": "0.0000001", "completion": "0.0000004"},
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]}, "supported_parameters": ["tools"],
     }]})));
-    let view = hub.models.find("google/gemini-2.5-flash-lite").await.expect("there");
+    let view = hub.find("google/gemini-2.5-flash-lite").await.expect("there");
     assert_eq!((view.input_cost, view.output_cost), (Some(0.1), Some(0.4)));
     assert_eq!(view.capabilities, ["chat", "tools"]);
     assert_eq!((view.context_length, view.created, view.owned_by.as_str()), (Some(1_048_576), 5, "mock"));
@@ -114,18 +113,18 @@ async fn a_provider_that_is_down_leaves_the_list_to_the_others() {
 #[tokio::test]
 async fn the_default_model_is_the_first_providers() {
     let upstream = Upstream::start().await.expect("a port");
-    let default_of = |kind: ProviderKind, base_url: &str| {
+    let default_of = async |kind: ProviderKind, base_url: &str| {
         let mut one = provider("p", kind, base_url);
         one.models.clear();
-        hub(vec![one]).models.default_model()
+        hub(vec![one]).default_model().await
     };
-    assert_eq!(default_of(ProviderKind::Openrouter, "http://x"), "google/gemini-2.5-flash-lite");
-    assert_eq!(default_of(ProviderKind::Google, "http://x"), "google/gemini-2.5-flash-lite");
-    assert_eq!(default_of(ProviderKind::Openai, "https://api.openai.com/v1"), "gpt-5-mini");
+    assert_eq!(default_of(ProviderKind::Openrouter, "http://x").await, "google/gemini-2.5-flash-lite");
+    assert_eq!(default_of(ProviderKind::Google, "http://x").await, "google/gemini-2.5-flash-lite");
+    assert_eq!(default_of(ProviderKind::Openai, "https://api.openai.com/v1").await, "gpt-5-mini");
     let mut one = provider("p", ProviderKind::Openai, &upstream.base_url());
     one.models.clear();
     let hub = hub(vec![one]);
-    assert_eq!(hub.models.default_model(), "p/default");
+    assert_eq!(hub.default_model().await, "p/default");
     hub.chat(hello("p/default")).await.expect("an answer");
     assert_eq!(upstream.calls()[0].body["model"], "mock-1");
 }
@@ -137,9 +136,9 @@ async fn the_built_in_prices_are_for_the_public_addresses_only() {
         one.models[0] = nh_models::ModelSettings { id: "gpt-5-mini".to_owned(), ..Default::default() };
         hub(vec![one])
     };
-    let view = priced("https://api.openai.com/v1").models.find("gpt-5-mini").await.expect("there");
+    let view = priced("https://api.openai.com/v1").find("gpt-5-mini").await.expect("there");
     assert_eq!((view.input_cost, view.output_cost), (Some(0.25), Some(2.0)));
     let upstream = Upstream::start().await.expect("a port");
-    let view = priced(&upstream.base_url()).models.find("gpt-5-mini").await.expect("there");
+    let view = priced(&upstream.base_url()).find("gpt-5-mini").await.expect("there");
     assert_eq!(view.input_cost, None);
 }

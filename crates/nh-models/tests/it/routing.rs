@@ -2,7 +2,7 @@
 
 use nh_models::{ModelAlias, ModelError, ProviderKind};
 use nh_testkit::upstream::{Part, Reply, Upstream, chunk};
-use nh_types::model::ProviderStatus;
+use nh_types::provider::ProviderStatus;
 use serde_json::json;
 
 use crate::harness::{Hub, caller, hello, hello_streamed, hub_with, object, provider};
@@ -102,7 +102,7 @@ async fn a_provider_that_fails_is_left_alone_for_a_while() {
         one.reply(failure());
         hub.chat(hello("both")).await.expect("the other's answer");
     }
-    let shown = hub.models.providers();
+    let shown = hub.providers().await;
     assert_eq!((shown[0].name.as_str(), shown[0].health.status), ("one", ProviderStatus::Resting));
     assert!(shown[0].health.last_failure.as_deref().is_some_and(|why| why.contains("we are down")));
     assert_eq!(shown[1].health.status, ProviderStatus::Healthy);
@@ -113,7 +113,7 @@ async fn a_provider_that_fails_is_left_alone_for_a_while() {
     hub.clock.advance_ms(5_000);
     hub.chat(hello("both")).await.expect("an answer");
     assert_eq!((one.calls().len(), two.calls().len()), (6, 6), "one tries, and it is well");
-    assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Healthy);
+    assert_eq!(hub.providers().await[0].health.status, ProviderStatus::Healthy);
 }
 
 #[tokio::test]
@@ -126,23 +126,23 @@ async fn what_becomes_of_an_answer_says_how_its_provider_does() {
     }
     one.reply(Reply::json(200, &json!({"no": "answer"})));
     hub.chat(hello("one/priced")).await.expect_err("no answer");
-    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 4);
+    assert_eq!(hub.providers().await[0].health.failures_in_a_row, 4);
     hub.stream(hello_streamed("one/priced")).await.expect("a whole stream");
-    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 0);
+    assert_eq!(hub.providers().await[0].health.failures_in_a_row, 0);
     for _ in 0..5 {
         one.reply(begun().then(Part::Cut));
         hub.stream(hello_streamed("one/priced")).await.expect("a stream that is cut");
     }
-    assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Resting);
+    assert_eq!(hub.providers().await[0].health.status, ProviderStatus::Resting);
     // Who goes away says nothing of the provider; and while a stream goes on, others are asked too.
     hub.clock.advance_ms(5_000);
     one.reply(begun().then(Part::Hang));
     let stream =
         hub.models.chat_stream(&caller(), object(hello_streamed("one/priced"))).await.expect("a stream");
-    assert_eq!(hub.models.providers()[0].health.status, ProviderStatus::Healthy);
+    assert_eq!(hub.providers().await[0].health.status, ProviderStatus::Healthy);
     hub.chat(hello("one/priced")).await.expect("an answer");
     drop(stream);
-    assert_eq!(hub.models.providers()[0].health.failures_in_a_row, 0);
+    assert_eq!(hub.providers().await[0].health.failures_in_a_row, 0);
 }
 
 #[tokio::test]
@@ -170,15 +170,15 @@ async fn a_request_may_name_several_models_itself() {
 #[tokio::test]
 async fn an_alias_is_listed_and_found() {
     let (hub, ..) = two().await;
-    let listed = hub.models.list().await;
+    let listed = hub.list().await;
     let alias = listed.iter().find(|model| model.id == "both").expect("listed");
     assert_eq!((alias.owned_by.as_str(), alias.input_cost), ("neuralhub", Some(2.0)));
-    assert_eq!(hub.models.find("both").await.expect("found").id, "both");
+    assert_eq!(hub.find("both").await.expect("found").id, "both");
     let embed = json!({"model": "both", "input": "x"});
     let error = hub.embed(embed).await.expect_err("two models");
     assert!(matches!(error, ModelError::Invalid { .. }), "{error:?}");
     let nothing = ModelAlias { name: "gone".to_owned(), models: vec!["no/such".to_owned()], weights: None };
     let hub = hub_with(Vec::new(), vec![nothing]);
     assert!(matches!(hub.chat(hello("gone")).await, Err(ModelError::NotFound { .. })));
-    assert!(hub.models.find("gone").await.is_none());
+    assert!(hub.find("gone").await.is_none());
 }

@@ -141,6 +141,7 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
         cache: None,
+        own: None,
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
@@ -167,6 +168,7 @@ async fn the_ledger_holds_every_call_after_a_flush() {
     let models = Models::new(ModelsSetup {
         workspace_limits: Default::default(),
         cache: None,
+        own: None,
         aliases: Vec::new(),
         local: None,
         providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],

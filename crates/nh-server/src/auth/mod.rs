@@ -77,6 +77,11 @@ impl Principal {
         }
     }
 
+    /// Whether it has an end or a bound that what it makes must not outlast or evade.
+    pub(crate) fn is_limited(&self) -> bool {
+        matches!(self.credential, Credential::Key { is_limited: true, .. })
+    }
+
     /// What its model calls and its runs are held to.
     pub(crate) fn limits(&self) -> KeyLimits {
         match &self.credential {

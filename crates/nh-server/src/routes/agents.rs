@@ -37,7 +37,7 @@ pub(crate) async fn list(
     query.finish()?;
     let found = agents::list(&app.hub.store, &auth.workspace_id, &page).await?;
     let link = link_to_next(&app.base_url(&parts.headers), parts.uri.path(), &page, found.next.as_deref());
-    let default_model = app.hub.models.default_model();
+    let default_model = app.hub.models.default_model(&auth.workspace_id).await?;
     let view = |record| nh_agents::agents::view(record, &default_model);
     Ok((link, Json(found.items.into_iter().map(view).collect())))
 }
@@ -65,7 +65,9 @@ pub(crate) async fn create(
     let create = agents::Create { workspace_id: auth.workspace_id.clone(), id: id.clone(), definition, at };
     let once = creating.once.map(|once| once.record(&auth, at));
     match app.hub.store.write_once(once, create).await {
-        Ok(Once::First(record) | Once::Replay(record)) => Ok((StatusCode::CREATED, shown(&app, record))),
+        Ok(Once::First(record) | Once::Replay(record)) => {
+            Ok((StatusCode::CREATED, shown(&app, record).await?))
+        }
         Ok(Once::Mismatch) => Err(mismatch().into()),
         Err(StoreError::Conflict(_)) => Err(taken(&id).into()),
         Err(error) => Err(error.into()),
@@ -83,7 +85,7 @@ pub(crate) async fn find(
 ) -> Answer<Json<AgentView>> {
     let agent_id = parse(&id)?;
     let found = agents::find(&app.hub.store, &auth.workspace_id, &agent_id).await?;
-    found.map(|record| shown(&app, record)).ok_or_else(|| missing(&id))
+    shown(&app, found.ok_or_else(|| missing(&id))?).await
 }
 
 /// Change an agent: what is absent stays, null puts back what a new agent has.
@@ -106,7 +108,7 @@ pub(crate) async fn change(
         let now = found.ok_or_else(|| missing(&id))?;
         let definition = nh_agents::agents::change(&now.definition, body.clone(), &tools)?;
         if definition == now.definition {
-            return Ok(shown(&app, now));
+            return shown(&app, now).await;
         }
         app.hub.check_agents_runs(&auth.workspace_id, &definition).await?;
         let change = agents::Change {
@@ -117,7 +119,7 @@ pub(crate) async fn change(
             at: app.clock.now(),
         };
         match app.hub.store.write(change).await {
-            Ok(changed) => return changed.map(|record| shown(&app, record)).ok_or_else(|| missing(&id)),
+            Ok(changed) => return shown(&app, changed.ok_or_else(|| missing(&id))?).await,
             Err(StoreError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -152,6 +154,7 @@ fn taken(id: &AgentId) -> ApiError {
     ApiError::new(ErrorCode::AlreadyExists, format!("there is an agent `{id}` already")).param("id")
 }
 
-fn shown(app: &App, record: AgentRecord) -> Json<AgentView> {
-    Json(nh_agents::agents::view(record, &app.hub.models.default_model()))
+async fn shown(app: &App, record: AgentRecord) -> Answer<Json<AgentView>> {
+    let default_model = app.hub.models.default_model(&record.workspace_id).await?;
+    Ok(Json(nh_agents::agents::view(record, &default_model)))
 }

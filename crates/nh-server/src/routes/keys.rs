@@ -14,7 +14,7 @@ use nh_types::{ApiError, ErrorCode, KeyId, Scope, ScopeSet};
 
 use crate::app::App;
 use crate::auth::api_key::ApiKey;
-use crate::auth::{Auth, Credential, KeysRead, KeysWrite, Principal};
+use crate::auth::{Auth, KeysRead, KeysWrite, Principal};
 use crate::failure::{Answer, Failure};
 use crate::idempotency::mismatch;
 use crate::json::Creating;
@@ -100,7 +100,7 @@ pub(crate) async fn revoke(
 }
 
 fn check(caller: &Principal, body: &CreateKey, now: nh_types::Timestamp) -> Result<ScopeSet, ApiError> {
-    if matches!(caller.credential, Credential::Key { is_limited: true, .. }) {
+    if caller.is_limited() {
         let message = "a key with an expiry, a rate limit or a budget can create no keys";
         return Err(ApiError::new(ErrorCode::LimitedKey, message));
     }

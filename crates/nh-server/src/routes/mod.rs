@@ -17,6 +17,7 @@ pub(crate) mod memory_lines;
 pub(crate) mod messages;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod providers;
 pub(crate) mod resources;
 pub(crate) mod responses;
 pub(crate) mod runs;

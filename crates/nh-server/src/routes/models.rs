@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use nh_models::ModelError;
-use nh_types::model::{ModelList, ModelView, ProviderList};
+use nh_types::model::{ModelList, ModelView};
 
 use crate::app::App;
 use crate::auth::{Auth, ModelsRead};
@@ -16,9 +16,9 @@ use crate::failure::Answer;
 #[utoipa::path(get, path = "/v1/models", tag = "Chat and models",
     security(("bearer" = ["models:read"]), ("session" = ["models:read"])),
     responses((status = 200, body = ModelList)))]
-pub(crate) async fn list(_: Auth<ModelsRead>, State(app): State<Arc<App>>) -> Json<ModelList> {
-    let models = app.hub.models.list().await;
-    Json(ModelList { object: "list".to_owned(), data: models.clone(), models })
+pub(crate) async fn list(auth: Auth<ModelsRead>, State(app): State<Arc<App>>) -> Answer<Json<ModelList>> {
+    let models = app.hub.models.list(&auth.workspace_id).await?;
+    Ok(Json(ModelList { object: "list".to_owned(), data: models.clone(), models }))
 }
 
 /// Get a model. The slashes of its id may be written as they are or as `%2F`.
@@ -26,20 +26,11 @@ pub(crate) async fn list(_: Auth<ModelsRead>, State(app): State<Arc<App>>) -> Js
     security(("bearer" = ["models:read"]), ("session" = ["models:read"])),
     responses((status = 200, body = ModelView)))]
 pub(crate) async fn find(
-    _: Auth<ModelsRead>,
+    auth: Auth<ModelsRead>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Answer<Json<ModelView>> {
-    let found = app.hub.models.find(&id).await;
+    let found = app.hub.models.find(&auth.workspace_id, &id).await?;
     let model: String = id.chars().take(128).collect();
     Ok(Json(found.ok_or(ModelError::NotFound { model })?))
-}
-
-/// List the providers of models, and how their calls went on this node since its start: one that
-/// fails five times in a row is left alone for some seconds.
-#[utoipa::path(get, path = "/v1/providers", tag = "Chat and models",
-    security(("bearer" = ["models:read"]), ("session" = ["models:read"])),
-    responses((status = 200, body = ProviderList)))]
-pub(crate) async fn providers(_: Auth<ModelsRead>, State(app): State<Arc<App>>) -> Json<ProviderList> {
-    Json(ProviderList { providers: app.hub.models.providers() })
 }

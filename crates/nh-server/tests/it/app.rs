@@ -20,7 +20,8 @@ use nh_engine::EngineSettings;
 use nh_http::{HttpSettings, Outbound};
 use nh_memory::{LOCAL_MODEL, Memories, MemoriesSetup, MemorySettings, Weights};
 use nh_models::{
-    CacheSettings, Models, ModelsSetup, ResolvedProvider, ResponseCache, UsageSink, WorkspaceLimits,
+    CacheSettings, Models, ModelsSetup, OwnProviders, ResolvedProvider, ResponseCache, UsageSink,
+    WorkspaceLimits,
 };
 use nh_server::auth::api_key::ApiKey;
 use nh_server::{App, AppSetup, Metrics, ServerSettings};
@@ -272,7 +273,17 @@ async fn hub(
         clock: Arc::new(clock.clone()),
         ids: ids.clone(),
     });
+    let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
+    let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
+    let own_providers = OwnProviders::new(
+        store.clone(),
+        sealer.clone(),
+        webhooks.clone(),
+        Arc::new(clock.clone()),
+        ids.clone(),
+    );
     let models = Models::new(ModelsSetup {
+        own: Some(own_providers.clone()),
         workspace_limits,
         cache: Some(ResponseCache::new(
             store.clone(),
@@ -297,9 +308,8 @@ async fn hub(
         .chain(code_tools(&compute, &blobs));
     let tools = Tools::builtin(setup, of_hub);
     let clock = Arc::new(clock.clone());
-    let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
-    let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
     let setup = HubSetup {
+        own_providers,
         mcp_servers: Vec::new(),
         store: store.clone(),
         models,

@@ -323,7 +323,7 @@ async fn embeddings_are_one_request_for_each_text() {
 #[tokio::test]
 async fn the_listing_tells_what_a_model_is_for() {
     let (hub, upstream) = gemini().await;
-    let models = hub.models.list().await;
+    let models = hub.list().await;
     let told: Vec<_> = models.iter().map(|model| (model.id.as_str(), model.capabilities.join(","))).collect();
     let chat = |id: &'static str| (id, "chat".to_owned());
     assert_eq!(
