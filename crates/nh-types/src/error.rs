@@ -65,7 +65,7 @@ codes! {
     BudgetExceeded "budget_exceeded" 402 InsufficientQuota false "The budget of the key or run is spent.";
     MissingScope "missing_scope" 403 PermissionError false "The key lacks the scope that `param` names.";
     ModelNotAllowed "model_not_allowed" 403 PermissionError false "The key may not ask this model; `param` names the field.";
-    LimitedKey "limited_key" 403 PermissionError false "A key with an expiry, a rate limit or a budget can create no keys; with a budget it cannot change what embeds memories.";
+    LimitedKey "limited_key" 403 PermissionError false "A key with an expiry, a rate limit or a budget can create no keys and change no providers; with a budget it cannot change what embeds memories.";
     OriginRefused "origin_refused" 403 PermissionError false "A browser request came from another origin, or named another host.";
     NotFound "not_found" 404 NotFoundError false "There is nothing at this path in the caller's workspace.";
     ModelNotFound "model_not_found" 404 NotFoundError false "No configured provider serves this model.";

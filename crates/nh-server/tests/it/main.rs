@@ -31,6 +31,7 @@ mod memory;
 mod memory_models;
 mod messages;
 mod metering;
+mod providers;
 mod receiver;
 mod reference;
 mod response_cache;

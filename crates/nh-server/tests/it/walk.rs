@@ -149,6 +149,9 @@ fn filled(path: &str, ids: &Value) -> String {
     } else if path.starts_with("/v1/tools") {
         path = path.replace("{name}", "theirs");
         "theirs".to_owned()
+    } else if path.starts_with("/v1/providers") {
+        path = path.replace("{name}", "theirs");
+        "theirs".to_owned()
     } else if path.starts_with("/v1/webhooks") {
         format!("msg_{}", ids["run"].as_str().expect("run").replace('-', ""))
     } else if path.starts_with("/v1/models") {
@@ -190,6 +193,8 @@ async fn theirs(app: &TestApp) -> Value {
     let tool =
         json!({"name": "theirs", "description": "theirs", "language": "python", "code": "def main(): pass"});
     app.post("/v1/tools", tool).key(&key).send().await.ok(201);
+    let provider = json!({"name": "theirs", "kind": "openai", "base_url": "http://127.0.0.1:1/v1"});
+    app.post("/v1/providers", provider).key(&key).send().await.ok(201);
     app.store().write(sandbox(&workspace)).await.expect("a sandbox");
     let memory = app.post("/v1/memory", json!({"content": "theirs"})).key(&key).send().await.ok(201);
     json!({"key": id, "run": run["runId"], "memory": memory["id"], "upload": upload["id"],
