@@ -198,7 +198,8 @@ impl Models {
     }
 
     /// The same, told to `listener` while it is written: providers are asked
-    /// for a stream.
+    /// for a stream. None is asked twice: who listens says that it begins anew, and
+    /// tries again himself.
     pub async fn chat_live(
         &self,
         caller: &Caller,
@@ -207,6 +208,7 @@ impl Models {
     ) -> Result<Completion, ModelError> {
         let mut candidates = self.0.candidates(caller, Cow::Borrowed(body)).await?;
         while let Some(candidate) = candidates.next() {
+            let candidate = Candidate { retries: 0, ..candidate };
             let call = if let (ChatRoute::Offline, false) = (&candidate.route, listener.is_heard) {
                 let call = self.0.begin(Operation::Chat, &candidate.route);
                 let answer = offline::chat(&self.0, caller, &call, &candidate.body).await;

@@ -182,3 +182,16 @@ async fn an_alias_is_listed_and_found() {
     assert!(matches!(hub.chat(hello("gone")).await, Err(ModelError::NotFound { .. })));
     assert!(hub.find("gone").await.is_none());
 }
+
+/// Whoever listens tries again himself: three times three tries are a flood.
+#[tokio::test]
+async fn nobody_is_asked_twice_for_one_who_listens() {
+    let (hub, one, _) = two().await;
+    one.reply(failure());
+    let listener = nh_models::Listener { is_heard: true, tell: &|_| {} };
+    let body = object(hello_streamed("one/priced"));
+    let error = hub.models.chat_live(&caller(), &body, &listener).await.expect_err("an error");
+    assert!(error.is_retryable(), "{error}");
+    assert_eq!(one.calls().len(), 1);
+    hub.models.chat_live(&caller(), &body, &listener).await.expect("an answer");
+}
