@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod child;
+pub mod gateway;
 pub mod hub;
 pub mod load;
 pub mod memory;

@@ -1,135 +1,244 @@
-//! The chat proxy beside nginx as a plain proxy, before the same upstream:
-//! processor time a request. Method and results: benches/README.md.
+//! The hub as a gateway to models, beside nginx as a plain proxy before the same
+//! upstream. Method and results: benches/gateway/README.md.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use anyhow::Context;
-use bytes::Bytes;
-use clap::Parser;
-use http::{Method, StatusCode};
-use nh_bench::baseline::with_checksum;
-use nh_bench::child::Server;
-use nh_bench::load::{Load, always};
-use nh_bench::report::{machine, median};
-
-const KEY: &str = "nh_0123456789abcdefghijklmnopqrstuvwx";
-
-/// What the upstream always answers.
-const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"bench","choices":[{"index":0,"message":{"role":"assistant","content":"The internet started in the 1960s with ARPANET, a network of the United States Department of Defense."},"finish_reason":"stop"}],"usage":{"prompt_tokens":27,"completion_tokens":24,"total_tokens":51}}"#;
-
-const QUESTION: &[u8] = br#"{"model":"bench","messages":[{"role":"system","content":"You are an assistant."},{"role":"user","content":"When and how did the internet start? Answer in one sentence."}],"temperature":0.2}"#;
+use clap::{Parser, ValueEnum};
+use nh_bench::gateway::bench::{Asked, Bench};
+use nh_bench::gateway::upstream::{self, Pace};
+use nh_bench::load::{Load, quantile_ms};
+use nh_bench::report::{Figures, machine};
 
 #[derive(Parser)]
 struct Options {
+    /// What is measured; all of it unless something is named.
+    #[arg(value_enum)]
+    parts: Vec<Part>,
     /// The hub, built for release.
     #[arg(long, default_value = "target/release/neuralhub")]
     binary: PathBuf,
+    /// Where the hub's data are: on a disk, not in memory.
+    #[arg(long, default_value = "target")]
+    directory: PathBuf,
+    /// Each of nginx and hub in turns.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Of each measurement.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// Of each measurement at a pace.
+    #[arg(long, default_value_t = 10.0)]
+    paced_seconds: f64,
+    /// Pairs with and without a budget.
+    #[arg(long, default_value_t = 7)]
+    pairs: usize,
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    #[arg(long, default_value_t = 100.0)]
+    per_second: f64,
+    #[arg(long, default_value_t = 256)]
+    many_streams: usize,
+    /// Be the upstream, at this address.
+    #[arg(long, hide = true)]
+    upstream: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Whole answers, as many as can be had: processor time a request.
+    Plain,
+    /// Whole answers at a pace: latency.
+    Latency,
+    /// Steady streams: time to the first frame, processor time a stream, streams a second.
+    Streams,
+    /// Streams as fast as they go: processor time a stream.
+    Unpaced,
+    /// What a budget costs, and whether the ledger has what the upstream answered.
+    Ledger,
+}
+
+impl Part {
+    async fn measure(self, bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+        match self {
+            Part::Plain => plain(bench, options).await,
+            Part::Latency => latency(bench, options).await,
+            Part::Streams => streams(bench, options).await,
+            Part::Unpaced => unpaced(bench, options).await,
+            Part::Ledger => ledger(bench, options).await,
+        }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
 #[allow(clippy::print_stdout)]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let directory = tempfile::tempdir_in("target")?;
-    let (upstream_at, proxy_at) = (free_address()?, free_address()?);
-    let _upstream = nginx(directory.path(), "upstream", &upstream_site(upstream_at), upstream_at)?;
-    let proxy = nginx(directory.path(), "proxy", &proxy_site(proxy_at, upstream_at), proxy_at)?;
-    let key = with_checksum(KEY);
-    let config = format!(
-        "[[providers]]\nname = \"bench\"\nkind = \"openai\"\nbase_url = \"http://{upstream_at}/v1\"\n\
-         models = [{{ id = \"bench\", input_cost = 0.1, output_cost = 0.3 }}]\n"
-    );
-    let hub = Server::hub(&options.binary, directory.path(), &config, &key)?;
+    if let Some(address) = options.upstream {
+        return upstream::serve(address).await;
+    }
+    std::fs::create_dir_all(&options.directory)?;
+    let directory = tempfile::tempdir_in(&options.directory)?;
+    let bench = Bench::start(&options.binary, directory.path()).await?;
     println!("machine: {}", machine());
-    println!("hub idle: {:.1} MB resident", hub.resident_mb()?);
-
-    let load = |address| Load {
-        address,
-        method: Method::POST,
-        path: always("/v1/chat/completions"),
-        headers: vec![
-            ("authorization".to_owned(), format!("Bearer {key}")),
-            ("content-type".to_owned(), "application/json".to_owned()),
-        ],
-        body: Bytes::from_static(QUESTION),
-        in_flight: options.connections,
-        expect: StatusCode::OK,
-        per_second: None,
-    };
-    for server in [&proxy, &hub] {
-        load(server.address).run(1.0).await?;
+    println!("hub idle: {:.1} MB resident", bench.hub.server.resident_mb()?);
+    for asked in [Asked::Upstream, Asked::Nginx, Asked::Hub, Asked::HubBudget, Asked::HubLimits] {
+        bench.plain(asked, options.connections, None).run(1.0).await?;
+        bench.streams(asked, options.connections, Pace::AtOnce).run(0.5).await?;
     }
-    let (mut nginx_us, mut hub_us, mut ratios, mut rates) = (vec![], vec![], vec![], vec![]);
-    for round in 1..=options.rounds {
-        let (plain_us, plain_rate) = cpu_us_a_request(&proxy, &load(proxy.address), options.seconds).await?;
-        let (ours_us, ours_rate) = cpu_us_a_request(&hub, &load(hub.address), options.seconds).await?;
-        println!(
-            "round {round}: nginx {plain_us:.1} us CPU a request ({plain_rate:.0}/s), hub {ours_us:.1} us ({ours_rate:.0}/s)"
-        );
-        nginx_us.push(plain_us);
-        hub_us.push(ours_us);
-        ratios.push(ours_us / plain_us);
-        rates.push(ours_rate / plain_rate);
+    for part in Part::value_variants() {
+        if options.parts.is_empty() || options.parts.contains(part) {
+            bench.hub.server.forget_peak()?;
+            let mut figures = part.measure(&bench, &options).await?;
+            figures.add("hub, MB resident at most", bench.hub.server.peak_resident_mb()?);
+            println!("\n{part:?}");
+            figures.print();
+        }
     }
-    println!("nginx CPU a request  {:>8.1} us", median(&nginx_us));
-    println!("hub CPU a request    {:>8.1} us", median(&hub_us));
-    println!("hub / nginx CPU      {:>8.2}", median(&ratios));
-    println!("hub / nginx rate     {:>8.2}", median(&rates));
-    println!("hub under load: {:.1} MB resident", hub.resident_mb()?);
     Ok(())
 }
 
-async fn cpu_us_a_request(server: &Server, load: &Load, seconds: f64) -> anyhow::Result<(f64, f64)> {
+/// Microseconds of the server's processor for each of what `run` says it was asked.
+async fn cpu_us<T>(
+    bench: &Bench,
+    asked: Asked,
+    run: impl Future<Output = anyhow::Result<T>>,
+    count: impl Fn(&T) -> f64,
+) -> anyhow::Result<(f64, T)> {
+    let server = bench.server(asked);
     let before = server.cpu_seconds()?;
-    let loaded = load.run(seconds).await?;
+    let done = run.await?;
     let spent = server.cpu_seconds()? - before;
-    Ok((spent * 1e6 / loaded.requests as f64, loaded.per_second()))
+    Ok((spent * 1e6 / count(&done), done))
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Adds a figure of each, and how it is to nginx's; nginx is the first.
+fn add_beside_nginx(figures: &mut Figures, of: &str, each: &[(Asked, f64)]) {
+    for (asked, figure) in each {
+        figures.add(&format!("{}: {of}", asked.name()), *figure);
+    }
+    for (asked, figure) in each.iter().skip(1) {
+        figures.add(&format!("{} / nginx: {of}", asked.name()), figure / each[0].1);
+    }
 }
 
-fn upstream_site(address: SocketAddr) -> String {
-    format!(
-        "server {{ listen {address}; keepalive_requests 1000000000;\n\
-         location / {{ default_type application/json; return 200 '{ANSWER}'; }} }}"
-    )
+async fn plain(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    for _ in 0..options.rounds {
+        let (mut costs, mut rates) = (Vec::new(), Vec::new());
+        for asked in [Asked::Nginx, Asked::Hub, Asked::HubBudget, Asked::HubLimits] {
+            let load = bench.plain(asked, options.connections, None);
+            let (us, loaded) =
+                cpu_us(bench, asked, load.run(options.seconds), |loaded| loaded.requests as f64).await?;
+            costs.push((asked, us));
+            rates.push((asked, loaded.per_second()));
+        }
+        add_beside_nginx(&mut figures, "CPU us a request", &costs);
+        add_beside_nginx(&mut figures, "requests a second", &rates);
+    }
+    Ok(figures)
 }
 
-fn proxy_site(address: SocketAddr, upstream: SocketAddr) -> String {
-    format!(
-        "upstream up {{ server {upstream}; keepalive 128; keepalive_requests 1000000000; }}\n\
-         server {{ listen {address}; keepalive_requests 1000000000;\n\
-         location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }}"
-    )
+async fn latency(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    const ASKED: [Asked; 5] = [Asked::Upstream, Asked::Nginx, Asked::Hub, Asked::HubBudget, Asked::HubLimits];
+    let mut figures = Figures::default();
+    let mut all: Vec<Vec<_>> = vec![Vec::new(); ASKED.len()];
+    for _ in 0..options.rounds {
+        for (asked, all) in ASKED.iter().zip(&mut all) {
+            let load: Load = bench.plain(*asked, options.connections, Some(options.per_second));
+            all.extend(load.run(options.paced_seconds).await?.latencies);
+        }
+    }
+    for (asked, all) in ASKED.iter().zip(&mut all) {
+        all.sort_unstable();
+        figures.add(&format!("{}: latency p50, ms", asked.name()), quantile_ms(all, 0.5));
+        figures.add(&format!("{}: latency p99, ms", asked.name()), quantile_ms(all, 0.99));
+    }
+    Ok(figures)
 }
 
-/// nginx with one worker, no log, and `site` as its only site.
-fn nginx(directory: &Path, name: &str, site: &str, address: SocketAddr) -> anyhow::Result<Server> {
-    let home = directory.join(name);
-    std::fs::create_dir_all(&home)?;
-    let home = home.canonicalize()?;
-    let config = home.join("nginx.conf");
-    let at = home.display();
-    std::fs::write(
-        &config,
-        format!(
-            "daemon off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 4096; }}\n\
-             http {{ access_log off; client_body_temp_path {at}; proxy_temp_path {at}; fastcgi_temp_path {at};\n\
-             uwsgi_temp_path {at}; scgi_temp_path {at};\n{site}\n}}\n"
-        ),
-    )?;
-    let mut command = Command::new("nginx");
-    command.arg("-c").arg(&config).stderr(Stdio::null());
-    Server::other(command, address).context("nginx must be installed: apt-get install nginx-light")
+async fn streams(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    for at_once in [options.connections, options.many_streams] {
+        for _ in 0..options.rounds {
+            stream_round(bench, options, Pace::Steady, at_once, &mut figures).await?;
+        }
+    }
+    Ok(figures)
+}
+
+async fn unpaced(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    for pace in [Pace::AtOnce, Pace::OneWrite] {
+        for _ in 0..options.rounds {
+            stream_round(bench, options, pace, options.connections, &mut figures).await?;
+        }
+    }
+    Ok(figures)
+}
+
+/// nginx and then the hub, with so many streams at once.
+async fn stream_round(
+    bench: &Bench,
+    options: &Options,
+    pace: Pace,
+    at_once: usize,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let load = format!("{} × {}", at_once, pace.model());
+    let (mut costs, mut rates, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
+    for asked in [Asked::Nginx, Asked::Hub, Asked::HubBudget] {
+        let streams = bench.streams(asked, at_once, pace);
+        let (us, streamed) =
+            cpu_us(bench, asked, streams.run(options.seconds), |streamed| streamed.streams as f64).await?;
+        costs.push((asked, us));
+        rates.push((asked, streamed.per_second()));
+        firsts.push((asked, streamed.first_frame_ms(0.5), streamed.first_frame_ms(0.99)));
+    }
+    add_beside_nginx(figures, &format!("CPU us a stream, {load}"), &costs);
+    add_beside_nginx(figures, &format!("streams a second, {load}"), &rates);
+    if pace == Pace::Steady {
+        let direct = bench.streams(Asked::Upstream, at_once, pace).run(options.seconds).await?;
+        let (p50, p99) = (direct.first_frame_ms(0.5), direct.first_frame_ms(0.99));
+        firsts.insert(0, (Asked::Upstream, p50, p99));
+        for (asked, of_p50, of_p99) in firsts {
+            let name = asked.name();
+            figures.add(&format!("{name}: first frame p50 ms, {load}"), of_p50);
+            figures.add(&format!("{name}: first frame p99 ms, {load}"), of_p99);
+            figures.add(&format!("{name}: added to first frame p50 ms, {load}"), of_p50 - p50);
+        }
+    }
+    Ok(())
+}
+
+async fn ledger(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    const ASKED: [Asked; 3] = [Asked::Hub, Asked::HubBudget, Asked::HubLimits];
+    let mut figures = Figures::default();
+    let rows_before = bench.ledger_rows(None).await?;
+    let count_before = bench.upstream_count().await?;
+    for pair in 0..options.pairs {
+        let mut costs = Vec::new();
+        // Whoever comes first has no advantage of it over all pairs.
+        for asked in ASKED.into_iter().cycle().skip(pair % ASKED.len()).take(ASKED.len()) {
+            let load = bench.plain(asked, options.connections, None);
+            let (us, _) =
+                cpu_us(bench, asked, load.run(options.seconds), |loaded| loaded.requests as f64).await?;
+            figures.add(&format!("{}: CPU us a request", asked.name()), us);
+            costs.push((asked, us));
+        }
+        let cost_of =
+            |of: Asked| costs.iter().find(|(asked, _)| *asked == of).map_or(f64::NAN, |cost| cost.1);
+        figures.add("more with a budget, CPU us a request", cost_of(Asked::HubBudget) - cost_of(Asked::Hub));
+        figures
+            .add("more with limits too, CPU us a request", cost_of(Asked::HubLimits) - cost_of(Asked::Hub));
+    }
+    for asked in ASKED {
+        bench.streams(asked, options.connections, Pace::Steady).run(1.0).await?;
+    }
+    let answered = bench.upstream_count().await? - count_before;
+    let rows = bench.ledger_rows(Some(rows_before + answered)).await? - rows_before;
+    figures.add("answers that the upstream counted", answered as f64);
+    figures.add("rows in the ledger", rows as f64);
+    figures.add("rows that are missing or too many", (rows - answered) as f64);
+    Ok(figures)
 }
