@@ -14,6 +14,7 @@ mod models;
 mod offline;
 mod offline_bombs;
 mod offline_properties;
+mod prompts;
 mod responses;
 mod responses_check;
 mod responses_properties;
