@@ -11,20 +11,48 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// is only named there, as by a URL. A file that is there has as many at least.
 const TOKENS_PER_ATTACHMENT: u64 = 1_000;
 
+/// Fields of a request that say how it is to be answered, and that no model reads.
+const NOT_READ: [&str; 23] = [
+    "audio",
+    "encoding_format",
+    "function_call",
+    "logit_bias",
+    "metadata",
+    "modalities",
+    "model",
+    "models",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "provider",
+    "reasoning",
+    "reasoning_effort",
+    "route",
+    "safety_identifier",
+    "service_tier",
+    "stop",
+    "stream_options",
+    "tool_choice",
+    "transforms",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
 pub(crate) fn tokens_of_bytes(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
-/// The tokens of a request: its messages or input, and its tools.
+/// The tokens of a request: of all that its provider may take as a part of the prompt.
 pub(crate) fn prompt_tokens(body: &Map<String, Value>) -> u64 {
     let mut size = Size::default();
-    for field in ["messages", "input", "tools"] {
-        match body.get(field) {
-            Some(Value::Array(messages)) if field == "messages" => {
+    for (name, field) in body {
+        match field {
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            _ if NOT_READ.contains(&name.as_str()) => {}
+            Value::Array(messages) if name == "messages" => {
                 messages.iter().for_each(|message| size.add_message(message));
             }
-            Some(value) => size.add(value),
-            None => {}
+            _ => size.add(field),
         }
     }
     size.tokens()

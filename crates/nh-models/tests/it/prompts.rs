@@ -66,3 +66,23 @@ async fn pictures_count_a_thousand_and_files_by_their_bytes() {
         assert!((least..least + 100).contains(&tokens), "{tokens}, not {least}");
     }
 }
+
+#[tokio::test]
+async fn all_that_a_provider_may_bill_as_prompt_is_counted() {
+    let long = "word".repeat(MEGABYTE / 4);
+    let schema =
+        json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"description": long}}});
+    for body in [
+        json!({"functions": [{"name": "f", "description": long}]}),
+        json!({"response_format": schema}),
+        json!({"prediction": {"type": "content", "content": long}}),
+        json!({"documents": [long]}),
+    ] {
+        let tokens = counted(body).await;
+        assert!(tokens > 200_000, "{tokens}");
+    }
+    let few = counted(json!({})).await;
+    let settings = json!({"temperature": 0.5, "n": 1, "user": "somebody", "stop": ["."], "tool_choice": "auto",
+        "metadata": {"a": "b"}, "stream_options": {"include_usage": true}, "logit_bias": {"50256": -100}});
+    assert_eq!(counted(settings).await, few);
+}
