@@ -78,7 +78,8 @@ impl RateLimits {
         Self(Limiters::new(clock, MAX_LIMITERS))
     }
 
-    /// Counts a request; its caller's standing is told to `told`.
+    /// Counts a request; its caller's standing is told to `told`. The key comes first, so that one
+    /// over its limit takes nothing of what its workspace's others may have.
     pub(crate) fn check(
         &self,
         principal: &Principal,
@@ -86,15 +87,17 @@ impl RateLimits {
         told: Option<&ToldRate>,
     ) -> Result<(), ApiError> {
         let workspace_id = &principal.workspace_id;
+        let key = match &principal.credential {
+            Credential::Key { id, rate_limit: Some(limit), .. } => Some(*id).zip(NonZeroU32::new(*limit)),
+            _ => None,
+        };
+        let rate = key
+            .map(|(id, limit)| self.count((workspace_id.clone(), Some(id)), limit, "this key"))
+            .transpose()?;
         if let Some(limit) = of_workspace.and_then(NonZeroU32::new) {
             self.count((workspace_id.clone(), None), limit, "this workspace")?;
         }
-        let Credential::Key { id, rate_limit: Some(limit), .. } = &principal.credential else {
-            return Ok(());
-        };
-        let Some(limit) = NonZeroU32::new(*limit) else { return Ok(()) };
-        let rate = self.count((workspace_id.clone(), Some(*id)), limit, "this key")?;
-        if let Some(told) = told {
+        if let Some((told, rate)) = told.zip(rate) {
             told.0.get_or_init(|| rate);
         }
         Ok(())

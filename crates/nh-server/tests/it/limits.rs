@@ -188,3 +188,21 @@ async fn the_local_model_is_held_to_the_tokens_of_a_minute_and_recorded() {
     embed(json!("Tea is at five.")).await.ok(200);
     app.until("/v1/usage", |report| report["total"]["calls"] == 3).await;
 }
+
+#[tokio::test]
+async fn a_key_over_its_rate_takes_none_of_the_workspaces() {
+    let limits = WorkspaceLimits { requests_per_minute: Some(3), ..WorkspaceLimits::default() };
+    let (app, _upstream) = limited(limits).await;
+    // Made by two of the three, which are there again after a minute.
+    let [noisy, other] = [key_of(&app, json!({"rate_limit": 1})).await, key_of(&app, json!({})).await];
+    app.clock.advance_ms(60_000);
+    app.get("/v1/models").key(&noisy).send().await.ok(200);
+    for _ in 0..5 {
+        assert_eq!(app.get("/v1/models").key(&noisy).send().await.code(429), "rate_limited");
+    }
+    for _ in 0..2 {
+        app.get("/v1/models").key(&other).send().await.ok(200);
+    }
+    let refused = app.get("/v1/models").key(&other).send().await;
+    assert_eq!(refused.code(429), "rate_limited");
+}
