@@ -2,14 +2,16 @@
 //! workspace, where the caller asks for it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use nh_store::Store;
 use nh_store::answers::{self, Keep, Kept};
 use nh_store::usage::{UsageKind, UsageRow};
-use nh_store::{Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::{SharedClock, Timestamp};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use crate::settings::CacheSettings;
 use crate::usage::UsageSink;
@@ -19,6 +21,9 @@ use crate::{Caller, Completion, ModelError};
 const PROVIDER: &str = "cache";
 /// A longer one is not kept.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// So long the store may take to say whether an answer is kept, and so long an answer waits until
+/// it is. The store does what it was asked to later all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What does not change the answer.
 const NOT_OF_ANSWER: [&str; 2] = ["stream", "stream_options"];
 /// An answer that was cut off, or not given, is not given again.
@@ -95,8 +100,11 @@ impl Question {
     /// What cannot be read is not there.
     pub(crate) async fn answer(&self, sink: &UsageSink) -> Result<Option<Completion>, ModelError> {
         let ResponseCache { store, clock, .. } = &*self.cache;
-        let found = answers::find(store, &self.caller.workspace_id, &self.request, clock.now()).await;
-        let kept = found.unwrap_or_else(|error| not_there(&error));
+        let find = answers::find(store, &self.caller.workspace_id, &self.request, clock.now());
+        let kept = match timeout(PATIENCE, find).await {
+            Ok(found) => found.unwrap_or_else(|error| not_there(&error)),
+            Err(too_late) => not_there(&too_late),
+        };
         let read = |kept: Kept| Some((serde_json::from_str::<Map<String, Value>>(&kept.answer).ok()?, kept));
         let Some((mut body, kept)) = kept.and_then(read) else {
             self.caller.cache.tell(CacheTold::Miss);
@@ -147,13 +155,15 @@ impl Question {
             expires_at: created_at.plus_millis(seconds.saturating_mul(1_000)),
             most: settings.max_entries,
         };
-        if let Err(error) = store.write(keep).await {
-            tracing::warn!(%error, "an answer could not be kept");
+        match timeout(PATIENCE, store.write(keep)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "an answer could not be kept"),
+            Err(_too_late) => tracing::warn!("the store is slow: an answer is given before it is kept"),
         }
     }
 }
 
-fn not_there(error: &StoreError) -> Option<Kept> {
+fn not_there(error: &impl std::fmt::Display) -> Option<Kept> {
     tracing::warn!(%error, "kept answers could not be read");
     None
 }

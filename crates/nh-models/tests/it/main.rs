@@ -9,6 +9,7 @@ mod embeddings;
 mod faulty;
 mod google;
 mod harness;
+mod kept;
 mod messages;
 mod models;
 mod offline;
