@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
+use crate::limits::check_prompt;
 use crate::settings::CacheSettings;
-use crate::usage::UsageSink;
+use crate::usage::{UsageSink, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
 /// In the ledger, of what is given again.
@@ -75,6 +76,8 @@ pub(crate) struct Question {
     cache: Arc<ResponseCache>,
     caller: Caller,
     request: [u8; 32],
+    /// Where the caller's prompts have a limit.
+    prompt_tokens: Option<u64>,
     keep_seconds: u64,
 }
 
@@ -91,14 +94,18 @@ impl ResponseCache {
         if caller.run_id.is_some() {
             return None;
         }
-        let request = digest(body);
-        Some(Question { cache: self.clone(), caller: caller.clone(), request, keep_seconds })
+        let prompt_tokens = caller.limits.max_prompt_tokens.map(|_| prompt_tokens(body));
+        let (request, caller) = (digest(body), caller.clone());
+        Some(Question { cache: self.clone(), caller, request, prompt_tokens, keep_seconds })
     }
 }
 
 impl Question {
-    /// What cannot be read is not there.
+    /// What cannot be read is not there. An error where the caller may not ask this.
     pub(crate) async fn answer(&self, sink: &UsageSink) -> Result<Option<Completion>, ModelError> {
+        if let Some(tokens) = self.prompt_tokens {
+            check_prompt(&self.caller, tokens)?;
+        }
         let ResponseCache { store, clock, .. } = &*self.cache;
         let find = answers::find(store, &self.caller.workspace_id, &self.request, clock.now());
         let kept = match timeout(PATIENCE, find).await {
