@@ -21,7 +21,7 @@ use crate::{Caller, Completion, ModelError};
 /// In the ledger, of what is given again.
 const PROVIDER: &str = "cache";
 /// A longer one is not kept.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// So long the store may take to say whether an answer is kept, and so long an answer waits until
 /// it is. The store does what it was asked to later all the same.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -9,10 +9,14 @@ use nh_models::{
     CacheSettings, CacheTold, CacheUse, Caller, Models, ModelsSetup, ProviderKind, ResponseCache, UsageSink,
     UsageWriter,
 };
-use nh_store::Store;
 use nh_store::memory::{Fate, Faults, Memory, Moment};
-use nh_testkit::{FixedClock, SeededIds};
-use serde_json::Value;
+use nh_store::workspaces::Workspace;
+use nh_store::{Store, workspaces};
+use nh_testkit::upstream::{Reply, Upstream, chunk};
+use nh_testkit::{FixedClock, SeededIds, TestStore};
+use nh_types::Clock;
+use nh_types::agent::AgentDefinition;
+use serde_json::{Value, json};
 
 use crate::harness::{caller, hello, hello_streamed, object, provider};
 
@@ -69,4 +73,34 @@ async fn a_store_that_is_stuck_keeps_no_answer_waiting() {
     let (text, told) = stream(&models, hello_streamed("neuralhub/offline")).await;
     assert!(text.ends_with(b"data: [DONE]\n\n") && told == Some(CacheTold::Miss));
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_too_long_to_be_kept_is_not_gathered() {
+    let (store, upstream) = (TestStore::memory().await, Upstream::start().await.expect("a port"));
+    let workspace = Workspace {
+        id: caller().workspace_id,
+        name: "default".to_owned(),
+        created_at: FixedClock::default().now(),
+    };
+    let create = workspaces::Create { workspace, default_agent: AgentDefinition::default_agent() };
+    store.store().write(create).await.expect("a workspace");
+    let (models, _rows) = keeping(store.store(), &upstream.base_url());
+    let ask = async || stream(&models, hello_streamed("priced")).await;
+    let answer = |padding: usize| {
+        let mut says = chunk(json!({"content": "x"}), None);
+        says["choices"][0]["padding"] = json!(" ".repeat(padding));
+        let mut all = vec![chunk(json!({"role": "assistant", "content": ""}), None)];
+        all.extend(std::iter::repeat_n(says, 18));
+        all.push(chunk(json!({}), Some("stop")));
+        Reply::chunks(&all).done()
+    };
+    // 18 MB for 18 letters, as only a provider that wants to do harm sends them.
+    for padding in [1_000_000, 10] {
+        upstream.reply(answer(padding));
+        let (text, told) = ask().await;
+        assert!(text.ends_with(b"data: [DONE]\n\n") && told == Some(CacheTold::Miss), "{padding}");
+    }
+    assert!(matches!(ask().await.1, Some(CacheTold::Hit(_))), "what is short enough is kept");
+    assert_eq!(upstream.calls().len(), 2);
 }
