@@ -119,6 +119,12 @@ async fn a_charged_calls_numbers_must_be_whole() {
             assert!(message.contains(&bad.to_string()), "{message}");
         }
     }
+    // Sums of what is reserved must fit into numbers.
+    for bad in [json!(129), json!(i64::MAX), json!(1e30)] {
+        let error = hub.ask(steps(9), hello_with(json!({"n": bad}))).await.expect_err("refused");
+        let ModelError::Invalid { message, param } = error else { panic!("{error}") };
+        assert!(param == "n" && message.contains("from 1 to 128"), "{message}");
+    }
     assert!(hub.upstream.calls().is_empty());
     drop((hub.models, hub.ledger));
     assert!(writer.next_row().await.is_none(), "what was never sent is not billed");
