@@ -209,7 +209,7 @@ async fn read_body(
     provider: &Provider,
     response: Response,
     list: &str,
-    meter: Meter,
+    mut meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
     let answer: Map<String, Value> =
@@ -218,9 +218,12 @@ async fn read_body(
     if answer.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()) {
         return Ok((meter, answer));
     }
+    if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {
+        meter.report(reported);
+    }
     match answer.get("error") {
         Some(error) if !error.is_null() => {
-            meter.waive();
+            meter.refused();
             Err(provider.error_in_answer(error))
         }
         _ => Err(provider.failed(format!("its answer has no `{list}`"))),

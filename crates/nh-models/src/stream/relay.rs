@@ -72,7 +72,7 @@ impl Relay {
             Ok(first) => first,
             Err((before, error)) if before.is_empty() => {
                 if let Some(meter) = self.meter.take() {
-                    if matches!(error, ModelError::TimedOut { .. }) { drop(meter) } else { meter.waive() }
+                    if matches!(error, ModelError::TimedOut { .. }) { drop(meter) } else { meter.refused() }
                 }
                 return Err(error);
             }

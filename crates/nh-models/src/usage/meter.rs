@@ -116,6 +116,16 @@ impl Meter {
         self.record()
     }
 
+    /// The provider gave no answer: the call cost what it says, and else nothing.
+    pub(crate) fn refused(self) {
+        match self.reported {
+            Some(_) => {
+                self.settle();
+            }
+            None => self.waive(),
+        }
+    }
+
     /// The call was refused or never reached the provider: it cost nothing.
     pub(crate) fn waive(mut self) {
         if let Some((place, settlement)) = self.place.take().zip(self.settlement.take()) {
