@@ -206,3 +206,16 @@ async fn a_key_over_its_rate_takes_none_of_the_workspaces() {
     let refused = app.get("/v1/models").key(&other).send().await;
     assert_eq!(refused.code(429), "rate_limited");
 }
+
+#[tokio::test]
+async fn what_no_minute_holds_is_too_large() {
+    let (app, upstream) = limited(WorkspaceLimits::default()).await;
+    let key = key_of(&app, json!({"model_limits": {"tokens_per_minute": 300}})).await;
+    let mut long = bounded(20);
+    long["messages"][0]["content"] = json!("word ".repeat(200));
+    let refused = app.post(CHAT, long).key(&key).send().await;
+    assert_eq!(refused.error(413), ("payload_too_large".to_owned(), Some("messages".to_owned())));
+    assert!(!refused.headers.contains_key("retry-after"), "it never fits");
+    assert!(refused.json().to_string().contains("may use 300 tokens a minute"), "{}", refused.json());
+    assert!(upstream.calls().is_empty());
+}
