@@ -185,7 +185,7 @@ pub(crate) async fn open(
     match answer {
         Ok(asked) => Ok((meter, asked)),
         Err(error) => {
-            if !matches!(error, ModelError::TimedOut { .. }) {
+            if !matches!(error, ModelError::TimedOut { was_sent: true, .. }) {
                 meter.waive();
             }
             Err(error)
@@ -220,6 +220,7 @@ async fn read_body(
     }
     if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {
         meter.report(reported);
+        meter.is_whole();
     }
     match answer.get("error") {
         Some(error) if !error.is_null() => {

@@ -151,6 +151,15 @@ impl Settlement {
         }))
     }
 
+    pub(crate) fn at_least(self, least: Amount) -> Self {
+        let cost = self.settle.cost;
+        self.costing(Amount {
+            picodollars: cost.picodollars.max(least.picodollars),
+            tokens: cost.tokens.max(least.tokens),
+            steps: cost.steps.max(least.steps),
+        })
+    }
+
     fn costing(self, cost: Amount) -> Self {
         Self { settle: Settle { cost, ..self.settle }, ..self }
     }
