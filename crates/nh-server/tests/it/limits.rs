@@ -219,3 +219,15 @@ async fn what_no_minute_holds_is_too_large() {
     assert!(refused.json().to_string().contains("may use 300 tokens a minute"), "{}", refused.json());
     assert!(upstream.calls().is_empty());
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_locks_nobody_out() {
+    let app = TestApp::new().await;
+    let key = key_of(&app, json!({"rate_limit": 1, "scopes": ["models:read"]})).await;
+    let ask = async || app.get("/v1/models").key(&key).send().await.status.as_u16();
+    assert_eq!((ask().await, ask().await), (200, 429));
+    app.clock.advance_ms(-600_000);
+    assert_eq!(ask().await, 429);
+    app.clock.advance_ms(60_000);
+    assert_eq!((ask().await, ask().await), (200, 429));
+}
