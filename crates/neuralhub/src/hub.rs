@@ -216,7 +216,8 @@ async fn open(
     let deliveries = TaskTracker::new();
     deliveries.spawn(nh_agents::webhooks::keep(hub.clone(), stopping.clone()));
     tasks.spawn(nh_agents::schedules::keep(hub.clone(), stopping.clone()));
-    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
+    let of = hub.clone();
+    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(&of, workspace_id);
     tasks.spawn(nh_memory::keep(memories, remote, stopping.clone()));
     tasks.spawn(nh_blobs::keep(blobs, stopping.clone()));
     tasks.spawn(nh_agents::mcp::keep(hub.mcp.clone(), stopping.clone()));

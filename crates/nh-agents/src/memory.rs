@@ -9,11 +9,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use nh_memory::{Memories, MemoryError, Remote};
-use nh_models::{CacheUse, Caller, Embedded, LocalEmbedder, Models};
+use nh_models::{CacheUse, Caller, Charge, Embedded, LocalEmbedder, Models};
 use nh_types::key::ModelLimits;
 use nh_types::model::Usage;
 use nh_types::{ApiError, ErrorCode, WorkspaceId};
 use serde_json::{Map, Value};
+
+use crate::Hub;
+
+/// How long what is done in the background waits for calls under way: shorter than it may keep
+/// its work from other nodes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tries of one request to a provider, and the longest pause between two that it
 /// may ask for.
@@ -52,9 +58,17 @@ impl ByProvider {
         caller
     }
 
-    /// On nobody's account but the workspace's, for what is done in the background.
-    pub fn of_workspace(models: Models, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
-        let workspace_id = workspace_id.clone();
+    /// On the workspace's account alone, for what is done in the background.
+    pub fn of_workspace(hub: &Hub, workspace_id: &WorkspaceId) -> Box<dyn Remote> {
+        let (workspace_id, ledger) = (workspace_id.clone(), hub.ledger.clone());
+        let accounts = ledger.workspace_accounts();
+        let charge = (!accounts.is_empty()).then(|| Charge {
+            ledger,
+            workspace_id: workspace_id.clone(),
+            id: format!("embedding:{}", hub.ids.uuid_v7(hub.clock.now())),
+            accounts,
+            patience: PATIENCE,
+        });
         let caller = Caller {
             workspace_id,
             key_id: None,
@@ -62,9 +76,9 @@ impl ByProvider {
             agent: None,
             limits: ModelLimits::default(),
             cache: CacheUse::default(),
-            charge: None,
+            charge,
         };
-        Box::new(Self::new(models, caller))
+        Box::new(Self::new(hub.models.clone(), caller))
     }
 }
 

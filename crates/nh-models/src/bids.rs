@@ -22,6 +22,8 @@ const LEAST_ANSWER_TOKENS: i64 = 16;
 const ANSWER_LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 /// How many answers are asked for.
 const CHOICES: &str = "n";
+/// OpenAI's own bound. Without one, what calls reserve together is more than a number holds.
+const MAX_CHOICES: i64 = 128;
 
 /// Reserves for a chat call and sees to it that its answer keeps to what was
 /// granted: of the fields that bound it, only the one that the provider knows
@@ -34,9 +36,9 @@ pub(crate) async fn reserve_chat(
     answer_limit: &str,
 ) -> Result<(), ModelError> {
     let price = called.price(charge)?;
-    let [newer, older] = [count(body, ANSWER_LIMITS[0])?, count(body, ANSWER_LIMITS[1])?];
+    let [newer, older] = [count(body, ANSWER_LIMITS[0], None)?, count(body, ANSWER_LIMITS[1], None)?];
     let wanted = newer.or(older).unwrap_or(DEFAULT_ANSWER_TOKENS).min(Budget::MAX_TOKENS);
-    let choices = count(body, CHOICES)?;
+    let choices = count(body, CHOICES, Some(MAX_CHOICES))?;
     let bid = bid(called.prompt_tokens, price, choices.unwrap_or(1), LEAST_ANSWER_TOKENS.min(wanted), wanted);
     let granted = meter.reserve(charge, bid).await?;
     ANSWER_LIMITS.iter().for_each(|field| drop(body.remove(*field)));
@@ -49,16 +51,19 @@ pub(crate) async fn reserve_chat(
 
 /// A number in a request that is charged for: providers must not read another
 /// than the ledger does.
-fn count(body: &Map<String, Value>, field: &str) -> Result<Option<i64>, ModelError> {
+fn count(body: &Map<String, Value>, field: &str, most: Option<i64>) -> Result<Option<i64>, ModelError> {
     let Some(given) = body.get(field).filter(|given| !given.is_null()) else { return Ok(None) };
     // A cast from a float saturates.
     let whole = given.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64);
     match given.as_i64().or(whole) {
-        Some(number) if number > 0 => Ok(Some(number)),
-        _ => Err(ModelError::Invalid {
-            message: format!("`{field}` is {}; it must be a whole number of at least 1", shown(given)),
-            param: field.to_owned(),
-        }),
+        Some(number) if (1..=most.unwrap_or(i64::MAX)).contains(&number) => Ok(Some(number)),
+        _ => {
+            let range = most.map_or_else(|| "of at least 1".to_owned(), |most| format!("from 1 to {most}"));
+            Err(ModelError::Invalid {
+                message: format!("`{field}` is {}; it must be a whole number {range}", shown(given)),
+                param: field.to_owned(),
+            })
+        }
     }
 }
 

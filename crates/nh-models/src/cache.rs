@@ -2,23 +2,29 @@
 //! workspace, where the caller asks for it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use nh_store::Store;
 use nh_store::answers::{self, Keep, Kept};
 use nh_store::usage::{UsageKind, UsageRow};
-use nh_store::{Store, StoreError};
 use nh_types::model::Usage;
 use nh_types::{SharedClock, Timestamp};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
+use crate::limits::check_prompt;
 use crate::settings::CacheSettings;
-use crate::usage::UsageSink;
+use crate::usage::{UsageSink, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
 /// In the ledger, of what is given again.
 const PROVIDER: &str = "cache";
 /// A longer one is not kept.
-const MAX_ANSWER_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// So long the store may take to say whether an answer is kept, and so long an answer waits until
+/// it is. The store does what it was asked to later all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What does not change the answer.
 const NOT_OF_ANSWER: [&str; 2] = ["stream", "stream_options"];
 /// An answer that was cut off, or not given, is not given again.
@@ -70,6 +76,8 @@ pub(crate) struct Question {
     cache: Arc<ResponseCache>,
     caller: Caller,
     request: [u8; 32],
+    /// Where the caller's prompts have a limit.
+    prompt_tokens: Option<u64>,
     keep_seconds: u64,
 }
 
@@ -86,17 +94,24 @@ impl ResponseCache {
         if caller.run_id.is_some() {
             return None;
         }
-        let request = digest(body);
-        Some(Question { cache: self.clone(), caller: caller.clone(), request, keep_seconds })
+        let prompt_tokens = caller.limits.max_prompt_tokens.map(|_| prompt_tokens(body));
+        let (request, caller) = (digest(body), caller.clone());
+        Some(Question { cache: self.clone(), caller, request, prompt_tokens, keep_seconds })
     }
 }
 
 impl Question {
-    /// What cannot be read is not there.
+    /// What cannot be read is not there. An error where the caller may not ask this.
     pub(crate) async fn answer(&self, sink: &UsageSink) -> Result<Option<Completion>, ModelError> {
+        if let Some(tokens) = self.prompt_tokens {
+            check_prompt(&self.caller, tokens)?;
+        }
         let ResponseCache { store, clock, .. } = &*self.cache;
-        let found = answers::find(store, &self.caller.workspace_id, &self.request, clock.now()).await;
-        let kept = found.unwrap_or_else(|error| not_there(&error));
+        let find = answers::find(store, &self.caller.workspace_id, &self.request, clock.now());
+        let kept = match timeout(PATIENCE, find).await {
+            Ok(found) => found.unwrap_or_else(|error| not_there(&error)),
+            Err(too_late) => not_there(&too_late),
+        };
         let read = |kept: Kept| Some((serde_json::from_str::<Map<String, Value>>(&kept.answer).ok()?, kept));
         let Some((mut body, kept)) = kept.and_then(read) else {
             self.caller.cache.tell(CacheTold::Miss);
@@ -147,13 +162,15 @@ impl Question {
             expires_at: created_at.plus_millis(seconds.saturating_mul(1_000)),
             most: settings.max_entries,
         };
-        if let Err(error) = store.write(keep).await {
-            tracing::warn!(%error, "an answer could not be kept");
+        match timeout(PATIENCE, store.write(keep)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "an answer could not be kept"),
+            Err(_too_late) => tracing::warn!("the store is slow: an answer is given before it is kept"),
         }
     }
 }
 
-fn not_there(error: &StoreError) -> Option<Kept> {
+fn not_there(error: &impl std::fmt::Display) -> Option<Kept> {
     tracing::warn!(%error, "kept answers could not be read");
     None
 }

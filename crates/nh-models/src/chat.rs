@@ -185,7 +185,7 @@ pub(crate) async fn open(
     match answer {
         Ok(asked) => Ok((meter, asked)),
         Err(error) => {
-            if !matches!(error, ModelError::TimedOut { .. }) {
+            if !matches!(error, ModelError::TimedOut { was_sent: true, .. }) {
                 meter.waive();
             }
             Err(error)
@@ -209,7 +209,7 @@ async fn read_body(
     provider: &Provider,
     response: Response,
     list: &str,
-    meter: Meter,
+    mut meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
     let answer: Map<String, Value> =
@@ -218,9 +218,13 @@ async fn read_body(
     if answer.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()) {
         return Ok((meter, answer));
     }
+    if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {
+        meter.report(reported);
+        meter.is_whole();
+    }
     match answer.get("error") {
         Some(error) if !error.is_null() => {
-            meter.waive();
+            meter.refused();
             Err(provider.error_in_answer(error))
         }
         _ => Err(provider.failed(format!("its answer has no `{list}`"))),

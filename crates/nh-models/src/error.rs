@@ -26,9 +26,9 @@ pub enum ModelError {
     /// unreadable.
     #[error("the provider `{provider}` failed: {message}")]
     Failed { provider: String, message: String },
-    /// The provider did not answer in time.
+    /// The provider did not answer in time: it may work on, unless it was not sent the request.
     #[error("the provider `{provider}` did not answer in time: {message}")]
-    TimedOut { provider: String, message: String },
+    TimedOut { provider: String, message: String, was_sent: bool },
     /// What the call may cost does not fit what it is charged to.
     #[error("{message}")]
     BudgetExceeded { message: String },

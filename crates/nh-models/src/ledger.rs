@@ -151,6 +151,15 @@ impl Settlement {
         }))
     }
 
+    pub(crate) fn at_least(self, least: Amount) -> Self {
+        let cost = self.settle.cost;
+        self.costing(Amount {
+            picodollars: cost.picodollars.max(least.picodollars),
+            tokens: cost.tokens.max(least.tokens),
+            steps: cost.steps.max(least.steps),
+        })
+    }
+
     fn costing(self, cost: Amount) -> Self {
         Self { settle: Settle { cost, ..self.settle }, ..self }
     }
@@ -334,21 +343,21 @@ fn ms_to_next_minute(now: Timestamp) -> u128 {
     (MINUTE_MS - now.as_millis().rem_euclid(MINUTE_MS)).unsigned_abs().into()
 }
 
-/// The limit of a minute.
+/// The limit of a minute. What no minute holds is not to be asked again.
 fn limited(account: &Account, shortage: &Shortage, now: Timestamp) -> ModelError {
     let (Account { told, .. }, Shortage { limit, spent, wanted, .. }) = (account, shortage);
-    let seconds = u64::try_from(ms_to_next_minute(now).div_ceil(1_000)).unwrap_or(60);
-    let message = if wanted > limit {
-        format!(
+    if wanted > limit {
+        let message = format!(
             "{told} may use {limit} tokens a minute, and this call alone may take {wanted}; \
              shorten it, or have the limit raised"
-        )
-    } else {
-        format!(
-            "{told} may use {limit} tokens a minute: {spent} are used, others may be by calls under way, \
-             and this call may take {wanted}; wait {seconds} s"
-        )
-    };
+        );
+        return ModelError::Limited(ApiError::new(ErrorCode::PayloadTooLarge, message).param("messages"));
+    }
+    let seconds = u64::try_from(ms_to_next_minute(now).div_ceil(1_000)).unwrap_or(60);
+    let message = format!(
+        "{told} may use {limit} tokens a minute: {spent} are used, others may be by calls under way, \
+         and this call may take {wanted}; wait {seconds} s"
+    );
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
     let rate = Rate {
         of: "tokens",

@@ -9,12 +9,13 @@ use nh_types::ApiError;
 use nh_types::model::{ModelView, Usage};
 use serde_json::{Map, Value, json};
 
+use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Price;
 use crate::embeddings::Encoding;
 use crate::models::Inner;
 use crate::offline;
-use crate::usage::{Meter, Metered, Reported, prompt_tokens};
+use crate::usage::{Meter, Metered, Reported, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
 
 /// The id of the local embedding model.
@@ -58,6 +59,7 @@ pub(crate) async fn ask(
     encoding: Encoding,
 ) -> Result<Completion, ModelError> {
     let texts = texts(&body["input"])?;
+    let prompt_tokens = prompt_tokens(body);
     let metered = Metered {
         caller,
         meter: call.meter(),
@@ -65,16 +67,28 @@ pub(crate) async fn ask(
         model: MODEL_ID,
         kind: UsageKind::Embeddings,
         price: Some(Price::FREE),
-        prompt_tokens: prompt_tokens(body),
+        prompt_tokens,
     };
     let mut meter = Meter::begin(hub, metered).await?;
-    let embedded = embedder.embed(texts).await.map_err(ModelError::Local)?;
-    let dimensions = embedded.first().map_or(0, |(vector, _)| vector.len());
-    check_dimensions(body.get("dimensions"), dimensions)?;
+    if let Some(charge) = &caller.charge {
+        let most = CONTEXT_TOKENS * texts.len() as u64;
+        let prompt_tokens = at_most(prompt_tokens).min(most);
+        let called = Called { model: MODEL_ID, price: Some(Price::FREE), prompt_tokens };
+        bids::reserve_prompt(charge, &mut meter, called).await?;
+    }
+    let embedded = match embedder.embed(texts).await {
+        Ok(embedded) => embedded,
+        Err(error) => {
+            meter.waive();
+            return Err(ModelError::Local(error));
+        }
+    };
     let tokens = embedded.iter().map(|(_, tokens)| *tokens as u64).sum();
     let used = Usage { input_tokens: tokens, ..Usage::NONE };
     meter.report(Reported { usage: used, ..Reported::default() });
     let usage = meter.settle();
+    let dimensions = embedded.first().map_or(0, |(vector, _)| vector.len());
+    check_dimensions(body.get("dimensions"), dimensions)?;
     let data: Vec<Value> = embedded
         .into_iter()
         .enumerate()

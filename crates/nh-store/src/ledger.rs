@@ -111,6 +111,13 @@ pub struct Bid {
     pub most_units: i64,
 }
 
+impl Bid {
+    /// What it takes with so many units.
+    pub fn with(&self, units: i64) -> Amount {
+        self.fixed.plus(self.per_unit.times(units))
+    }
+}
+
 /// Where an account stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
@@ -155,7 +162,7 @@ pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
             let least =
                 if limits.renews { units.min(fitting(0)).max(bid.least_units) } else { bid.least_units };
             let within = |units: i64, taken: i64| {
-                let wanted = bid.fixed.plus(bid.per_unit.times(units)).of(dimension);
+                let wanted = bid.with(units).of(dimension);
                 wanted == 0 || taken.saturating_add(wanted) <= limit
             };
             let shortage = || Shortage {
@@ -163,7 +170,7 @@ pub fn fit(bid: &Bid, accounts: &[(&str, Limits, Balance)]) -> Reserved {
                 dimension,
                 limit,
                 spent,
-                wanted: bid.fixed.plus(bid.per_unit.times(least)).of(dimension),
+                wanted: bid.with(least).of(dimension),
             };
             if !within(least, spent) {
                 return Reserved::Refused(shortage());
@@ -215,7 +222,7 @@ impl Write for Reserve {
         }
         let fits = fit(&self.bid, &accounts);
         if let Reserved::Units(units) = fits {
-            let amount = self.bid.fixed.plus(self.bid.per_unit.times(units));
+            let amount = self.bid.with(units);
             for (account, _) in &self.accounts {
                 self.put(tx, account, amount).await?;
             }

@@ -66,7 +66,8 @@ pub struct LogSettings {
     /// `info,nh_models=debug`.
     pub level: String,
     pub format: LogFormat,
-    /// Regular expressions: `[redacted]` is written in place of what they match in a line.
+    /// Regular expressions: `[redacted]` is written in place of what they match in a line, as it is
+    /// written: in JSON a quote within a text is `\"`.
     pub redact: Vec<String>,
 }
 

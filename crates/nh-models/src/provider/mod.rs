@@ -211,7 +211,8 @@ impl Provider {
     pub(crate) fn broken(&self, error: &HttpError) -> ModelError {
         let message = self.settings.scrub(&error.to_string());
         if error.is_timeout() {
-            ModelError::TimedOut { provider: self.name().to_owned(), message }
+            let was_sent = !error.is_before_sending();
+            ModelError::TimedOut { provider: self.name().to_owned(), message, was_sent }
         } else {
             self.failed(message)
         }

@@ -71,7 +71,7 @@ fn judge(
             provider: name,
             message: format!("{message}; check that its base_url is right"),
         },
-        408 | 504 => ModelError::TimedOut { provider: name, message },
+        408 | 504 => ModelError::TimedOut { provider: name, message, was_sent: true },
         429 => ModelError::RateLimited { provider: name, message, retry_after_seconds },
         400 | 404 | 409 | 413 | 415 | 422 => {
             let param = error.get("param").and_then(Value::as_str).map(|param| short(param, 200));

@@ -10,11 +10,18 @@ use super::gather::{Answer, Listener};
 use super::relay::SSE_LIMITS;
 use super::{ChatStream, DONE};
 use crate::Completion;
-use crate::cache::Question;
+use crate::cache::{MAX_ANSWER_BYTES, Question};
+
+/// A stream of more than this is not gathered: its frames wrap few letters each, and an answer
+/// that long is not kept.
+const MAX_STREAM_BYTES: usize = 64 * MAX_ANSWER_BYTES;
 
 struct Keeping {
     frames: ChatStream,
     decoder: Decoder,
+    /// Of the stream, so far.
+    bytes: usize,
+    /// None once it is kept, or is too long for that.
     answer: Option<Answer>,
     question: Question,
 }
@@ -22,8 +29,8 @@ struct Keeping {
 /// The same frames. Who has the last one can ask again for what is kept.
 pub(crate) fn keeping(frames: ChatStream, question: Question) -> ChatStream {
     let end = frames.end.clone();
-    let keeping =
-        Keeping { frames, decoder: Decoder::new(SSE_LIMITS), answer: Some(Answer::default()), question };
+    let (decoder, answer) = (Decoder::new(SSE_LIMITS), Some(Answer::default()));
+    let keeping = Keeping { frames, decoder, bytes: 0, answer, question };
     let frames = stream::unfold(keeping, |mut keeping| async move {
         let bytes = keeping.frames.next().await?;
         keeping.read(&bytes).await;
@@ -34,6 +41,13 @@ pub(crate) fn keeping(frames: ChatStream, question: Question) -> ChatStream {
 
 impl Keeping {
     async fn read(&mut self, bytes: &Bytes) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MAX_STREAM_BYTES {
+            self.answer = None;
+        }
+        if self.answer.is_none() {
+            return;
+        }
         self.decoder.push(bytes);
         while let Ok(Some(frame)) = self.decoder.next_frame() {
             if frame.data == DONE {

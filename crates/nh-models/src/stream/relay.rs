@@ -72,7 +72,7 @@ impl Relay {
             Ok(first) => first,
             Err((before, error)) if before.is_empty() => {
                 if let Some(meter) = self.meter.take() {
-                    if matches!(error, ModelError::TimedOut { .. }) { drop(meter) } else { meter.waive() }
+                    if matches!(error, ModelError::TimedOut { .. }) { drop(meter) } else { meter.refused() }
                 }
                 return Err(error);
             }
@@ -153,6 +153,10 @@ impl Relay {
             meter.add_output_bytes(told.output_bytes);
             if let Some(reported) = told.usage.as_ref().and_then(|usage| self.provider.reported(usage)) {
                 meter.report(reported);
+                // Some tell a count that grows from the beginning on.
+                if self.shaper.has_finished() {
+                    meter.is_whole();
+                }
             }
         }
         Ok(told.done)
@@ -179,7 +183,7 @@ impl Relay {
         if let Some(call) = self.call.take() {
             call.fail(&error);
         }
-        self.settle();
+        drop(self.meter.take());
         before.extend_from_slice(&error_frame(error));
         before.freeze()
     }

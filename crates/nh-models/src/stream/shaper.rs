@@ -226,6 +226,12 @@ impl Shaper {
         Ok(output_bytes)
     }
 
+    /// Whether the provider said of all that it began that it ended.
+    pub(crate) fn has_finished(&self) -> bool {
+        let mut begun = self.choices.iter().filter(|choice| choice.has_role).peekable();
+        begun.peek().is_some() && begun.all(|choice| choice.is_finished)
+    }
+
     /// The end of the stream, with `[DONE]` or without. `known` is what to say of the usage when
     /// the provider said nothing, and of its cost.
     pub(crate) fn finish(&mut self, was_done: bool, known: &Usage, out: &mut BytesMut) -> Result<(), Fault> {

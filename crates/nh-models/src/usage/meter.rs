@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nh_store::ledger::Bid;
+use nh_store::ledger::{Amount, Bid};
 use nh_store::usage::{UsageKind, UsageRow};
 use nh_types::SharedClock;
 use nh_types::model::Usage;
@@ -17,15 +17,17 @@ use crate::meters::CallMeter;
 use crate::models::Inner;
 use crate::{Caller, ModelError};
 
-/// Counts what one call uses. Dropped without an end (the client went away, or
-/// the caller was cancelled) it records what was used until then: nothing, as
-/// long as what it may cost is not reserved.
+/// Counts what one call uses. Dropped without an end (the client went away, the
+/// caller was cancelled, or the answer was cut) it records what was used until
+/// then: nothing, as long as what it may cost is not reserved. Its accounts are
+/// then charged with no less than that.
 pub(crate) struct Meter {
     _turn: Turn,
     /// None once the call is accounted for, or cost nothing.
     place: Option<Place>,
     /// Of a call that is charged: until it is reserved, it is not made.
     settlement: Option<Settlement>,
+    reserved: Amount,
     may_be_made: bool,
     caller: Caller,
     meter: Arc<CallMeter>,
@@ -39,6 +41,8 @@ pub(crate) struct Meter {
     /// Since the provider last said what was used.
     output_bytes: u64,
     reported: Option<Reported>,
+    /// Nothing can have been used that is not known.
+    is_over: bool,
 }
 
 /// What a meter is made for.
@@ -61,6 +65,7 @@ impl Meter {
             _turn: turn,
             place: Some(hub.usage.reserve().await?),
             settlement: None,
+            reserved: Amount::default(),
             may_be_made: call.caller.charge.is_none(),
             caller: call.caller.clone(),
             meter: call.meter.clone(),
@@ -72,6 +77,7 @@ impl Meter {
             prompt_tokens: call.prompt_tokens,
             output_bytes: 0,
             reported: None,
+            is_over: false,
         })
     }
 
@@ -80,6 +86,7 @@ impl Meter {
         let Some(place) = self.place.take() else { return Err(ModelError::Overloaded) };
         let reservation = charge.reserve(place, bid).await?;
         let units = reservation.units();
+        self.reserved = bid.with(units);
         let (place, settlement) = reservation.into_parts();
         (self.place, self.settlement, self.may_be_made) = (place, Some(settlement), true);
         Ok(units)
@@ -87,6 +94,7 @@ impl Meter {
 
     pub(crate) fn add_output_bytes(&mut self, bytes: usize) {
         self.output_bytes += bytes as u64;
+        self.is_over &= bytes == 0;
     }
 
     /// The provider's own count; the last one wins, since some repeat a
@@ -94,6 +102,11 @@ impl Meter {
     pub(crate) fn report(&mut self, reported: Reported) {
         self.reported = Some(reported);
         self.output_bytes = 0;
+    }
+
+    /// What the provider reported last is all: it has said the whole answer.
+    pub(crate) fn is_whole(&mut self) {
+        self.is_over = self.reported.is_some();
     }
 
     /// What the call used as far as it is known now, and whether that is a
@@ -111,9 +124,20 @@ impl Meter {
         (usage, estimated)
     }
 
-    /// The call is over.
+    /// The call is over, and its answer is whole.
     pub(crate) fn settle(mut self) -> Usage {
+        self.is_over = true;
         self.record()
+    }
+
+    /// The provider gave no answer: the call cost what it says, and else nothing.
+    pub(crate) fn refused(self) {
+        match self.reported {
+            Some(_) => {
+                self.settle();
+            }
+            None => self.waive(),
+        }
     }
 
     /// The call was refused or never reached the provider: it cost nothing.
@@ -127,7 +151,11 @@ impl Meter {
         let (usage, estimated) = self.usage();
         if let Some(place) = self.place.take().filter(|_| self.may_be_made) {
             self.meter.used(&usage);
-            let settlement = self.settlement.take().map(|settlement| settlement.of(self.kind, Some(&usage)));
+            let settlement = self.settlement.take().map(|settlement| {
+                let settlement = settlement.of(self.kind, Some(&usage));
+                // A model may have thought, or go on, unseen: the provider bills that too.
+                if self.is_over { settlement } else { settlement.at_least(self.reserved) }
+            });
             let row = UsageRow {
                 workspace_id: self.caller.workspace_id.clone(),
                 at: self.clock.now(),

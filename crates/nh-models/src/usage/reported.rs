@@ -45,7 +45,7 @@ impl Reported {
             .or_else(|| count("/cached_tokens"))
             .unwrap_or(0);
         let cost_usd =
-            usage.get("cost").and_then(Value::as_f64).filter(|cost| cost.is_finite() && *cost >= 0.0);
+            usage.get("cost").and_then(Value::as_f64).filter(|cost| (0.0..=MAX_COST_USD).contains(cost));
         Some(Self {
             usage: Usage {
                 input_tokens,
@@ -62,6 +62,8 @@ impl Reported {
 /// No call can use more; a larger number is a provider's mistake, and the
 /// store's integers must be able to hold it.
 const MAX_TOKENS: f64 = 1e12;
+/// As for tokens. What is told of one that costs more is not believed.
+const MAX_COST_USD: f64 = 1e5;
 
 /// Some providers write whole numbers as `12.0`.
 fn tokens(value: &Value) -> Option<u64> {
@@ -99,6 +101,8 @@ mod tests {
             read(json!({"prompt_tokens": -3.0, "completion_tokens": 1e300, "total_tokens": 1, "cost": -1}));
         assert_eq!(usage.cost_usd, None);
         assert!(usage.output_tokens <= 1_000_000_000_000);
+        let usage = read(json!({"prompt_tokens": 1, "cost": 1e7}));
+        assert_eq!(usage.cost_usd, None, "no call costs so much");
         let usage = read(json!({"total_tokens": 7, "cached_tokens": 9}));
         assert_eq!((usage.input_tokens, usage.cached_tokens), (7, 7));
     }

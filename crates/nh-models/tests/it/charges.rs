@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use nh_http::{Guard, HttpSettings, Outbound, Resolve, Resolving};
 use nh_models::{
     Account, Caller, Charge, Ledger, ModelError, Models, ModelsSetup, ProviderKind, UsageSink, UsageWriter,
 };
 use nh_store::memory::{Fate, Faults, Memory, Moment};
 use nh_store::{Store, ledger, usage};
-use nh_testkit::upstream::Upstream;
+use nh_testkit::upstream::{Part, Reply, Upstream, chunk};
 use nh_testkit::{FixedClock, SeededIds, TestStore};
 use nh_types::Timestamp;
 use nh_types::budget::Budget;
@@ -29,7 +31,13 @@ struct Charged {
 
 impl Charged {
     async fn new() -> (Self, UsageWriter) {
+        Self::by(Outbound::operator().expect("a client"), None).await
+    }
+
+    /// With a provider at `base_url`, or at the mock upstream.
+    async fn by(http: Outbound, base_url: Option<&str>) -> (Self, UsageWriter) {
         let (store, upstream) = (TestStore::memory().await, Upstream::start().await.expect("a port"));
+        let base_url = base_url.map_or_else(|| upstream.base_url(), str::to_owned);
         let (clock, ids) = (Arc::new(FixedClock::default()), Arc::new(SeededIds::new(7)));
         let (sink, writer) = UsageSink::new(64);
         let models = Models::new(ModelsSetup {
@@ -38,9 +46,9 @@ impl Charged {
             own: None,
             aliases: Vec::new(),
             local: None,
-            providers: vec![provider("mock", ProviderKind::Openai, &upstream.base_url())],
+            providers: vec![provider("mock", ProviderKind::Openai, &base_url)],
             default_model: None,
-            http: nh_http::Outbound::operator().expect("a client"),
+            http,
             clock: clock.clone(),
             ids: ids.clone(),
             usage: sink.clone(),
@@ -62,6 +70,14 @@ impl Charged {
     async fn ask(&self, budget: Budget, body: Value) -> Result<(), ModelError> {
         let caller = Caller { charge: Some(self.charge("asked", budget)), ..caller() };
         self.models.chat(&caller, Cow::Owned(object(body))).await.map(drop)
+    }
+
+    /// What was spent, once all is written.
+    async fn settled(&self, writer: UsageWriter) -> ledger::Amount {
+        let mut writing = JoinSet::new();
+        writing.spawn(writer.run(self.store.store().clone()));
+        self.models.usage().flush().await;
+        self.spent().await
     }
 
     async fn spent(&self) -> ledger::Amount {
@@ -119,6 +135,12 @@ async fn a_charged_calls_numbers_must_be_whole() {
             assert_eq!(param, field);
             assert!(message.contains(&bad.to_string()), "{message}");
         }
+    }
+    // Sums of what is reserved must fit into numbers.
+    for bad in [json!(129), json!(i64::MAX), json!(1e30)] {
+        let error = hub.ask(steps(9), hello_with(json!({"n": bad}))).await.expect_err("refused");
+        let ModelError::Invalid { message, param } = error else { panic!("{error}") };
+        assert!(param == "n" && message.contains("from 1 to 128"), "{message}");
     }
     assert!(hub.upstream.calls().is_empty());
     drop((hub.models, hub.ledger));
@@ -195,4 +217,93 @@ async fn a_store_that_does_not_answer_in_time_is_asked_again() {
     sink.flush().await;
     let totals = usage::totals(&store, &caller().workspace_id, Timestamp::default()).await.expect("totals");
     assert_eq!(totals.iter().map(|total| total.calls).sum::<i64>(), 1);
+}
+
+fn stops(more: &[Value]) -> Reply {
+    let mut all =
+        vec![chunk(json!({"role": "assistant", "content": ""}), None), chunk(json!({"content": "Hi"}), None)];
+    all.extend_from_slice(more);
+    Reply::chunks(&all)
+}
+
+fn with_usage(mut last: Value, output_tokens: u64) -> Value {
+    last["usage"] =
+        json!({"prompt_tokens": 7, "completion_tokens": output_tokens, "total_tokens": 7 + output_tokens});
+    last
+}
+
+/// What a stream cost the budget of which so many frames are read.
+async fn spent_by_stream(reply: Reply, frames: usize) -> ledger::Amount {
+    let (hub, writer) = Charged::new().await;
+    hub.upstream.reply(reply);
+    let charge = hub.charge("streamed", Budget { max_tokens: Some(50_000), ..Budget::default() });
+    let caller = Caller { charge: Some(charge), ..caller() };
+    let body = hello_with(json!({"stream": true, "max_tokens": 1_000}));
+    let stream = hub.models.chat_stream(&caller, object(body)).await.expect("a stream");
+    let mut read = String::new();
+    let mut stream = std::pin::pin!(stream.take_while(|bytes| {
+        read.push_str(&String::from_utf8_lossy(bytes));
+        std::future::ready(read.matches("data: ").count() < frames)
+    }));
+    while stream.next().await.is_some() {}
+    drop(stream);
+    hub.settled(writer).await
+}
+
+#[tokio::test]
+async fn a_call_of_which_the_provider_told_no_count_costs_what_was_reserved() {
+    let whole =
+        Reply::json(200, &json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}));
+    let finished = chunk(json!({}), Some("stop"));
+    // The hello may be some ten tokens.
+    for (name, reply, tokens) in [
+        ("no JSON", Reply::Whole(200, vec![], "<html>".to_owned()), 1_000..1_050),
+        ("no choices", Reply::json(200, &json!({"choices": []})), 1_000..1_050),
+        ("refused", Reply::error(400, "bad", "no such field"), 0..1),
+        ("whole without usage", whole, 3..50),
+    ] {
+        let (hub, writer) = Charged::new().await;
+        hub.upstream.reply(reply);
+        let budget = Budget { max_tokens: Some(50_000), ..Budget::default() };
+        let _answer = hub.ask(budget, hello_with(json!({"max_tokens": 1_000}))).await;
+        let spent = hub.settled(writer).await;
+        assert!(tokens.contains(&spent.tokens), "{name}: {spent:?}");
+    }
+    let hidden = [finished.clone()];
+    let begun = [with_usage(chunk(json!({"content": "!"}), None), 1)];
+    let counted = [with_usage(finished.clone(), 300)];
+    for (name, reply, frames, tokens) in [
+        ("left", stops(&[]).then(Part::Hang), 2, 1_000..1_050),
+        ("left at its end", stops(&hidden).then(Part::Hang), 3, 1_000..1_050),
+        ("left while it was counted", stops(&begun).then(Part::Hang), 3, 1_000..1_050),
+        ("cut", stops(&[]).then(Part::Cut), usize::MAX, 1_000..1_050),
+        ("cut while it was counted", stops(&begun).then(Part::Cut), usize::MAX, 1_000..1_050),
+        ("left when it was counted", stops(&counted).then(Part::Hang), 3, 307..308),
+        ("cut when it was counted", stops(&counted).then(Part::Cut), usize::MAX, 307..308),
+        ("whole without usage", stops(&hidden).done(), usize::MAX, 3..50),
+    ] {
+        let spent = spent_by_stream(reply, frames).await;
+        assert!(tokens.contains(&spent.tokens) && spent.steps == 1, "{name}: {spent:?}");
+        assert!(spent.picodollars >= spent.tokens * 2_000_000, "{name}: {spent:?}");
+    }
+}
+
+/// Finds no name, and never says so.
+struct Silence;
+
+impl Resolve for Silence {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Resolving<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_never_sent_costs_nothing() {
+    let guard = Guard::new(&HttpSettings::default(), Vec::new());
+    let http = Outbound::guarded_with(guard, Arc::new(Silence)).expect("a client");
+    let (hub, writer) = Charged::by(http, Some("http://slow.example/v1")).await;
+    let budget = Budget { max_tokens: Some(50_000), ..Budget::default() };
+    let error = hub.ask(budget, hello("priced")).await.expect_err("it is never found");
+    assert!(matches!(error, ModelError::TimedOut { was_sent: false, .. }), "{error}");
+    assert_eq!(hub.settled(writer).await, ledger::Amount::default());
 }

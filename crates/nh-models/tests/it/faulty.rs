@@ -94,6 +94,12 @@ fn whole_cases() -> Vec<(&'static str, Reply, Seen, Billed)> {
         ),
         ("no choices", Reply::json(200, &json!({"choices": []})), Seen::Error("upstream_error"), Guessed(0)),
         (
+            "usage and no choices",
+            Reply::json(200, &json!({"choices": [], "usage": usage()})),
+            Seen::Error("upstream_error"),
+            Exactly(7, 3),
+        ),
+        (
             "no usage",
             Reply::json(200, &json!({"choices": [{"message": {"content": "Hello, you"}}]})),
             Seen::Answer("Hello, you"),
@@ -104,6 +110,12 @@ fn whole_cases() -> Vec<(&'static str, Reply, Seen, Billed)> {
             Reply::json(200, &json!({"error": {"message": "no"}})),
             Seen::Error("upstream_error"),
             Nothing,
+        ),
+        (
+            "an error that is billed",
+            Reply::json(200, &json!({"error": {"message": "no"}, "usage": usage()})),
+            Seen::Error("upstream_error"),
+            Exactly(7, 3),
         ),
         ("429", limited.clone(), Seen::Error("rate_limited"), Nothing),
         ("429 with a pause", limited.with_header("retry-after", "20"), Seen::Error("rate_limited"), Nothing),
@@ -155,6 +167,15 @@ fn stream_cases() -> Vec<(&'static str, Reply, Seen, Billed)> {
             Exactly(7, 3),
         ),
         ("no usage", ended(begun()).done(), Seen::Answer("Hello"), Guessed(1)),
+        (
+            "usage and no choices",
+            Reply::Stream(vec![Part::Raw(
+                format!("data: {}\n\ndata: [DONE]\n\n", json!({"choices": [], "usage": usage()}))
+                    .into_bytes(),
+            )]),
+            Seen::Error(broken),
+            Exactly(7, 3),
+        ),
         ("never begins", Reply::Silent, Seen::Error("upstream_timeout"), Guessed(0)),
         ("stops to speak", begun().then(Part::Hang), Seen::Cut("Hel", "upstream_timeout"), Guessed(1)),
         ("cut", begun().then(Part::Cut), Seen::Cut("Hel", broken), Guessed(1)),

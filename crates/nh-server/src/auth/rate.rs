@@ -1,7 +1,7 @@
 //! The rate limits of a key and of a workspace: requests a minute, counted in this process.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock as _;
@@ -9,7 +9,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use moka::sync::Cache;
-use nh_types::{ApiError, ErrorCode, KeyId, Rate, SharedClock, WorkspaceId};
+use nh_types::{ApiError, ErrorCode, KeyId, Rate, SharedClock, Timestamp, WorkspaceId};
 
 use super::{Credential, Principal};
 
@@ -17,15 +17,37 @@ const MAX_LIMITERS: u64 = 10_000;
 /// A limiter that was left alone for longer than its minute is full again.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// The hub's clock, for governor.
+/// The hub's clock, for governor, which counts on one that is never set back: when it is, no time
+/// has passed, and it goes on from there.
 #[derive(Clone)]
-pub(crate) struct GovernorClock(SharedClock);
+pub(crate) struct GovernorClock {
+    clock: SharedClock,
+    passed: Arc<Mutex<Passed>>,
+}
+
+struct Passed {
+    /// When it was looked at last.
+    at: Timestamp,
+    ms: u64,
+}
+
+impl GovernorClock {
+    fn new(clock: SharedClock) -> Self {
+        let passed = Passed { at: clock.now(), ms: 0 };
+        Self { clock, passed: Arc::new(Mutex::new(passed)) }
+    }
+}
 
 impl governor::clock::Clock for GovernorClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.now().as_millis()).unwrap_or_default())
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let more = now.as_millis().saturating_sub(passed.at.as_millis());
+        passed.at = now;
+        passed.ms = passed.ms.saturating_add(u64::try_from(more).unwrap_or(0));
+        Duration::from_millis(passed.ms)
     }
 }
 
@@ -40,7 +62,7 @@ pub(crate) struct Limiters<K> {
 impl<K: std::hash::Hash + Eq + Send + Sync + 'static> Limiters<K> {
     pub(crate) fn new(clock: SharedClock, capacity: u64) -> Self {
         let by_key = Cache::builder().max_capacity(capacity).time_to_idle(IDLE).build();
-        Self { by_key, clock: GovernorClock(clock) }
+        Self { by_key, clock: GovernorClock::new(clock) }
     }
 
     /// Counts one, and how many are left; over the limit, the seconds to wait.
@@ -78,7 +100,8 @@ impl RateLimits {
         Self(Limiters::new(clock, MAX_LIMITERS))
     }
 
-    /// Counts a request; its caller's standing is told to `told`.
+    /// Counts a request; its caller's standing is told to `told`. The key comes first, so that one
+    /// over its limit takes nothing of what its workspace's others may have.
     pub(crate) fn check(
         &self,
         principal: &Principal,
@@ -86,15 +109,17 @@ impl RateLimits {
         told: Option<&ToldRate>,
     ) -> Result<(), ApiError> {
         let workspace_id = &principal.workspace_id;
+        let key = match &principal.credential {
+            Credential::Key { id, rate_limit: Some(limit), .. } => Some(*id).zip(NonZeroU32::new(*limit)),
+            _ => None,
+        };
+        let rate = key
+            .map(|(id, limit)| self.count((workspace_id.clone(), Some(id)), limit, "this key"))
+            .transpose()?;
         if let Some(limit) = of_workspace.and_then(NonZeroU32::new) {
             self.count((workspace_id.clone(), None), limit, "this workspace")?;
         }
-        let Credential::Key { id, rate_limit: Some(limit), .. } = &principal.credential else {
-            return Ok(());
-        };
-        let Some(limit) = NonZeroU32::new(*limit) else { return Ok(()) };
-        let rate = self.count((workspace_id.clone(), Some(*id)), limit, "this key")?;
-        if let Some(told) = told {
+        if let Some((told, rate)) = told.zip(rate) {
             told.0.get_or_init(|| rate);
         }
         Ok(())

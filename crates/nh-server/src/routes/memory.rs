@@ -232,7 +232,7 @@ pub(crate) async fn change_model(
     }
     if limits.budget_usd.is_some() {
         let message = "a key with a budget cannot have all memories embedded by another model: \
-                       that is on nobody's account; use a key without one";
+                       that is on no key's account; use a key without one";
         return Err(Failure::new(ErrorCode::LimitedKey, message));
     }
     let asker = Asker::new(&app, &auth);

@@ -166,3 +166,68 @@ async fn a_thousand_calls_at_once_spend_no_more_than_a_workspace_may() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn the_local_model_is_held_to_the_tokens_of_a_minute_and_recorded() {
+    let (app, _upstream) = limited(WorkspaceLimits::default()).await;
+    let key = key_of(&app, json!({"budget_usd": 0, "model_limits": {"tokens_per_minute": 300}})).await;
+    let embed = async |input: Value| {
+        let body = json!({"model": "neuralhub/minilm", "input": input});
+        app.post("/v1/embeddings", body).key(&key).send().await
+    };
+    let used = embed(json!("Tea is at four.")).await.ok(200)["usage"]["total_tokens"].clone();
+    let report = app.until("/v1/usage?by=model", |report| report["total"]["calls"] == 1).await;
+    assert_eq!(
+        (&report["usage"][0]["model"], &report["usage"][0]["input_tokens"]),
+        (&json!("neuralhub/minilm"), &used)
+    );
+    // It reads 256 tokens of a text at most.
+    embed(json!("tea ".repeat(5_000))).await.ok(200);
+    assert_eq!(embed(json!("Tea is at five.")).await.code(429), "rate_limited");
+    app.clock.advance_ms(60_000);
+    embed(json!("Tea is at five.")).await.ok(200);
+    app.until("/v1/usage", |report| report["total"]["calls"] == 3).await;
+}
+
+#[tokio::test]
+async fn a_key_over_its_rate_takes_none_of_the_workspaces() {
+    let limits = WorkspaceLimits { requests_per_minute: Some(3), ..WorkspaceLimits::default() };
+    let (app, _upstream) = limited(limits).await;
+    // Made by two of the three, which are there again after a minute.
+    let [noisy, other] = [key_of(&app, json!({"rate_limit": 1})).await, key_of(&app, json!({})).await];
+    app.clock.advance_ms(60_000);
+    app.get("/v1/models").key(&noisy).send().await.ok(200);
+    for _ in 0..5 {
+        assert_eq!(app.get("/v1/models").key(&noisy).send().await.code(429), "rate_limited");
+    }
+    for _ in 0..2 {
+        app.get("/v1/models").key(&other).send().await.ok(200);
+    }
+    let refused = app.get("/v1/models").key(&other).send().await;
+    assert_eq!(refused.code(429), "rate_limited");
+}
+
+#[tokio::test]
+async fn what_no_minute_holds_is_too_large() {
+    let (app, upstream) = limited(WorkspaceLimits::default()).await;
+    let key = key_of(&app, json!({"model_limits": {"tokens_per_minute": 300}})).await;
+    let mut long = bounded(20);
+    long["messages"][0]["content"] = json!("word ".repeat(200));
+    let refused = app.post(CHAT, long).key(&key).send().await;
+    assert_eq!(refused.error(413), ("payload_too_large".to_owned(), Some("messages".to_owned())));
+    assert!(!refused.headers.contains_key("retry-after"), "it never fits");
+    assert!(refused.json().to_string().contains("may use 300 tokens a minute"), "{}", refused.json());
+    assert!(upstream.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_locks_nobody_out() {
+    let app = TestApp::new().await;
+    let key = key_of(&app, json!({"rate_limit": 1, "scopes": ["models:read"]})).await;
+    let ask = async || app.get("/v1/models").key(&key).send().await.status.as_u16();
+    assert_eq!((ask().await, ask().await), (200, 429));
+    app.clock.advance_ms(-600_000);
+    assert_eq!(ask().await, 429);
+    app.clock.advance_ms(60_000);
+    assert_eq!((ask().await, ask().await), (200, 429));
+}

@@ -2,15 +2,15 @@
 
 use http::Method;
 use nh_agents::memory::ByProvider;
-use nh_models::ModelSettings;
+use nh_models::{ModelSettings, WorkspaceLimits};
 use nh_store::usage::{UsageKind, UsageTotal};
 use nh_testkit::upstream::{Reply, Upstream};
-use nh_types::{Timestamp, WorkspaceId};
+use nh_types::{Clock, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
 use crate::app::{Reply as Answer, TestApp};
-use crate::upstream::app_serving;
+use crate::upstream::{app_serving, provider_of};
 
 const LOCAL: &str = "neuralhub/minilm";
 const REMOTE: &str = "local/embed";
@@ -45,8 +45,8 @@ async fn model(app: &TestApp) -> Value {
 
 /// Begins what a hub does in the background.
 fn keep(app: &TestApp) {
-    let models = app.hub.models.clone();
-    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(models.clone(), workspace_id);
+    let hub = app.hub.clone();
+    let remote = move |workspace_id: &WorkspaceId| ByProvider::of_workspace(&hub, workspace_id);
     TaskTracker::new().spawn(nh_memory::keep(app.hub.memories.clone(), remote, app.stopping.clone()));
 }
 
@@ -194,7 +194,7 @@ async fn embeddings_count_against_the_budget_of_the_key_that_asks() {
     assert_eq!(search.code(402), "budget_exceeded");
     let add = app.post("/v1/memory", json!({"content": "Bread."})).key(poor).send().await;
     assert_eq!(add.code(402), "budget_exceeded");
-    // What is done in the background is on nobody's account.
+    // What is done in the background is on no key's account.
     let change = app.call(Method::PUT, "/v1/memory/model").key(poor).json(json!({"model": LOCAL}));
     assert_eq!(change.send().await.code(403), "limited_key");
     assert_eq!(upstream.calls().len(), before);
@@ -266,4 +266,28 @@ async fn a_run_tells_what_its_embeddings_cost() {
         let by_model = usage["byModel"][0]["inputTokens"].as_u64().unwrap_or_default();
         assert_eq!(usage["inputTokens"], json!(TOKENS_PER_CALL + by_model), "{run}");
     }
+}
+
+#[tokio::test]
+async fn what_is_embedded_in_the_background_is_on_the_workspaces_account() {
+    let upstream = Upstream::start().await.expect("a port");
+    upstream.embed_by(letters);
+    let model = json!({"id": "embed", "input_cost": 1e6, "capabilities": ["embeddings"]});
+    let provider = provider_of(upstream.base_url(), serde_json::from_value(model).expect("settings"));
+    let limits = WorkspaceLimits { budget_usd: Some(40.0), ..WorkspaceLimits::default() };
+    let app = TestApp::limited(limits, vec![provider]).await;
+    for number in 0..8 {
+        // Each may take some twenty-five tokens, of a dollar each, and takes three.
+        remember(&app, &format!("Fact {number} of those that are kept for long.")).await;
+    }
+    change(&app, REMOTE).await.ok(202);
+    keep(&app);
+    let now = app.until("/v1/memory/model", |now| !now["next"]["error"].is_null()).await;
+    assert!(now["next"]["error"].to_string().contains("the budget of this workspace"), "{now}");
+    let paid = upstream.calls().len() as u64 * TOKENS_PER_CALL;
+    assert!((6..=39).contains(&paid), "{paid}");
+    used(&app, upstream.calls().len() as i64).await;
+    let account = nh_store::ledger::workspace_account(app.clock.now());
+    let spent = nh_store::ledger::spent(app.store(), &app.workspace_id, &account).await.expect("an account");
+    assert_eq!(spent.tokens as u64, paid);
 }

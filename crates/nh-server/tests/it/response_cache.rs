@@ -128,3 +128,17 @@ async fn a_header_that_makes_no_sense_is_refused() {
         assert_eq!(refused.error(400).1.as_deref(), Some(HEADER), "{given}");
     }
 }
+
+#[tokio::test]
+async fn a_key_whose_prompt_is_too_long_gets_no_kept_answer() {
+    let (app, upstream) = priced().await;
+    let long = "word ".repeat(200);
+    app.post(CHAT, asks(&long)).header(HEADER, "60").send().await.ok(200);
+    let body = json!({"name": "k", "scopes": ["chat:write"], "model_limits": {"max_prompt_tokens": 100}});
+    let key = app.post("/v1/keys", body).send().await.ok(201)["key"].as_str().expect("a key").to_owned();
+    for body in [asks(&long), streamed(&long)] {
+        let refused = app.post(CHAT, body).header(HEADER, "60").key(&key).send().await;
+        assert_eq!(refused.code(413), "payload_too_large");
+    }
+    assert_eq!(upstream.calls().len(), 1);
+}
