@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
+use crate::catalogue::is_id;
 use crate::limits::check_prompt;
 use crate::settings::CacheSettings;
 use crate::usage::{UsageSink, prompt_tokens};
@@ -129,7 +130,12 @@ impl Question {
             run_id: None,
             agent: None,
             provider: PROVIDER.to_owned(),
-            model: body.get("model").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            model: body
+                .get("model")
+                .and_then(Value::as_str)
+                .filter(|id| is_id(id))
+                .unwrap_or_default()
+                .to_owned(),
             kind: UsageKind::Chat,
             usage,
             estimated: false,

@@ -15,6 +15,10 @@ use crate::meters::{CallMeter, Meters};
 use crate::provider::Provider;
 use crate::{Completion, ModelError, ProviderKind, offline};
 
+/// Of what a provider says of an answer.
+const MAX_SPAN_BYTES: usize = 256;
+const MAX_SPAN_CHOICES: usize = 128;
+
 /// A call under way. Dropped without an end it was left: its caller went away,
 /// or was cancelled.
 pub(crate) struct Call {
@@ -161,12 +165,17 @@ impl Call {
         }
         for (field, name) in [("id", "gen_ai.response.id"), ("model", "gen_ai.response.model")] {
             if let Some(text) = answer.get(field).and_then(Value::as_str) {
-                span.record(name, text);
+                let end = text.floor_char_boundary(text.len().min(MAX_SPAN_BYTES));
+                span.record(name, &text[..end]);
             }
         }
         let choices = answer.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let reasons: Vec<&str> =
-            choices.iter().filter_map(|choice| choice["finish_reason"].as_str()).collect();
+        let reasons: Vec<&str> = choices
+            .iter()
+            .filter_map(|choice| choice["finish_reason"].as_str())
+            .filter(|reason| reason.len() <= MAX_SPAN_BYTES)
+            .take(MAX_SPAN_CHOICES)
+            .collect();
         span.record("gen_ai.response.finish_reasons", reasons.join(","));
     }
 }

@@ -2,8 +2,8 @@
 
 use nh_http::Response;
 use nh_store::usage::UsageKind;
-use nh_types::SharedIds;
 use nh_types::model::Usage;
+use nh_types::{JsonSize, SharedIds};
 use serde_json::{Map, Value, json};
 
 use crate::bids::{self, Called};
@@ -13,6 +13,13 @@ use crate::models::Inner;
 use crate::provider::{Asked, Operation, Provider, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
+
+/// Of a provider's answer. Small ones take many times their text in memory.
+pub(crate) const MAX_VALUES: usize = 500_000;
+/// Of one with embeddings, where each number is one.
+const MAX_EMBEDDED_VALUES: usize = 4_000_000;
+/// Where an answer has them.
+pub(crate) const EMBEDDINGS: &str = "data";
 
 pub(crate) const ID_LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
@@ -212,6 +219,10 @@ async fn read_body(
     mut meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
+    let most_values = if list == EMBEDDINGS { MAX_EMBEDDED_VALUES } else { MAX_VALUES };
+    if JsonSize::of(&bytes).values > most_values {
+        return Err(provider.failed(format!("its answer has more than {most_values} values")));
+    }
     let answer: Map<String, Value> =
         serde_json::from_slice(&bytes).map_err(|_| provider.failed("its answer is not a JSON object"))?;
     let answer = provider.read(answer);

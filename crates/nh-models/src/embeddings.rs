@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bids::{self, Called};
 use crate::call::Call;
-use crate::chat::{exchange, put_if_absent};
+use crate::chat::{EMBEDDINGS, exchange, put_if_absent};
 use crate::models::Inner;
 use crate::provider::{Operation, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
@@ -77,7 +77,7 @@ pub(crate) async fn ask(
         bids::reserve_prompt(charge, &mut meter, called).await?;
     }
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
-    let (mut meter, mut answer) = exchange(to, Operation::Embeddings, body, "data", meter).await?;
+    let (mut meter, mut answer) = exchange(to, Operation::Embeddings, body, EMBEDDINGS, meter).await?;
     if let Some(reported) = answer.get("usage").and_then(|usage| provider.reported(usage)) {
         meter.report(reported);
     }

@@ -8,7 +8,7 @@ use nh_types::WorkspaceId;
 use nh_types::model::ModelView;
 use nh_types::provider::ProviderView;
 
-use crate::catalogue::Model;
+use crate::catalogue::{Model, is_id};
 use crate::models::{Inner, Route};
 use crate::own::Providers;
 use crate::provider::Provider;
@@ -183,6 +183,9 @@ impl Inner {
         if let (local::MODEL_ID, Some(embedder)) = (id, &self.local) {
             return Ok(Route::Local(embedder.clone()));
         }
+        // What a workspace's own serve is not asked of another because they were not asked yet.
+        let unasked = |provider: &&Arc<Provider>| provider.own().is_some() && !provider.is_listed();
+        join_all(providers.iter().filter(unasked).map(|provider| provider.look_up(UNKNOWN_AGE_MS))).await;
         if let Some((provider, model)) = known(providers, id) {
             if !provider.look_up_again(LISTING_AGE_MS).await {
                 return Ok(Route::Provider(provider, model));
@@ -198,7 +201,8 @@ impl Inner {
         for provider in providers {
             let Some(reason) = provider.unlisted_because() else { continue };
             // Named outright, and nobody can say that it is not there.
-            if let Some(own) = provider.without_name(id).filter(|own| *own != FIRST_MODEL) {
+            let named = provider.without_name(id).filter(|own| *own != FIRST_MODEL && is_id(own));
+            if let Some(own) = named {
                 let model = Model::unlisted(&provider.settings, own);
                 return Ok(Route::Provider(provider.clone(), Arc::new(model)));
             }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use nh_types::{ApiError, ErrorCode};
+use nh_types::{ApiError, ErrorCode, JsonSize};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -202,39 +202,16 @@ fn without_place(text: &str) -> &str {
     text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
 }
 
-/// Counts nesting and values without parsing.
 fn check_size(bytes: &[u8]) -> Result<(), ApiError> {
-    let (mut depth, mut values, mut in_string, mut escaped) = (0_usize, 1_usize, false, false);
-    for byte in bytes {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b',' => values += 1,
-            b'[' | b'{' => {
-                depth += 1;
-                values += 1;
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            let message = format!("the body is nested more than {MAX_DEPTH} levels deep");
-            return Err(ApiError::new(ErrorCode::InvalidJson, message));
-        }
-    }
-    if values > MAX_VALUES {
-        let message = format!("the body holds more than {MAX_VALUES} values");
-        return Err(ApiError::new(ErrorCode::InvalidJson, message));
-    }
-    Ok(())
+    let JsonSize { values, depth } = JsonSize::of(bytes);
+    let message = if depth > MAX_DEPTH {
+        format!("the body is nested more than {MAX_DEPTH} levels deep")
+    } else if values > MAX_VALUES {
+        format!("the body holds more than {MAX_VALUES} values")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::new(ErrorCode::InvalidJson, message))
 }
 
 /// From serde's words to an error that names the field, the value and what

@@ -329,9 +329,11 @@ impl Write for Delete {
                 args![&self.workspace_id, &self.name],
             )
             .await?;
-        let (workspace_id, owner) = (self.workspace_id.clone(), self.name.clone());
-        RemoveOwned { workspace_id, table: TABLE, owner }.apply(tx).await?;
-        tx.changes_definitions();
+        if deleted > 0 {
+            let (workspace_id, owner) = (self.workspace_id.clone(), self.name.clone());
+            RemoveOwned { workspace_id, table: TABLE, owner }.apply(tx).await?;
+            tx.changes_definitions();
+        }
         Ok(deleted > 0)
     }
 }

@@ -157,7 +157,9 @@ impl Write for Delete {
                 args![&self.workspace_id, &self.name],
             )
             .await?;
-        forget_key(&self.workspace_id, &self.name).apply(tx).await?;
+        if deleted > 0 {
+            forget_key(&self.workspace_id, &self.name).apply(tx).await?;
+        }
         Ok(deleted > 0)
     }
 }

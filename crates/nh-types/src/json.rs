@@ -62,3 +62,37 @@ impl<'de> Deserialize<'de> for JsonText {
         Box::deserialize(deserializer).map(Self)
     }
 }
+
+/// How much a JSON text is once it is parsed, counted without parsing it: small values take many
+/// times their text in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonSize {
+    /// At least as many as there are.
+    pub values: usize,
+    /// Lists and objects within each other.
+    pub depth: usize,
+}
+
+impl JsonSize {
+    pub fn of(text: &[u8]) -> Self {
+        let (mut size, mut depth) = (Self { values: 1, depth: 0 }, 0_usize);
+        let (mut in_string, mut escaped) = (false, false);
+        for byte in text {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_string => escaped = true,
+                b'"' => in_string = !in_string,
+                _ if in_string => {}
+                b',' => size.values += 1,
+                b'[' | b'{' => {
+                    depth += 1;
+                    size.values += 1;
+                    size.depth = size.depth.max(depth);
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        size
+    }
+}

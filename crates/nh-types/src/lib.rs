@@ -37,6 +37,6 @@ pub use error::{ApiError, ErrorBody, ErrorCode, ErrorType, Rate};
 pub use id::{
     AgentId, KeyId, MemoryId, RunId, SandboxId, ScheduleId, UploadId, UserId, WorkflowId, WorkspaceId,
 };
-pub use json::JsonText;
+pub use json::{JsonSize, JsonText};
 pub use page::{Page, PageRequest};
 pub use scope::{Scope, ScopeSet};

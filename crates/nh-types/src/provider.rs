@@ -134,7 +134,7 @@ pub struct ProviderList {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "our-openai", "kind": "openai", "api_key": "a-key-of-yours"}))]
 pub struct CreateProvider {
-    /// 1 to 64 of letters, digits, `_`, `-` and `.`. Its models are also reachable as
+    /// 1 to 64 of letters, digits, `_`, `-` and `.`, a letter or digit first. Its models are also reachable as
     /// `name/model`.
     pub name: String,
     /// `openai` is also for any server that speaks its protocol.

@@ -3,6 +3,16 @@
 use serde_json::Value;
 
 const MAX_ID_BYTES: usize = 256;
+/// Of a million tokens. Who asks for more is not believed.
+const MAX_USD: f64 = 1e6;
+
+/// How much of a listing is kept.
+#[derive(Clone, Copy)]
+pub(crate) struct ListingBounds {
+    pub(crate) models: usize,
+    /// Of each description.
+    pub(crate) description_chars: usize,
+}
 
 /// One model as its provider lists it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,10 +33,15 @@ pub(super) struct Listed {
 /// (`pricing`, `architecture`, `supported_parameters`, `context_length`), vLLM
 /// (`max_model_len`) and llama.cpp (`meta.n_ctx_train`) add, and Gemini's
 /// (`models: [{name, supportedGenerationMethods}]`). None when it is not a list
-/// of models. Those beyond `most` are left out, with a warning.
-pub(super) fn read(body: &Value, most: usize) -> Option<Vec<Listed>> {
+/// of models. Those beyond the bounds are left out, with a warning.
+pub(super) fn read(body: &Value, bounds: ListingBounds) -> Option<Vec<Listed>> {
+    let most = bounds.models;
     let items = body.get("data").or_else(|| body.get("models")).unwrap_or(body).as_array()?;
-    let listed = items.iter().filter_map(|item| model(item).or_else(|| gemini(item)));
+    let listed = items.iter().filter_map(|item| model(item).or_else(|| gemini(item))).map(|mut listed| {
+        listed.description =
+            listed.description.map(|text| text.chars().take(bounds.description_chars).collect());
+        listed
+    });
     let listed: Vec<Listed> = listed.take(most).collect();
     if items.len() > most {
         tracing::warn!(listed = items.len(), kept = most, "a provider lists more models than are kept");
@@ -54,7 +69,8 @@ fn model(item: &Value) -> Option<Listed> {
     })
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether it may be the id of a model.
+pub(crate) fn is_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control)
 }
 
@@ -82,7 +98,7 @@ fn gemini(item: &Value) -> Option<Listed> {
 
 fn text(item: &Value, field: &str) -> Option<String> {
     let text = item.get(field)?.as_str()?.trim();
-    (!text.is_empty()).then(|| text.chars().take(2_000).collect())
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// OpenRouter says dollars per token, as text; a negative price means "it
@@ -93,7 +109,7 @@ fn price(item: &Value, path: &str) -> Option<f64> {
     let per_million = per_token * 1_000_000.0;
     // Removes what the multiplication adds: 0.0000001 is 0.1, not 0.09999999999999999.
     let rounded = (per_million * 1e9).round() / 1e9;
-    (rounded.is_finite() && rounded >= 0.0).then_some(rounded)
+    (0.0..=MAX_USD).contains(&rounded).then_some(rounded)
 }
 
 fn capabilities(item: &Value) -> Vec<String> {
@@ -119,6 +135,8 @@ fn capabilities(item: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOUNDS: ListingBounds = ListingBounds { models: 10, description_chars: 100 };
     use serde_json::json;
 
     #[test]
@@ -130,7 +148,7 @@ mod tests {
             "pricing": {"prompt": "0.0000001", "completion": "0.0000004", "input_cache_read": "0.00000001"},
             "supported_parameters": ["max_tokens", "tools"],
         }, {"id": "openrouter/auto", "pricing": {"prompt": "-1", "completion": "-1"}}]});
-        let models = read(&body, 10).expect("a list");
+        let models = read(&body, BOUNDS).expect("a list");
         assert_eq!(models[0].input_cost, Some(0.1));
         assert_eq!(models[0].output_cost, Some(0.4));
         assert_eq!(models[0].cached_input_cost, Some(0.01));
@@ -142,7 +160,7 @@ mod tests {
     fn what_is_not_a_model_is_left_out() {
         let body =
             json!([{"id": "llama"}, {"id": ""}, {"id": 7}, null, {"id": "a\nb"}, {"id": "x".repeat(300)}]);
-        assert_eq!(read(&body, 10).expect("a list").len(), 1);
-        assert_eq!(read(&json!({"error": "no"}), 10), None);
+        assert_eq!(read(&body, BOUNDS).expect("a list").len(), 1);
+        assert_eq!(read(&json!({"error": "no"}), BOUNDS), None);
     }
 }

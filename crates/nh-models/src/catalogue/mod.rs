@@ -7,5 +7,6 @@ mod price;
 mod shelf;
 mod table;
 
+pub(crate) use listing::{ListingBounds, is_id};
 pub(crate) use price::Price;
 pub(crate) use shelf::{Model, Shelf};

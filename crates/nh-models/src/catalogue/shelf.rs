@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nh_types::model::ModelView;
 use serde_json::Value;
 
-use super::listing::{self, Listed};
+use super::listing::{self, Listed, ListingBounds};
 use super::price::Price;
 use super::table;
 use crate::{ModelSettings, ProviderKind, ResolvedProvider};
@@ -37,9 +37,9 @@ impl Shelf {
     }
 
     /// What the provider lists, and what the configuration adds and overrides.
-    /// None when `body` is not a list of models. Those beyond `most` are left out.
-    pub(crate) fn listed(provider: &ResolvedProvider, body: &Value, most: usize) -> Option<Self> {
-        Some(Self::stack(provider, listing::read(body, most)?))
+    /// None when `body` is not a list of models. Those beyond the bounds are left out.
+    pub(crate) fn listed(provider: &ResolvedProvider, body: &Value, bounds: ListingBounds) -> Option<Self> {
+        Some(Self::stack(provider, listing::read(body, bounds)?))
     }
 
     fn stack(provider: &ResolvedProvider, listed: Vec<Listed>) -> Self {

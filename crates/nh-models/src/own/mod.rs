@@ -4,6 +4,7 @@
 mod check;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nh_http::Outbound;
@@ -21,9 +22,9 @@ pub use check::{changed, created, sealed};
 /// What another node changed is seen here after so long.
 const FRESH_MS: i64 = 1_000;
 /// Workspaces whose providers are at hand.
-const MAX_WORKSPACES: usize = 1_000;
-/// And the models that these may list together, before all are read anew.
-const MAX_MODELS: usize = 50_000;
+const MAX_WORKSPACES: usize = 10_000;
+/// And the models that these may list together.
+const MAX_MODELS: usize = 100_000;
 
 /// Who may be asked, in the order in which a model is looked for.
 pub(crate) type Providers = Arc<[Arc<Provider>]>;
@@ -39,11 +40,20 @@ struct Inner {
     http: Outbound,
     clock: SharedClock,
     ids: SharedIds,
-    workspaces: Mutex<HashMap<WorkspaceId, Arc<Workspace>>>,
+    at_hand: Mutex<AtHand>,
+}
+
+/// What is beyond the bounds is put out, the one that was not used for the longest time first.
+#[derive(Default)]
+struct AtHand {
+    workspaces: HashMap<WorkspaceId, Arc<Workspace>>,
+    /// Of all providers that workspaces registered, as counted when each was read.
+    models: usize,
 }
 
 #[derive(Default)]
 struct Workspace {
+    used_at: AtomicI64,
     known: Mutex<Known>,
     /// One reads; the others wait for it and use what it found.
     reading: tokio::sync::Mutex<()>,
@@ -57,6 +67,8 @@ struct Known {
     read_at: Option<Timestamp>,
     /// The workspace's own before those of the configuration.
     providers: Option<Providers>,
+    /// Its part of [`AtHand::models`].
+    models: usize,
 }
 
 impl OwnProviders {
@@ -67,7 +79,7 @@ impl OwnProviders {
         clock: SharedClock,
         ids: SharedIds,
     ) -> Self {
-        Self(Arc::new(Inner { store, sealer, http, clock, ids, workspaces: Mutex::default() }))
+        Self(Arc::new(Inner { store, sealer, http, clock, ids, at_hand: Mutex::default() }))
     }
 
     /// To be called when one of the workspace's was registered, changed or deleted.
@@ -95,7 +107,14 @@ impl OwnProviders {
         }
         let now = self.0.clock.now();
         let (generation, known) = workspace.seen();
-        let own = self.read(workspace_id, known.as_deref().unwrap_or_default()).await?;
+        let own = match (self.read(workspace_id, known.as_deref().unwrap_or_default()).await, known) {
+            (Ok(own), _) => own,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(known)) => {
+                tracing::warn!(%error, "a workspace's providers cannot be read; those of before are asked");
+                return Ok(known);
+            }
+        };
         let providers: Providers = match own.is_empty() {
             true => configured.clone(),
             false => {
@@ -104,20 +123,54 @@ impl OwnProviders {
                 own.iter().chain(rest).cloned().collect()
             }
         };
-        workspace.keep(generation, now, &providers);
+        self.keep((workspace_id, &workspace), generation, now, &providers);
         Ok(providers)
     }
 
     fn workspace(&self, workspace_id: &WorkspaceId) -> Arc<Workspace> {
-        let mut workspaces = self.0.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = workspaces.get(workspace_id) {
-            return known.clone();
+        let now_ms = self.0.clock.now().as_millis();
+        let mut at_hand = self.at_hand();
+        let known = at_hand.workspaces.get(workspace_id).cloned();
+        let workspace = known.unwrap_or_else(|| {
+            if at_hand.workspaces.len() >= MAX_WORKSPACES {
+                at_hand.put_out_one(|_| true);
+            }
+            at_hand.workspaces.entry(workspace_id.clone()).or_default().clone()
+        });
+        workspace.used_at.store(now_ms, Ordering::Relaxed);
+        workspace
+    }
+
+    /// Unless one was changed since, or the workspace was put out.
+    fn keep(
+        &self,
+        (workspace_id, workspace): (&WorkspaceId, &Arc<Workspace>),
+        generation: u64,
+        now: Timestamp,
+        providers: &Providers,
+    ) {
+        let own = providers.iter().filter(|provider| provider.own().is_some());
+        let models = own.map(|own| own.shelf().models().len()).sum();
+        let mut at_hand = self.at_hand();
+        if !at_hand.workspaces.get(workspace_id).is_some_and(|known| Arc::ptr_eq(known, workspace)) {
+            return;
         }
-        let models: usize = workspaces.values().map(|workspace| workspace.own_models()).sum();
-        if workspaces.len() >= MAX_WORKSPACES || models > MAX_MODELS {
-            workspaces.clear();
+        let before = {
+            let mut known = workspace.known();
+            if known.generation != generation {
+                return;
+            }
+            known.read_at = Some(now);
+            known.providers = Some(providers.clone());
+            std::mem::replace(&mut known.models, models)
+        };
+        at_hand.models = at_hand.models.saturating_sub(before).saturating_add(models);
+        while at_hand.models > MAX_MODELS && at_hand.put_out_one(|other| !std::ptr::eq(other, &**workspace)) {
         }
-        workspaces.entry(workspace_id.clone()).or_default().clone()
+    }
+
+    fn at_hand(&self) -> MutexGuard<'_, AtHand> {
+        self.0.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh(&self, workspace: &Workspace) -> Option<Providers> {
@@ -178,6 +231,21 @@ impl OwnProviders {
     }
 }
 
+impl AtHand {
+    /// False where there is none with models to put out.
+    fn put_out_one(&mut self, may_go: impl Fn(&Workspace) -> bool) -> bool {
+        let is_over = self.models > MAX_MODELS;
+        let weighs = |workspace: &Workspace| !is_over || workspace.known().models > 0;
+        let others = self.workspaces.iter().filter(|(_, other)| may_go(other) && weighs(other));
+        let oldest = others.min_by_key(|(_, other)| other.used_at.load(Ordering::Relaxed));
+        let Some(id) = oldest.map(|(id, _)| id.clone()) else { return false };
+        if let Some(gone) = self.workspaces.remove(&id) {
+            self.models = self.models.saturating_sub(std::mem::take(&mut gone.known().models));
+        }
+        true
+    }
+}
+
 impl Workspace {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -186,20 +254,5 @@ impl Workspace {
     fn seen(&self) -> (u64, Option<Providers>) {
         let known = self.known();
         (known.generation, known.providers.clone())
-    }
-
-    /// Unless one was changed since.
-    fn keep(&self, generation: u64, now: Timestamp, providers: &Providers) {
-        let mut known = self.known();
-        if known.generation == generation {
-            known.read_at = Some(now);
-            known.providers = Some(providers.clone());
-        }
-    }
-
-    fn own_models(&self) -> usize {
-        let known = self.known();
-        let own = known.providers.iter().flat_map(|providers| providers.iter());
-        own.filter(|provider| provider.own().is_some()).map(|own| own.shelf().models().len()).sum()
     }
 }

@@ -7,13 +7,15 @@ use futures_util::StreamExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use nh_http::{HttpError, Limits, Response};
+use nh_types::JsonSize;
 use serde_json::Value;
 
 use super::dialect::Written;
 use super::health::Leave;
 use super::{Provider, refusal};
 use crate::aliases::random;
-use crate::catalogue::{Model, Shelf};
+use crate::catalogue::{ListingBounds, Model, Shelf};
+use crate::chat::MAX_VALUES;
 use crate::{ModelError, Timeouts};
 
 /// A whole chat answer or a batch of embeddings.
@@ -21,11 +23,12 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// All of a stream.
 const MAX_STREAM_BYTES: u64 = 512 * 1024 * 1024;
 const MAX_LISTING_BYTES: u64 = 32 * 1024 * 1024;
-/// Of a provider that a workspace registered.
+/// Of providers that workspaces registered.
+const MAX_OWN_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_OWN_STREAM_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_OWN_LISTING_BYTES: u64 = 4 * 1024 * 1024;
-/// Models of one provider.
-const MAX_LISTED: usize = 10_000;
-const MAX_OWN_LISTED: usize = 1_000;
+const LISTED: ListingBounds = ListingBounds { models: 10_000, description_chars: 2_000 };
+const OWN_LISTED: ListingBounds = ListingBounds { models: 1_000, description_chars: 200 };
 /// A refusal's body; more of it is not needed to explain it.
 const MAX_REFUSAL_BYTES: u64 = 1024 * 1024;
 
@@ -138,9 +141,9 @@ impl Provider {
     }
 
     pub(super) async fn listing(&self) -> Result<Shelf, ModelError> {
-        let (max_body_bytes, most) = match self.own {
-            None => (MAX_LISTING_BYTES, MAX_LISTED),
-            Some(_) => (MAX_OWN_LISTING_BYTES, MAX_OWN_LISTED),
+        let (max_body_bytes, bounds) = match self.own {
+            None => (MAX_LISTING_BYTES, LISTED),
+            Some(_) => (MAX_OWN_LISTING_BYTES, OWN_LISTED),
         };
         let limits = Limits {
             connect_ms: LISTING_MS,
@@ -157,14 +160,21 @@ impl Provider {
             provider: self.name().to_owned(),
             message: "its answer to GET /models is not a list of models".to_owned(),
         };
+        if JsonSize::of(&body).values > MAX_VALUES {
+            return Err(self.failed(format!("its answer to GET /models has more than {MAX_VALUES} values")));
+        }
         let body: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
-        Shelf::listed(&self.settings, &body, most).ok_or_else(unreadable)
+        Shelf::listed(&self.settings, &body, bounds).ok_or_else(unreadable)
     }
 
     async fn ask_it(&self, operation: Operation, request: Written) -> Result<Response, Failure> {
+        let (answer, stream) = match self.own {
+            None => (MAX_ANSWER_BYTES, MAX_STREAM_BYTES),
+            Some(_) => (MAX_OWN_ANSWER_BYTES, MAX_OWN_STREAM_BYTES),
+        };
         let (accept, max_body_bytes) = match operation {
-            Operation::ChatStream => (EVENT_STREAM, MAX_STREAM_BYTES),
-            Operation::Chat | Operation::Embeddings => (JSON, MAX_ANSWER_BYTES),
+            Operation::ChatStream => (EVENT_STREAM, stream),
+            Operation::Chat | Operation::Embeddings => (JSON, answer),
         };
         let Timeouts { connect_ms, first_byte_ms, pause_ms } = self.settings.timeouts;
         let limits = Limits {

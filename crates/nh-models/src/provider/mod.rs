@@ -126,6 +126,11 @@ impl Provider {
         }
     }
 
+    /// Whether it has said which models it serves.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listing_state().read_at.is_some()
+    }
+
     /// Why the provider's models are not known, if they are not.
     pub(crate) fn unlisted_because(&self) -> Option<String> {
         let state = self.listing_state();
@@ -219,7 +224,8 @@ impl Provider {
     }
 
     pub(crate) fn failed(&self, message: impl Into<String>) -> ModelError {
-        ModelError::Failed { provider: self.name().to_owned(), message: message.into() }
+        let message = self.settings.scrub(&message.into());
+        ModelError::Failed { provider: self.name().to_owned(), message }
     }
 
     /// The field that bounds an answer's tokens: OpenAI's own models that reason

@@ -58,7 +58,7 @@ fn judge(
     is_json: bool,
 ) -> ModelError {
     let name = provider.name.clone();
-    let message = provider.scrub(&message(error, status));
+    let message = message(provider, error, status);
     let code = error.get("code").and_then(Value::as_str).unwrap_or_default();
     let retry_after_seconds = retry_after_seconds.or_else(|| googles_delay(error));
     match status {
@@ -74,7 +74,8 @@ fn judge(
         408 | 504 => ModelError::TimedOut { provider: name, message, was_sent: true },
         429 => ModelError::RateLimited { provider: name, message, retry_after_seconds },
         400 | 404 | 409 | 413 | 415 | 422 => {
-            let param = error.get("param").and_then(Value::as_str).map(|param| short(param, 200));
+            let param =
+                error.get("param").and_then(Value::as_str).map(|param| short(&provider.scrub(param), 200));
             ModelError::Rejected { provider: name, status, message, param }
         }
         _ => ModelError::Failed { provider: name, message },
@@ -110,7 +111,7 @@ fn googles_delay(error: &Value) -> Option<u64> {
     whole_seconds(delay.strip_suffix('s')?.parse().ok()?)
 }
 
-fn message(error: &Value, status: u16) -> String {
+fn message(provider: &ResolvedProvider, error: &Value, status: u16) -> String {
     let text = error
         .as_str()
         .or_else(|| error.get("message")?.as_str())
@@ -118,7 +119,7 @@ fn message(error: &Value, status: u16) -> String {
         .map(str::trim)
         .filter(|text| !text.is_empty());
     match text {
-        Some(text) => short(text, MAX_MESSAGE_CHARS),
+        Some(text) => short(&provider.scrub(text), MAX_MESSAGE_CHARS),
         None => format!("it answered with status {status}"),
     }
 }

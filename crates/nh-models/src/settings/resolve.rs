@@ -43,8 +43,9 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_PROVIDERS: usize = 100;
 /// Of one wait.
 const MAX_TIMEOUT_SECONDS: u64 = 3_600;
-/// Taken already by the built-in model.
-const OWN_NAME: &str = "neuralhub";
+/// What the usage and the metrics call the hub's own models, kept answers, and workspaces' own
+/// providers together.
+const RESERVED_NAMES: [&str; 3] = ["neuralhub", "cache", "own"];
 
 const fn public_address(kind: ProviderKind) -> &'static str {
     match kind {
@@ -166,17 +167,18 @@ pub(crate) fn faults(one: &ProviderSettings) -> Vec<(String, String)> {
     let mut say = |field: &str, message: String| found.push((field.to_owned(), message));
     let name = one.name.as_str();
     let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     if !is_name {
         let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
         say(
             "name",
             format!(
-                "`{shown}` is not a name; use 1 to {MAX_NAME_BYTES} of letters, digits, `_`, `-` and `.`"
+                "`{shown}` is not a name; use 1 to {MAX_NAME_BYTES} of letters, digits, `_`, `-` and `.`, a letter or digit first"
             ),
         );
-    } else if name == OWN_NAME {
-        say("name", format!("`{OWN_NAME}` is the built-in model's; choose another name"));
+    } else if RESERVED_NAMES.contains(&name) {
+        say("name", format!("`{name}` is a name of the hub's own; choose another"));
     }
     for (field, seconds) in [
         ("connect_timeout_seconds", one.connect_timeout_seconds),

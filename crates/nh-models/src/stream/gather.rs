@@ -6,7 +6,11 @@ use serde_json::{Map, Value};
 
 use super::ChatStream;
 use super::relay::SSE_LIMITS;
+use crate::chat::MAX_VALUES;
 use crate::{Completion, ModelError};
+
+/// After so much of a stream what was gathered of it is counted.
+const WEIGH_EVERY_BYTES: usize = 1_000_000;
 
 /// Who hears an answer while it is written.
 pub struct Listener<'a> {
@@ -22,13 +26,20 @@ pub(crate) async fn gather(
     listener: &Listener<'_>,
 ) -> Result<Completion, ModelError> {
     let mut decoder = Decoder::new(SSE_LIMITS);
-    let mut answer = Answer::default();
+    let (mut answer, mut unweighed) = (Answer::default(), 0);
     while let Some(bytes) = stream.next().await {
         decoder.push(&bytes);
         // What the hub writes itself stays within the bounds that it reads by.
         while let Ok(Some(frame)) = decoder.next_frame() {
+            unweighed += frame.data.len();
             if let Ok(chunk) = serde_json::from_str(&frame.data) {
                 answer.add(chunk, listener);
+            }
+        }
+        if unweighed > WEIGH_EVERY_BYTES {
+            unweighed = 0;
+            if answer.values() > MAX_VALUES {
+                return Err(failed(format!("its answer has more than {MAX_VALUES} values")));
             }
         }
     }
@@ -37,7 +48,11 @@ pub(crate) async fn gather(
 }
 
 fn cut() -> ModelError {
-    ModelError::Failed { provider: "neuralhub".to_owned(), message: "its stream was cut off".to_owned() }
+    failed("its stream was cut off".to_owned())
+}
+
+fn failed(message: String) -> ModelError {
+    ModelError::Failed { provider: "neuralhub".to_owned(), message }
 }
 
 /// The answer so far: what all chunks have in common, and its choices.
@@ -82,6 +97,14 @@ impl Answer {
                 self.head.insert(field, value);
             }
         }
+    }
+
+    /// How many it holds: lists and objects grow with what a provider sends, texts are its length.
+    fn values(&self) -> usize {
+        let of_choice = |choice: &Choice| {
+            fields(&choice.message) + choice.calls.iter().map(|call| 1 + fields(call)).sum::<usize>()
+        };
+        fields(&self.head) + self.choices.iter().map(|choice| 1 + of_choice(choice)).sum::<usize>()
     }
 
     pub(super) fn into_body(self) -> Map<String, Value> {
@@ -152,6 +175,18 @@ impl Choice {
             ("message", Value::Object(self.message)),
             ("finish_reason", self.finish_reason),
         ])
+    }
+}
+
+fn fields(object: &Map<String, Value>) -> usize {
+    object.values().map(values).sum()
+}
+
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(object) => fields(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

@@ -7,11 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use nh_http::sse::{Decoder, SseLimits};
 use nh_http::{Body, HttpError};
+use nh_types::JsonSize;
 
 use super::shaper::{Fault, Shaper};
 use super::{ChatStream, StreamEnd, error_frame};
 use crate::ModelError;
 use crate::call::Call;
+use crate::chat::MAX_VALUES;
 use crate::provider::{Asked, Events, Leave, Provider};
 use crate::usage::Meter;
 
@@ -135,6 +137,10 @@ impl Relay {
         loop {
             let frame = self.decoder.next_frame().map_err(|error| self.provider.failed(error.to_string()))?;
             let Some(frame) = frame else { return Ok(false) };
+            if frame.data.len() > MAX_VALUES && JsonSize::of(frame.data.as_bytes()).values > MAX_VALUES {
+                let message = format!("a frame of its stream has more than {MAX_VALUES} values");
+                return Err(self.provider.failed(message));
+            }
             let frames = match &mut self.events {
                 None => vec![frame.data],
                 Some(events) => events.frames(&frame.data),

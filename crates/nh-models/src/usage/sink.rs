@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nh_store::Store;
 use nh_store::usage::{RecordMany, UsageRow};
+use nh_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ModelError;
@@ -130,31 +130,58 @@ impl UsageWriter {
 /// have kept the batch all the same, so a retry can write its rows twice: that
 /// is rarer, and easier to see, than what would be lost without. Settlements
 /// count once, however often they are written.
-async fn write(store: &Store, calls: Vec<Call>) {
+///
+/// What can never be written takes nothing else with it: the batch is written in halves.
+async fn write(store: &Store, mut calls: Vec<Call>) {
+    let Err(error) = try_to_write(store, &calls).await else { return };
+    if error.may_pass() {
+        return lose(calls, &error);
+    }
+    match calls.as_mut_slice() {
+        // The money counts although the row cannot be kept.
+        [Call { row, settlement: Some(_) }] if row.is_some() => {
+            let row = row.take();
+            lose(vec![Call { row, settlement: None }], &error);
+        }
+        [_] => return lose(calls, &error),
+        _ => {
+            let rest = calls.split_off(calls.len() / 2);
+            Box::pin(write(store, rest)).await;
+        }
+    }
+    Box::pin(write(store, calls)).await;
+}
+
+async fn try_to_write(store: &Store, calls: &[Call]) -> Result<(), StoreError> {
     let settlements: Vec<Settlement> = calls.iter().filter_map(|call| call.settlement.clone()).collect();
     let record = RecordMany {
-        calls: calls.into_iter().filter_map(|call| call.row).collect(),
+        calls: calls.iter().filter_map(|call| call.row.clone()).collect(),
         settled: settlements.iter().map(|settlement| settlement.settle.clone()).collect(),
     };
     let mut delay_ms = FIRST_RETRY_MS;
     for attempt in 1..=MAX_ATTEMPTS {
         let Err(error) = store.write(record.clone()).await else {
             settlements.iter().for_each(Settlement::done);
-            return;
+            return Ok(());
         };
         if !error.may_pass() || attempt == MAX_ATTEMPTS {
-            let (rows, settled) = (record.calls.len(), record.settled.len());
-            tracing::error!(%error, rows, settled, "usage could not be written; all of it follows");
-            break;
+            return Err(error);
         }
         tracing::warn!(%error, attempt, "usage could not be written; trying again in {delay_ms} ms");
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         delay_ms *= 2;
     }
-    for row in record.calls {
-        tracing::error!(?row, "usage lost");
-    }
-    for settle in record.settled {
-        tracing::error!(?settle, "a settlement lost: what it reserved counts until it expires");
+    Ok(())
+}
+
+fn lose(calls: Vec<Call>, error: &StoreError) {
+    tracing::error!(%error, calls = calls.len(), "usage could not be written; all of it follows");
+    for Call { row, settlement } in calls {
+        if let Some(row) = row {
+            tracing::error!(?row, "usage lost");
+        }
+        if let Some(Settlement { settle, .. }) = settlement {
+            tracing::error!(?settle, "a settlement lost: what it reserved counts until it expires");
+        }
     }
 }

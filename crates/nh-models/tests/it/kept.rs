@@ -23,6 +23,7 @@ use crate::harness::{caller, hello, hello_streamed, object, provider};
 fn keeping(store: &Store, base_url: &str) -> (Models, UsageWriter) {
     let (clock, (usage, rows)) = (Arc::new(FixedClock::default()), UsageSink::new(64));
     let models = Models::new(ModelsSetup {
+        own: None,
         workspace_limits: Default::default(),
         cache: Some(ResponseCache::new(store.clone(), clock.clone(), CacheSettings::default())),
         aliases: Vec::new(),

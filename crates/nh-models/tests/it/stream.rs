@@ -356,3 +356,20 @@ async fn choices_that_are_none_do_no_harm() {
     let stream = stream_of(ProviderKind::Openai, Reply::chunks(&[long, says("Hi"), stop()]).done()).await;
     assert!(stream.len() < 10_000 && text(&stream) == "Hi", "{}", stream.len());
 }
+
+/// Small values take many times their text in memory, and lists go on from chunk to chunk.
+#[tokio::test]
+async fn what_is_gathered_of_a_stream_is_bounded() {
+    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let mut piece = says("x");
+    piece["choices"][0]["delta"]["reasoning_details"] = json!(vec![0; 200_000]);
+    upstream.reply(Reply::chunks(&vec![piece.clone(); 4]).done());
+    let silent = nh_models::Listener { is_heard: true, tell: &|_| {} };
+    let body = object(hello_streamed("priced"));
+    let error = hub.models.chat_live(&caller(), &body, &silent).await.expect_err("an error");
+    assert!(error.to_string().contains("more than 500000 values"), "{error}");
+    piece["choices"][0]["delta"]["reasoning_details"] = json!(vec![0; 600_000]);
+    upstream.reply(Reply::chunks(&[piece, stop()]).done());
+    let error = hub.stream(hello_streamed("priced")).await.expect_err("an error");
+    assert!(error.to_string().contains("more than 500000 values"), "{error}");
+}

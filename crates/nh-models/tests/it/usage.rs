@@ -11,7 +11,7 @@ use nh_types::Timestamp;
 use nh_types::model::Usage;
 use serde_json::{Value, json};
 
-use crate::harness::{caller, chunks, hello, hello_streamed, hub_of, object, provider};
+use crate::harness::{Hub, caller, chunks, hello, hello_streamed, hub, hub_of, object, provider};
 
 fn answer(usage: Value) -> Reply {
     Reply::json(
@@ -156,6 +156,24 @@ async fn when_the_ledger_is_full_no_call_is_begun() {
     let error = models.chat(&caller(), Cow::Owned(object(hello("priced")))).await.expect_err("an error");
     assert_eq!(error, ModelError::Overloaded);
     assert_eq!(upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_kept_takes_no_other_with_it() {
+    let (store, hub) = (TestStore::sqlite().await, hub(vec![]));
+    let Hub { models, rows, .. } = hub;
+    let mut odd = caller();
+    odd.agent = Some("no text for a store: \0".to_owned());
+    let good = caller();
+    // All of them are one batch, as nobody writes yet.
+    for account in [&good, &odd, &good, &good, &odd, &good, &good] {
+        let body = object(hello("neuralhub/offline"));
+        models.chat(account, Cow::Owned(body)).await.expect("an answer");
+    }
+    drop(models);
+    rows.run(store.store().clone()).await;
+    let totals = nh_store::usage::totals(store.store(), &good.workspace_id, Timestamp::default());
+    assert_eq!(totals.await.expect("totals")[0].calls, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,11 @@
 //! Providers of models that workspaces registered.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Method;
 use nh_http::Outbound;
-use nh_models::{Models, ModelsSetup, OwnProviders, ResolvedProvider, UsageSink, WorkspaceLimits};
+use nh_models::{Caller, Models, ModelsSetup, OwnProviders, ResolvedProvider, WorkspaceLimits};
 use nh_server::ServerSettings;
 use nh_store::seals::{MasterKey, Sealer};
 use nh_testkit::TestStore;
@@ -226,28 +227,33 @@ async fn agents_without_a_model_ask_the_workspaces_own() {
     assert_eq!((&ended["state"], own.calls().len()), (&json!("SUCCESS"), 1), "{ended}");
 }
 
-#[tokio::test]
-async fn another_node_sees_a_change_within_a_second() {
-    let own = Upstream::start().await.expect("a port");
-    own.list(Reply::json(200, &models(&["a", "b"])));
-    let app = app_with(Vec::new()).await;
+/// What another process on the same store knows.
+fn node(app: &TestApp, providers: Vec<ResolvedProvider>) -> Models {
     let (clock, ids) = (Arc::new(app.clock.clone()), app.ids.clone());
     let master = MasterKey::from_bytes(&[7; MasterKey::LENGTH_BYTES]).expect("a key");
     let sealer = Arc::new(Sealer::new(&master, &[], ids.clone()));
     let guarded = client(&["127.0.0.0/8"], None);
-    let node = Models::new(ModelsSetup {
+    Models::new(ModelsSetup {
         own: Some(OwnProviders::new(app.store().clone(), sealer, guarded, clock.clone(), ids.clone())),
         aliases: Vec::new(),
         local: None,
         workspace_limits: WorkspaceLimits::default(),
         cache: None,
-        providers: Vec::new(),
+        providers,
         default_model: None,
         http: Outbound::operator().expect("a client"),
         clock,
         ids,
-        usage: UsageSink::new(64).0,
-    });
+        usage: app.hub.models.usage().clone(),
+    })
+}
+
+#[tokio::test]
+async fn another_node_sees_a_change_within_a_second() {
+    let own = Upstream::start().await.expect("a port");
+    own.list(Reply::json(200, &models(&["a", "b"])));
+    let app = app_with(Vec::new()).await;
+    let node = node(&app, Vec::new());
     let known = async || {
         let found = node.provider(&app.workspace_id, "mine", true).await.expect("read");
         found.map(|provider| (provider.known_models, provider.has_api_key))
@@ -263,4 +269,68 @@ async fn another_node_sees_a_change_within_a_second() {
     app.delete("/v1/providers/mine").send().await;
     app.clock.advance_ms(1_000);
     assert_eq!(known().await, None);
+}
+
+/// Whoever has not been asked for its models yet may serve this one all the same.
+#[tokio::test]
+async fn a_node_that_has_just_begun_asks_the_workspaces_own_too() {
+    let (theirs, own) = (Upstream::start().await.expect("a port"), Upstream::start().await.expect("a port"));
+    own.list(Reply::json(200, &models(&["m"])));
+    let app = app_with(vec![configured(&theirs)]).await;
+    let mut body = ours("mine", &own);
+    body["models"] = json!([]);
+    app.post("/v1/providers", body).send().await.ok(201);
+    let node = node(&app, vec![configured(&theirs)]);
+    let caller = Caller {
+        workspace_id: app.workspace_id.clone(),
+        key_id: None,
+        run_id: None,
+        agent: None,
+        limits: Default::default(),
+        cache: Default::default(),
+        charge: None,
+    };
+    let body = asks("m").as_object().cloned().expect("an object");
+    node.chat(&caller, Cow::Owned(body)).await.expect("an answer");
+    assert_eq!((own.calls().len(), theirs.calls().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_hostile_provider_harms_its_own_workspace_alone() {
+    let own = Upstream::start().await.expect("a port");
+    let app = app_with(Vec::new()).await;
+    own.list(Reply::error(500, "no", "no"));
+    app.post("/v1/providers", ours("mine", &own)).send().await.ok(201);
+    // No name of a model keeps what others used from being written.
+    let odd = app.post("/v1/chat/completions", asks("mine/\u{0}")).send().await;
+    assert_eq!(odd.code(502), "upstream_error");
+    assert!(own.calls().is_empty());
+    // Small values take many times their text in memory.
+    own.reply(Reply::json(200, &json!({"choices": vec![0; 600_000]})));
+    let told = app.post("/v1/chat/completions", asks("mine/m")).send().await;
+    assert_eq!(told.code(502), "upstream_error");
+}
+
+#[tokio::test]
+async fn an_odd_name_deletes_nothing_of_anothers() {
+    let own = Upstream::start().await.expect("a port");
+    let app = app_with(Vec::new()).await;
+    app.post("/v1/providers", ours("mine", &own)).send().await.ok(201);
+    app.delete("/v1/providers/mine%2Fapi_key").send().await.error(404);
+    let node = node(&app, Vec::new());
+    assert!(node.provider(&app.workspace_id, "mine", true).await.expect("read").is_some());
+    app.post("/v1/chat/completions", asks("m")).send().await.ok(200);
+    let fresh = app.call(Method::PATCH, "/v1/providers/mine").json(json!({"models": [{"id": "m"}]}));
+    fresh.send().await.ok(200);
+    app.post("/v1/chat/completions", asks("m")).send().await.ok(200);
+    assert_eq!(authorization(&own), [format!("Bearer {KEY}"), format!("Bearer {KEY}")]);
+}
+
+#[tokio::test]
+async fn a_registration_that_is_sent_again_is_the_first() {
+    let own = Upstream::start().await.expect("a port");
+    let app = app_with(Vec::new()).await;
+    let register = || app.post("/v1/providers", ours("mine", &own)).header("idempotency-key", "once");
+    let made = register().send().await.ok(201);
+    assert_eq!(register().send().await.ok(201)["created_at"], made["created_at"]);
 }
