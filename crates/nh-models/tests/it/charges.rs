@@ -241,7 +241,7 @@ async fn spent_by_stream(reply: Reply, frames: usize) -> ledger::Amount {
     let body = hello_with(json!({"stream": true, "max_tokens": 1_000}));
     let stream = hub.models.chat_stream(&caller, object(body)).await.expect("a stream");
     let mut read = String::new();
-    let mut stream = std::pin::pin!(stream.take_while(|bytes| {
+    let mut stream = Box::pin(stream.take_while(|bytes| {
         read.push_str(&String::from_utf8_lossy(bytes));
         std::future::ready(read.matches("data: ").count() < frames)
     }));
