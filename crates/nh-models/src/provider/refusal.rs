@@ -9,6 +9,10 @@ use crate::{ModelError, ResolvedProvider};
 const MAX_MESSAGE_CHARS: usize = 1_000;
 /// A longer pause is no help to a client.
 const MAX_RETRY_AFTER_SECONDS: u64 = 3_600;
+/// How Anthropic says with status 400, and as a mistake of the request, that its account has no
+/// credit, or has spent what it may.
+const NO_CREDIT: [&str; 2] =
+    ["Your credit balance is too low", "You have reached your specified API usage limits"];
 
 /// What an answer with a status other than success means.
 pub(super) fn explain(
@@ -63,6 +67,7 @@ fn judge(
     let retry_after_seconds = retry_after_seconds.or_else(|| googles_delay(error));
     match status {
         _ if code == "insufficient_quota" => refused(provider, status, &message),
+        400 if says_no_credit(&message) => refused(provider, status, &message),
         400 if googles_details(error).any(|detail| detail["reason"] == "API_KEY_INVALID") => {
             refused(provider, status, &message)
         }
@@ -92,12 +97,17 @@ fn refused(provider: &ResolvedProvider, status: u16, message: &str) -> ModelErro
         "a provider refused the hub's credential or account"
     );
     let message = match status {
+        400 if says_no_credit(message) => "its account has no credit left",
         402 => "its account has no credit left",
         429 => "its account's quota is used up",
         400 | 401 => "its API key is missing or not accepted",
         _ => "its API key may not do this, or the request was blocked",
     };
     ModelError::Refused { provider: provider.name.clone(), status, message: message.to_owned() }
+}
+
+fn says_no_credit(message: &str) -> bool {
+    NO_CREDIT.iter().any(|words| message.starts_with(words))
 }
 
 /// <https://cloud.google.com/apis/design/errors#error_details>

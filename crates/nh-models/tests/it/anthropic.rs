@@ -231,6 +231,27 @@ async fn errors_are_what_they_mean() {
 }
 
 #[tokio::test]
+async fn an_account_without_credit_is_no_mistake_of_the_request() {
+    let words = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
+    let told = json!({"type": "error", "error": {"type": "invalid_request_error", "message": words}});
+    for kind in [ProviderKind::Anthropic, ProviderKind::Openai] {
+        let (hub, upstream) = hub_of(kind).await;
+        upstream.reply(Reply::json(400, &told));
+        let error = hub.chat(hello("priced")).await.expect_err("refused");
+        let ModelError::Refused { status: 400, message, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(message, "its account has no credit left");
+    }
+    // Another model is asked then.
+    let (hub, upstream) = claude().await;
+    upstream.reply(Reply::json(400, &told));
+    upstream.reply(message(json!([{"type": "text", "text": "Here."}]), "end_turn"));
+    let mut body = hello("priced");
+    body["models"] = json!(["mock/priced"]);
+    let answer = hub.chat(body).await.expect("an answer");
+    assert_eq!(answer["choices"][0]["message"]["content"], "Here.");
+}
+
+#[tokio::test]
 async fn what_cannot_be_said_to_anthropic_is_named() {
     let (hub, upstream) = claude().await;
     let audio = json!([{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]);
