@@ -11,7 +11,9 @@ pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value
     }
     let candidates = candidates(&answer);
     if let Some(error) = candidates.iter().find_map(fault) {
-        return Map::from_iter([("error".to_owned(), error)]);
+        // It is billed all the same.
+        let used = usage(&answer).map(|usage| ("usage".to_owned(), usage));
+        return std::iter::once(("error".to_owned(), error)).chain(used).collect();
     }
     let mut choices: Vec<Value> = candidates.iter().enumerate().map(choice).collect();
     if is_blocked(&answer) {
@@ -196,4 +198,21 @@ pub(super) fn usage(answer: &Map<String, Value>) -> Option<Value> {
 
 pub(super) fn count(used: &Value, name: &str) -> Option<u64> {
     used[name].as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_what_is_billed_for_it() {
+        let answer = json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}],
+            "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 4}});
+        let read = read(answer.as_object().cloned().unwrap_or_default());
+        assert_eq!(read["error"]["code"], 502);
+        assert_eq!(
+            (&read["usage"]["prompt_tokens"], &read["usage"]["completion_tokens"]),
+            (&json!(9), &json!(7))
+        );
+    }
 }
