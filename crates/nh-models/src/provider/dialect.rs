@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::asking::Operation;
-use super::{Provider, anthropic, google, openai};
+use super::{Provider, anthropic, google, openai, openrouter};
 use crate::{ModelError, ProviderKind};
 
 /// A request as the provider's protocol has it.
@@ -79,7 +79,7 @@ impl Provider {
                 openai::fit_chat_of_imitator(&mut body);
             }
             ProviderKind::Openai => openai::fit_chat_of_openai(&mut body),
-            ProviderKind::Openrouter => {}
+            ProviderKind::Openrouter => openrouter::fit_chat(&mut body),
         }
         self.written(path.to_owned(), &body)
     }

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::catalogue::{Model, Shelf};
 use crate::usage::Reported;
 use crate::{ModelError, ProviderKind, ResolvedProvider};
-pub(crate) use anthropic::{OWN, OWN_FIELDS, THINKING_FORMAT};
+pub(crate) use anthropic::{BLOCK, Kept, OWN, OWN_FIELDS, PAUSE, Place, THINKING_FORMAT, weave};
 pub(crate) use asking::{Asked, Operation, To};
 pub(crate) use dialect::Events;
 use health::Health;

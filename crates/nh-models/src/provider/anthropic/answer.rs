@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::usage::Counts;
-use super::{THINKING_FORMAT, finish_reason, put_stop};
+use super::{BLOCK, Place, THINKING_FORMAT, put_end};
 
 /// What is no message stays as it is.
 pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value> {
@@ -13,9 +13,8 @@ pub(in crate::provider) fn read(answer: Map<String, Value>) -> Map<String, Value
     let mut counts = Counts::default();
     counts.add(answer.get("usage").unwrap_or(&Value::Null));
     let stop_reason = answer.get("stop_reason").and_then(Value::as_str).unwrap_or_default();
-    let mut choice =
-        json!({"index": 0, "message": message.into_value(), "finish_reason": finish_reason(stop_reason)});
-    put_stop(&mut choice, answer.get("stop_sequence"));
+    let mut choice = json!({"index": 0, "message": message.into_value()});
+    put_end(&mut choice, stop_reason, answer.get("stop_sequence"));
     let mut completion = Map::from_iter([
         ("object".to_owned(), Value::from("chat.completion")),
         ("choices".to_owned(), json!([choice])),
@@ -33,20 +32,25 @@ struct Message {
     thinking: String,
     details: Vec<Value>,
     calls: Vec<Value>,
+    /// Of what comes next.
+    place: Place,
 }
 
 impl Message {
     fn add(&mut self, block: &Value) {
         let text = |field: &str| block[field].as_str().unwrap_or_default();
         match text("type") {
-            "text" => self.text.push_str(text("text")),
+            "text" => {
+                self.text.push_str(text("text"));
+                self.place.say(text("text"));
+            }
             "thinking" => {
                 self.thinking.push_str(text("thinking"));
-                self.details.push(json!({"type": "reasoning.text", "text": text("thinking"),
-                    "signature": block["signature"], "format": THINKING_FORMAT, "index": self.details.len()}));
+                self.keep(json!({"type": "reasoning.text", "text": text("thinking"), "signature": block["signature"]}));
             }
-            "redacted_thinking" => self.details.push(json!({"type": "reasoning.encrypted",
-                "data": block["data"], "format": THINKING_FORMAT, "index": self.details.len()})),
+            "redacted_thinking" => {
+                self.keep(json!({"type": "reasoning.encrypted", "data": block["data"]}));
+            }
             "tool_use" => {
                 let arguments = match &block["input"] {
                     Value::Null => "{}".to_owned(),
@@ -54,10 +58,19 @@ impl Message {
                 };
                 self.calls.push(json!({"id": block["id"], "type": "function",
                     "function": {"name": block["name"], "arguments": arguments}}));
+                self.place.calls += 1;
             }
-            // What Anthropic's own tools did is told by the text.
-            _ => {}
+            "" => {}
+            // What Anthropic's own tools did.
+            _ => self.keep(json!({"type": BLOCK, "block": block})),
         }
+    }
+
+    fn keep(&mut self, mut detail: Value) {
+        detail["format"] = Value::from(THINKING_FORMAT);
+        detail["index"] = Value::from(self.details.len());
+        self.place.put(&mut detail);
+        self.details.push(detail);
     }
 
     fn into_value(self) -> Value {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::usage::Counts;
-use super::{THINKING_FORMAT, finish_reason, put_stop};
+use super::{BLOCK, Place, THINKING_FORMAT, put_end};
 
 const MAX_NAME_BYTES: usize = 256;
 
@@ -16,8 +16,14 @@ pub(crate) struct Events {
     counts: Counts,
     /// By the index of its block, a call's own.
     calls: BTreeMap<u64, usize>,
-    /// Blocks of thinking so far.
-    thoughts: usize,
+    /// Blocks so far that are kept in `reasoning_details`.
+    kept: usize,
+    /// The last of them is a thought that was not signed yet.
+    is_thinking: bool,
+    /// The index of the last block of Anthropic's own tools, and its place among those kept.
+    own: Option<(u64, usize)>,
+    /// Of what comes next.
+    place: Place,
 }
 
 impl Events {
@@ -48,69 +54,86 @@ impl Events {
         self.counts.add(&message["usage"]);
         // The input is paid for from here on, however the stream ends.
         let used = self.counts.told().map(|usage| json!({"choices": [], "usage": usage}).to_string());
-        let mut frames = self.chunk(json!({"role": "assistant", "content": ""}), Value::Null);
+        let mut frames = self.chunk(json!({"role": "assistant", "content": ""}));
         frames.extend(used);
         frames
     }
 
     fn block(&mut self, index: Option<u64>, block: &Value) -> Vec<String> {
+        if std::mem::take(&mut self.is_thinking) {
+            self.kept += 1;
+        }
         match block["type"].as_str().unwrap_or_default() {
             "tool_use" => {
                 let place = self.calls.len();
                 self.calls.insert(index.unwrap_or_default(), place);
+                self.place.calls = self.calls.len();
                 let function = json!({"name": block["name"], "arguments": ""});
                 let call =
                     json!({"index": place, "id": block["id"], "type": "function", "function": function});
-                self.chunk(json!({"tool_calls": [call]}), Value::Null)
+                self.chunk(json!({"tool_calls": [call]}))
             }
             "redacted_thinking" => {
                 let detail = json!({"type": "reasoning.encrypted", "data": block["data"]});
-                let frames = self.thought(detail, None);
-                self.thoughts += 1;
-                frames
+                self.kept += 1;
+                self.keep(self.kept - 1, detail, None)
             }
-            _ => Vec::new(),
+            "text" | "thinking" | "" => Vec::new(),
+            _ => {
+                self.own = Some((index.unwrap_or_default(), self.kept));
+                self.kept += 1;
+                self.keep(self.kept - 1, json!({"type": BLOCK, "block": block}), None)
+            }
         }
     }
 
     fn delta(&mut self, index: Option<u64>, delta: &Value) -> Vec<String> {
         match delta["type"].as_str().unwrap_or_default() {
-            "text_delta" => self.chunk(json!({"content": delta["text"]}), Value::Null),
+            "text_delta" => {
+                self.place.say(delta["text"].as_str().unwrap_or_default());
+                self.chunk(json!({"content": delta["text"]}))
+            }
             "input_json_delta" => {
-                let Some(place) = self.calls.get(&index.unwrap_or_default()) else { return Vec::new() };
+                let index = index.unwrap_or_default();
+                if let Some((_, place)) = self.own.filter(|(own, _)| *own == index) {
+                    return self.keep(place, json!({"type": BLOCK, "text": delta["partial_json"]}), None);
+                }
+                let Some(place) = self.calls.get(&index) else { return Vec::new() };
                 let call = json!({"index": place, "function": {"arguments": delta["partial_json"]}});
-                self.chunk(json!({"tool_calls": [call]}), Value::Null)
+                self.chunk(json!({"tool_calls": [call]}))
             }
             "thinking_delta" => {
                 let detail = json!({"type": "reasoning.text", "text": delta["thinking"]});
-                self.thought(detail, Some(&delta["thinking"]))
+                self.is_thinking = true;
+                self.keep(self.kept, detail, Some(&delta["thinking"]))
             }
             "signature_delta" => {
                 let detail = json!({"type": "reasoning.text", "text": "", "signature": delta["signature"]});
-                let frames = self.thought(detail, None);
-                self.thoughts += 1;
-                frames
+                self.is_thinking = false;
+                self.kept += 1;
+                self.keep(self.kept - 1, detail, None)
             }
             _ => Vec::new(),
         }
     }
 
-    fn thought(&self, mut detail: Value, text: Option<&Value>) -> Vec<String> {
+    fn keep(&self, index: usize, mut detail: Value, text: Option<&Value>) -> Vec<String> {
         detail["format"] = Value::from(THINKING_FORMAT);
-        detail["index"] = Value::from(self.thoughts);
+        detail["index"] = Value::from(index);
+        self.place.put(&mut detail);
         let mut delta = json!({"reasoning_details": [detail]});
         if let Some(text) = text {
             delta["reasoning_content"] = text.clone();
         }
-        self.chunk(delta, Value::Null)
+        self.chunk(delta)
     }
 
     fn end(&mut self, delta: &Value, usage: &Value) -> Vec<String> {
         self.counts.add(usage);
         let mut frames = match delta["stop_reason"].as_str() {
             Some(reason) => {
-                let mut choice = choice(json!({}), Value::from(finish_reason(reason)));
-                put_stop(&mut choice, delta.get("stop_sequence"));
+                let mut choice = choice(json!({}));
+                put_end(&mut choice, reason, delta.get("stop_sequence"));
                 self.chunk_of(choice)
             }
             None => Vec::new(),
@@ -119,8 +142,8 @@ impl Events {
         frames
     }
 
-    fn chunk(&self, delta: Value, finish_reason: Value) -> Vec<String> {
-        self.chunk_of(choice(delta, finish_reason))
+    fn chunk(&self, delta: Value) -> Vec<String> {
+        self.chunk_of(choice(delta))
     }
 
     fn chunk_of(&self, choice: Value) -> Vec<String> {
@@ -130,8 +153,8 @@ impl Events {
     }
 }
 
-fn choice(delta: Value, finish_reason: Value) -> Value {
-    json!({"index": 0, "delta": delta, "finish_reason": finish_reason})
+fn choice(delta: Value) -> Value {
+    json!({"index": 0, "delta": delta, "finish_reason": null})
 }
 
 /// With the status that the same error has outside of a stream

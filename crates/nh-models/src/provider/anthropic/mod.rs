@@ -2,11 +2,13 @@
 //!
 //! What a model thought is kept as OpenRouter keeps it: readable in
 //! `reasoning_content`, and whole, with the signatures that Anthropic asks back on
-//! the next turn, in `reasoning_details`.
+//! the next turn, in `reasoning_details`. There are also what Anthropic's own tools did, and how
+//! all of it is mixed with words and calls: see `kept`.
 
 mod answer;
 mod events;
 mod foreign;
+mod kept;
 mod request;
 mod thinking;
 mod usage;
@@ -17,6 +19,8 @@ use serde_json::Value;
 pub(super) use answer::read;
 pub(crate) use events::Events;
 pub(super) use foreign::{Taken, without_own};
+pub(super) use kept::without_places;
+pub(crate) use kept::{BLOCK, Kept, Place, weave};
 pub(super) use request::write;
 pub(super) use usage::cache_surcharge;
 
@@ -33,9 +37,17 @@ pub(crate) const OWN_FIELDS: [&str; 6] =
     ["thinking", "top_k", "metadata", "output_config", "cache_control", "inference_geo"];
 /// As `format` in `reasoning_details`.
 pub(crate) const THINKING_FORMAT: &str = "anthropic-claude-v1";
+/// A turn that is to be gone on with, by sending it back as it is. OpenAI's word is the one for an
+/// answer that was cut, so that nobody takes it for a whole one.
+pub(crate) const PAUSE: &str = "pause_turn";
 
-/// The words that ended an answer, as vLLM tells them.
-fn put_stop(choice: &mut Value, stop_sequence: Option<&Value>) {
+/// Why an answer ended. The words that ended it are told as vLLM does, and a pause as OpenRouter
+/// tells what OpenAI has no word for.
+fn put_end(choice: &mut Value, stop_reason: &str, stop_sequence: Option<&Value>) {
+    choice["finish_reason"] = Value::from(finish_reason(stop_reason));
+    if stop_reason == PAUSE {
+        choice["native_finish_reason"] = Value::from(PAUSE);
+    }
     if let Some(words) = stop_sequence.filter(|words| words.is_string()) {
         choice["stop_reason"] = words.clone();
     }
@@ -45,7 +57,7 @@ fn put_stop(choice: &mut Value, stop_sequence: Option<&Value>) {
 fn finish_reason(stop_reason: &str) -> &'static str {
     match stop_reason {
         "tool_use" => "tool_calls",
-        "max_tokens" | "model_context_window_exceeded" => "length",
+        "max_tokens" | "model_context_window_exceeded" | PAUSE => "length",
         "refusal" => "content_filter",
         _ => "stop",
     }

@@ -1,12 +1,10 @@
 //! OpenAI's chat request as Anthropic's.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use super::super::asking::Operation;
 use super::thinking::{put_sampling, put_thinking};
-use super::{OWN, OWN_FIELDS};
+use super::{OWN, OWN_FIELDS, kept};
 use crate::ModelError;
 use crate::chat::shown;
 
@@ -121,15 +119,25 @@ fn is_said(text: &str) -> bool {
     !text.trim().is_empty()
 }
 
+fn is_said_block(block: &Value) -> bool {
+    block["type"] != "text" || block["text"].as_str().is_some_and(is_said)
+}
+
 fn content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
+    let mut blocks = all_content(place, content)?;
+    blocks.retain(is_said_block);
+    Ok(blocks)
+}
+
+/// White space too.
+fn all_content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
     match content {
         Value::Null => Ok(Vec::new()),
-        Value::String(text) if !is_said(text) => Ok(Vec::new()),
         Value::String(text) => Ok(vec![json!({"type": "text", "text": text})]),
         Value::Array(parts) => {
             let mut blocks = Vec::with_capacity(parts.len());
             for (index, part) in parts.iter().enumerate() {
-                blocks.extend(block(part, || format!("messages[{place}].content[{index}]"))?);
+                blocks.push(block(part, || format!("messages[{place}].content[{index}]"))?);
             }
             Ok(blocks)
         }
@@ -143,16 +151,12 @@ fn content(place: usize, content: &Value) -> Result<Vec<Value>, ModelError> {
     }
 }
 
-fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelError> {
+fn block(part: &Value, at: impl Fn() -> String) -> Result<Value, ModelError> {
     let mut block = match part["type"].as_str().unwrap_or_default() {
-        "text" | "input_text" | "output_text" => match part["text"].as_str().unwrap_or_default() {
-            text if !is_said(text) => return Ok(None),
-            text => json!({"type": "text", "text": text}),
-        },
-        "refusal" => match part["refusal"].as_str().filter(|text| is_said(text)) {
-            None => return Ok(None),
-            Some(text) => json!({"type": "text", "text": text}),
-        },
+        "text" | "input_text" | "output_text" => {
+            json!({"type": "text", "text": part["text"].as_str().unwrap_or_default()})
+        }
+        "refusal" => json!({"type": "text", "text": part["refusal"].as_str().unwrap_or_default()}),
         "image_url" => {
             let url = part["image_url"]["url"].as_str().or_else(|| part["image_url"].as_str());
             json!({"type": "image", "source": source(url, &at)?})
@@ -165,7 +169,7 @@ fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelEr
             }
             block
         }
-        OWN => return Ok(Some(part["block"].clone())),
+        OWN => return Ok(part["block"].clone()),
         other => {
             let text = format!(
                 "`{}.type` is \"{other}\", which Anthropic's models do not take; give text, image_url or file",
@@ -179,7 +183,7 @@ fn block(part: &Value, at: impl Fn() -> String) -> Result<Option<Value>, ModelEr
             block[field] = value.clone();
         }
     }
-    Ok(Some(block))
+    Ok(block)
 }
 
 /// A `data:` URL's bytes, or where they are.
@@ -197,10 +201,9 @@ fn source(url: Option<&str>, at: impl Fn() -> String) -> Result<Value, ModelErro
     }
 }
 
-/// What the model said before: its thoughts first, as Anthropic wants them.
+/// What the model said before, in the order in which it said it.
 fn said(place: usize, message: &Value) -> Result<Vec<Value>, ModelError> {
-    let mut blocks = thoughts(&message["reasoning_details"]);
-    blocks.extend(content(place, &message["content"])?);
+    let mut calls = Vec::new();
     for (index, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
         let arguments = call["function"]["arguments"].as_str().unwrap_or_default();
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
@@ -215,33 +218,12 @@ fn said(place: usize, message: &Value) -> Result<Vec<Value>, ModelError> {
         if let Some(cache) = call.get("cache_control").filter(|cache| !cache.is_null()) {
             block["cache_control"] = cache.clone();
         }
-        blocks.push(block);
+        calls.push(block);
     }
+    let kept = kept::blocks(&message["reasoning_details"]);
+    let mut blocks = kept::weave(kept, all_content(place, &message["content"])?, calls);
+    blocks.retain(is_said_block);
     Ok(blocks)
-}
-
-/// Pieces of one thought have one index, and come together again. Of other providers' thoughts
-/// Anthropic wants none.
-fn thoughts(details: &Value) -> Vec<Value> {
-    let mut thoughts: BTreeMap<u64, Value> = BTreeMap::new();
-    let details = details.as_array().into_iter().flatten();
-    for (place, detail) in details.filter(|one| one["format"] == super::THINKING_FORMAT).enumerate() {
-        let index = detail["index"].as_u64().unwrap_or(place as u64);
-        if detail["type"] == "reasoning.encrypted" {
-            thoughts.insert(index, json!({"type": "redacted_thinking", "data": detail["data"]}));
-            continue;
-        }
-        let thought = thoughts
-            .entry(index)
-            .or_insert_with(|| json!({"type": "thinking", "thinking": "", "signature": ""}));
-        for (field, from) in [("thinking", "text"), ("signature", "signature")] {
-            if let Value::String(so_far) = &mut thought[field] {
-                so_far.push_str(detail[from].as_str().unwrap_or_default());
-            }
-        }
-    }
-    // One without its signature is refused.
-    thoughts.into_values().filter(|thought| thought["signature"] != "").collect()
 }
 
 /// Of letters, digits, `_` and `-` alone, as Anthropic wants it; others have dots and colons.

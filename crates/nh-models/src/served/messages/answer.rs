@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::hidden;
-use crate::provider::THINKING_FORMAT;
+use crate::provider::{BLOCK, Kept, PAUSE, Place, THINKING_FORMAT, weave};
 use crate::usage::Reported;
 
 /// What [`Models::chat`](crate::Models::chat) answers, as `POST /v1/messages` has it.
@@ -11,17 +11,19 @@ pub fn answer(mut body: Map<String, Value>) -> Value {
     let choice = body.get_mut("choices").and_then(|choices| choices.get_mut(0)).map(Value::take);
     let choice = choice.unwrap_or_default();
     let message = &choice["message"];
-    let mut blocks = thoughts(message);
+    let kept = kept(message);
+    let mut content = Vec::new();
     let text = text_of(&message["content"]);
     let refusal = message["refusal"].as_str().unwrap_or_default();
     for text in [text.as_str(), refusal] {
-        blocks.extend((!text.is_empty()).then(|| json!({"type": "text", "text": text})));
+        content.extend((!text.is_empty()).then(|| json!({"type": "text", "text": text})));
     }
     let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
-    blocks.extend(calls.iter().filter_map(extra).map(redacted));
-    blocks.extend(calls.iter().map(call));
+    content.extend(calls.iter().filter_map(extra).map(redacted));
+    let blocks = weave(kept, content, calls.iter().map(call).collect());
     let end = End {
         finish_reason: choice["finish_reason"].as_str().unwrap_or_default(),
+        is_pause: choice["native_finish_reason"] == PAUSE,
         stop_sequence: choice["stop_reason"].as_str(),
         has_calls: !calls.is_empty(),
         is_refusal: !refusal.is_empty(),
@@ -55,6 +57,8 @@ pub(super) fn head(body: &Value) -> Value {
 /// Why an answer ended.
 pub(super) struct End<'a> {
     pub(super) finish_reason: &'a str,
+    /// Of Anthropic's own, told by the hub or by OpenRouter.
+    pub(super) is_pause: bool,
     /// As vLLM tells it, and the hub of Anthropic.
     pub(super) stop_sequence: Option<&'a str>,
     pub(super) has_calls: bool,
@@ -65,6 +69,7 @@ impl End<'_> {
     pub(super) fn put(&self, to: &mut Value) {
         let reason = match self.finish_reason {
             _ if self.is_refusal => "refusal",
+            _ if self.is_pause => PAUSE,
             "length" => "max_tokens",
             "content_filter" => "refusal",
             _ if self.has_calls => "tool_use",
@@ -98,35 +103,37 @@ pub(super) fn usage(told: &Value) -> Value {
     usage
 }
 
-/// Thoughts that Anthropic signed, or those that can be read, and what else is to come back.
-fn thoughts(message: &Value) -> Vec<Value> {
-    let mut blocks: Vec<(Option<u64>, Value)> = Vec::new();
+/// Thoughts that Anthropic signed, or those that can be read, what its own tools did, and what else
+/// is to come back.
+fn kept(message: &Value) -> Vec<(Place, Value)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(u64, Kept)> = None;
     let mut is_signed = false;
     for detail in message["reasoning_details"].as_array().into_iter().flatten() {
-        match Thought::of(detail) {
-            Some(Thought::Signed { text, signature, index }) => {
-                is_signed = true;
-                let last = blocks.last_mut().filter(|(last, _)| index.is_some() && *last == index);
-                match last {
-                    // The whole of a gathered stream has its pieces still.
-                    Some((_, block)) => {
-                        for (field, piece) in [("thinking", text), ("signature", signature)] {
-                            if let Value::String(so_far) = &mut block[field] {
-                                so_far.push_str(piece);
-                            }
-                        }
-                    }
-                    None => blocks.push((index, thinking(text, signature))),
+        is_signed |= matches!(Thought::of(detail), Some(Thought::Signed { .. }));
+        // The whole of a gathered stream has its pieces still.
+        let index = detail["index"].as_u64();
+        if let Some((_, kept)) =
+            open.as_mut().filter(|(last, kept)| Some(*last) == index && kept.goes_on_with(detail))
+        {
+            kept.add(detail);
+            continue;
+        }
+        blocks.extend(open.take().map(|(_, kept)| kept.into_block()));
+        match (Kept::begin(detail), index) {
+            (Some(kept), Some(index)) => open = Some((index, kept)),
+            (Some(kept), None) => blocks.push(kept.into_block()),
+            (None, _) => {
+                if let Some(Thought::Hidden(data)) = Thought::of(detail) {
+                    blocks.push((Place::default(), redacted(data)));
                 }
             }
-            Some(Thought::Hidden(data)) => blocks.push((None, redacted(data))),
-            None => {}
         }
     }
-    let mut blocks: Vec<Value> = blocks.into_iter().map(|(_, block)| block).collect();
+    blocks.extend(open.map(|(_, kept)| kept.into_block()));
     let text = readable(message).unwrap_or_default();
     if !is_signed && !text.is_empty() {
-        blocks.insert(0, thinking(text, ""));
+        blocks.insert(0, (Place::default(), thinking(text, "")));
     }
     blocks
 }
@@ -148,6 +155,12 @@ pub(super) enum Thought<'a> {
         index: Option<u64>,
     },
     Hidden(String),
+    /// A block of Anthropic's own tools, or a piece of its input.
+    Block {
+        index: u64,
+        block: &'a Value,
+        input: &'a str,
+    },
 }
 
 impl<'a> Thought<'a> {
@@ -160,6 +173,11 @@ impl<'a> Thought<'a> {
                 text: text("text"),
                 signature: text("signature"),
                 index: detail["index"].as_u64(),
+            }),
+            BLOCK if is_anthropics => Some(Self::Block {
+                index: detail["index"].as_u64()?,
+                block: &detail["block"],
+                input: text("text"),
             }),
             "reasoning.encrypted" if is_anthropics => Some(Self::Hidden(text("data").to_owned())),
             "reasoning.encrypted" => Some(Self::Hidden(hidden::of_detail(detail))),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{End, Thought, extra, head, readable, text_of, usage};
 use super::errors;
 use crate::ChatStream;
+use crate::provider::PAUSE;
 use crate::stream::SSE_LIMITS;
 use blocks::{Blocks, Kind};
 
@@ -34,6 +35,7 @@ pub struct Events {
     is_over: bool,
     blocks: Blocks,
     finish_reason: String,
+    is_pause: bool,
     stop_sequence: Option<String>,
     is_refusal: bool,
     usage: Value,
@@ -47,6 +49,7 @@ impl Default for Events {
             is_over: false,
             blocks: Blocks::default(),
             finish_reason: String::new(),
+            is_pause: false,
             stop_sequence: None,
             is_refusal: false,
             usage: Value::Null,
@@ -106,6 +109,7 @@ impl Events {
             if let Some(reason) = choice["finish_reason"].as_str() {
                 self.finish_reason = reason.to_owned();
             }
+            self.is_pause |= choice["native_finish_reason"] == PAUSE;
             if let Some(words) = choice["stop_reason"].as_str() {
                 self.stop_sequence = Some(words.to_owned());
             }
@@ -128,6 +132,7 @@ impl Events {
                     self.blocks.think(index, text, signature);
                 }
                 Some(Thought::Hidden(data)) => self.blocks.add(Kind::Redacted { data }),
+                Some(Thought::Block { index, block, input }) => self.blocks.take(index, block, input),
                 None => {}
             }
         }
@@ -152,6 +157,7 @@ impl Events {
         self.blocks.write(true, out);
         let end = End {
             finish_reason: &self.finish_reason,
+            is_pause: self.is_pause,
             stop_sequence: self.stop_sequence.as_deref(),
             has_calls: self.blocks.has_calls(),
             is_refusal: self.is_refusal,

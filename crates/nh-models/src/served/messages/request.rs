@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::hidden;
 use crate::ModelError;
 use crate::chat::shown;
-use crate::provider::{OWN, OWN_FIELDS, THINKING_FORMAT};
+use crate::provider::{OWN, OWN_FIELDS, Place, THINKING_FORMAT};
 use crate::usage::prompt_tokens;
 
 const SAME_FIELDS: [&str; 5] = ["model", "models", "stream", "temperature", "top_p"];
@@ -287,6 +287,8 @@ struct Said {
     calls: Vec<Value>,
     /// Of calls: their id, and what else they had.
     extras: Vec<Value>,
+    /// Of what comes next.
+    place: Place,
 }
 
 impl Said {
@@ -296,15 +298,15 @@ impl Said {
                 let thought = block["thinking"].as_str().unwrap_or_default();
                 match block["signature"].as_str().unwrap_or_default() {
                     "" => self.thoughts.push(thought.to_owned()),
-                    signature => self.details.push(json!({"type": "reasoning.text", "text": thought,
-                        "signature": signature, "format": THINKING_FORMAT, "index": self.details.len()})),
+                    signature => {
+                        self.keep(json!({"type": "reasoning.text", "text": thought, "signature": signature}))
+                    }
                 }
             }
             "redacted_thinking" => match block["data"].as_str().and_then(hidden::read) {
                 Some(mut kept) if kept["detail"].is_object() => self.details.push(kept["detail"].take()),
                 Some(kept) => self.extras.push(kept),
-                None => self.details.push(json!({"type": "reasoning.encrypted", "data": block["data"],
-                    "format": THINKING_FORMAT, "index": self.details.len()})),
+                None => self.keep(json!({"type": "reasoning.encrypted", "data": block["data"]})),
             },
             "tool_use" => {
                 let input = &block["input"];
@@ -313,10 +315,27 @@ impl Said {
                 let mut call = json!({"id": id(block, "id", at)?, "type": "function", "function": function});
                 put_same(&mut call, block, "cache_control");
                 self.calls.push(call);
+                self.place.calls += 1;
             }
-            _ => self.parts.extend(part(block, at)?),
+            _ => {
+                let part = part(block, at)?;
+                match part.as_ref().map(|part| part["text"].as_str()) {
+                    Some(Some(text)) => self.place.say(text),
+                    Some(None) => self.place.content += 1,
+                    None => {}
+                }
+                self.parts.extend(part);
+            }
         }
         Ok(())
+    }
+
+    /// A thought of Anthropic's own.
+    fn keep(&mut self, mut detail: Value) {
+        detail["format"] = Value::from(THINKING_FORMAT);
+        detail["index"] = Value::from(self.details.len());
+        self.place.put(&mut detail);
+        self.details.push(detail);
     }
 
     fn into_message(mut self) -> Value {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::kept::Kept;
 use super::{text, wrong};
 use crate::ModelError;
+use crate::provider::Place;
 
 pub(super) fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelError> {
     let mut talk = Talk::default();
@@ -46,6 +47,8 @@ struct Said {
     kept: Kept,
     /// What was thought after the text.
     later: Kept,
+    /// Characters of the same turn in messages before this.
+    before: usize,
 }
 
 impl Talk {
@@ -84,9 +87,12 @@ impl Talk {
     fn say(&mut self, content: &Value, at: &str) -> Result<(), ModelError> {
         // Results of calls must come next after them, and so what is said besides goes with them.
         if !self.said.text.is_empty() && self.said.calls.is_empty() {
-            let later = mem::take(&mut self.said.later);
+            let mut later = mem::take(&mut self.said.later);
+            let gone = self.said.text.chars().count();
+            later.place(gone, Place::default());
+            let before = self.said.before.saturating_add(gone);
             self.flush();
-            self.said.kept = later;
+            (self.said.kept, self.said.before) = (later, before);
         }
         match content {
             Value::Array(parts) => {
@@ -120,7 +126,7 @@ impl Talk {
 
     /// Thoughts alone are no message.
     fn flush(&mut self) {
-        let Said { text, calls, mut kept, later } = mem::take(&mut self.said);
+        let Said { text, calls, mut kept, later, .. } = mem::take(&mut self.said);
         if text.is_empty() && calls.is_empty() {
             return;
         }
@@ -137,7 +143,10 @@ impl Talk {
 }
 
 impl Said {
-    fn think(&mut self, kept: Kept) {
+    fn think(&mut self, mut kept: Kept) {
+        let mut least = Place { content: 0, calls: self.calls.len() };
+        least.say(&self.text);
+        kept.place(self.before, least);
         if self.text.is_empty() { self.kept.extend(kept) } else { self.later.extend(kept) }
     }
 }

@@ -5,6 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use crate::provider::{Place, THINKING_FORMAT};
+
 /// Tells what the hub wrote from what others did.
 const MARK: &str = "neuralhub";
 /// What providers call a thought's text.
@@ -76,6 +78,16 @@ impl Kept {
         let text = parts.filter_map(|part| part["text"].as_str()).collect();
         let details = kept["details"].as_array().cloned().unwrap_or_default();
         Self { text, field, details, extras: kept["extras"].as_object().cloned().unwrap_or_default() }
+    }
+
+    /// Tells what of Anthropic's is kept that `gone` is no more in its message, and that it comes
+    /// after `least`, which is: an item says its place itself.
+    pub(super) fn place(&mut self, gone: usize, least: Place) {
+        for detail in self.details.iter_mut().filter(|detail| detail["format"] == THINKING_FORMAT) {
+            let Place { content, calls } = Place::of(detail);
+            let content = content.saturating_sub(gone).max(least.content);
+            Place { content, calls: calls.max(least.calls) }.put(detail);
+        }
     }
 
     /// The details of a later item count on from those before.

@@ -1,14 +1,14 @@
 //! Whole answers and errors.
 
 use futures_util::StreamExt;
-use nh_models::ProviderKind;
 use nh_models::served::messages;
+use nh_models::{Listener, ProviderKind};
 use nh_testkit::upstream::{Reply, chunk};
 use nh_types::{ApiError, ErrorCode};
 use serde_json::{Value, json};
 
 use super::{asked, done, emitted, frame, gathered, parsed, written};
-use crate::harness::{caller, hub_of, object};
+use crate::harness::{caller, hello, hub_of, object};
 
 #[test]
 fn answers_have_anthropics_form() {
@@ -53,15 +53,28 @@ fn answers_have_anthropics_form() {
 /// An answer of Anthropic's own, whole and streamed, comes to its client as it was.
 #[tokio::test]
 async fn anthropics_answers_come_through() {
-    let content = json!([
-        {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
-        {"type": "redacted_thinking", "data": "abc"},
-        {"type": "text", "text": "Hi END"},
-        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
-    ]);
+    let thought = json!({"type": "thinking", "thinking": "Hm.", "signature": "sig"});
+    let text = json!({"type": "text", "text": "Hi END"});
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {"a": 1}});
+    let search =
+        json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"a": 1}});
+    let found = json!({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1",
+        "content": [{"type": "web_search_result", "title": "T", "url": "https://a.b", "encrypted_content": "e"}]});
+    let redacted = json!({"type": "redacted_thinking", "data": "abc"});
+    for (content, stop_reason) in [
+        (json!([thought, redacted, text, call("toolu_1")]), "tool_use"),
+        (json!([thought, call("toolu_1"), thought, call("toolu_2")]), "tool_use"),
+        (json!([thought, text, search, found, redacted, thought, text]), "end_turn"),
+        (json!([text, search]), "pause_turn"),
+    ] {
+        come_through(content, stop_reason).await;
+    }
+}
+
+async fn come_through(content: Value, stop_reason: &str) {
     let usage = json!({"input_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30, "output_tokens": 7});
     let whole = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content,
-        "stop_reason": "tool_use", "stop_sequence": null, "usage": usage});
+        "stop_reason": stop_reason, "stop_sequence": null, "usage": usage});
     let body = || {
         asked(
             json!({"model": "priced", "max_tokens": 16, "stream": true, "messages": [{"role": "user", "content": "Hi"}]}),
@@ -87,7 +100,7 @@ async fn anthropics_answers_come_through() {
                 json!({"type": "text_delta", "text": "Hi"}),
                 json!({"type": "text_delta", "text": " END"}),
             ],
-            "tool_use" => {
+            "tool_use" | "server_tool_use" => {
                 start["input"] = json!({});
                 vec![
                     json!({"type": "input_json_delta", "partial_json": "{\"a\""}),
@@ -105,7 +118,7 @@ async fn anthropics_answers_come_through() {
         events.push(json!({"type": "content_block_stop", "index": index}));
     }
     events.push(
-        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop_reason}, "usage": {"output_tokens": 7}}),
     );
     events.push(json!({"type": "message_stop"}));
     upstream.reply(Reply::chunks(&events));
@@ -114,6 +127,36 @@ async fn anthropics_answers_come_through() {
     let mut told = gathered(&parsed(&bytes));
     told["usage"].as_object_mut().expect("usage").remove("cost");
     assert_eq!(told, whole);
+
+    // And back.
+    upstream.reply(Reply::json(200, &whole));
+    let again = json!({"model": "priced", "max_tokens": 16, "messages": [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]});
+    hub.chat(asked(again)).await.expect("an answer");
+    assert_eq!(upstream.calls().last().expect("a call").body["messages"][1]["content"], content);
+
+    // So it does for a client of OpenAI's chats.
+    back_by_chats(&whole, &events).await;
+}
+
+async fn back_by_chats(whole: &Value, events: &[Value]) {
+    let (hub, upstream) = hub_of(ProviderKind::Anthropic).await;
+    upstream.reply(Reply::json(200, whole));
+    upstream.reply(Reply::chunks(events));
+    let answer = hub.chat(hello("priced")).await.expect("an answer");
+    let listener = Listener { is_heard: true, tell: &|_| {} };
+    let streamed = hub.models.chat_live(&caller(), &object(hello("priced")), &listener).await;
+    let streamed = Value::Object(streamed.expect("an answer").body);
+    for message in [&answer["choices"][0]["message"], &streamed["choices"][0]["message"]] {
+        upstream.reply(Reply::json(200, whole));
+        hub.chat(json!({"model": "priced", "messages": [{"role": "user", "content": "Hi"}, message]}))
+            .await
+            .expect("an answer");
+        let seen = upstream.calls().pop().expect("a call").body;
+        assert_eq!(seen["messages"][1]["content"], whole["content"]);
+    }
+    let is_whole = ["tool_use", "end_turn"].contains(&whole["stop_reason"].as_str().expect("a reason"));
+    assert_eq!(answer["choices"][0]["finish_reason"] == "length", !is_whole);
 }
 
 /// What other models hide goes to the client and comes back to them.

@@ -138,6 +138,9 @@ pub(super) fn gathered(events: &[Value]) -> Value {
                     "text_delta" => ("text", "text"),
                     "thinking_delta" => ("thinking", "thinking"),
                     "signature_delta" => ("thinking", "signature"),
+                    "input_json_delta" if block["type"] == "server_tool_use" => {
+                        ("server_tool_use", "partial_json")
+                    }
                     "input_json_delta" => ("tool_use", "partial_json"),
                     other => panic!("{other}"),
                 };

@@ -48,6 +48,11 @@ pub(super) enum Kind {
     Redacted {
         data: String,
     },
+    /// What a tool of Anthropic's own did; pieces of its input have its index.
+    Own {
+        index: u64,
+        block: Value,
+    },
     Call {
         index: u64,
         id: String,
@@ -91,6 +96,17 @@ impl Blocks {
             if let Kind::Thinking { signature: so_far, .. } = &mut last.kind {
                 so_far.push_str(signature);
             }
+        }
+    }
+
+    /// A block of Anthropic's own as it came, or a piece of its input.
+    pub(super) fn take(&mut self, index: u64, block: &Value, input: &str) {
+        if block["type"].is_string() {
+            self.add(Kind::Own { index, block: block.clone() });
+        }
+        let is_same = |last: &&mut Block| matches!(&last.kind, Kind::Own { index: at, .. } if *at == index);
+        if let Some(last) = self.left.back_mut().filter(is_same) {
+            last.unsent.push_str(input);
         }
     }
 
@@ -138,7 +154,7 @@ impl Block {
     fn is_complete(&mut self) -> bool {
         let looks = &mut self.looks;
         match &self.kind {
-            Kind::Text | Kind::Thinking { .. } | Kind::Redacted { .. } => true,
+            Kind::Text | Kind::Thinking { .. } | Kind::Redacted { .. } | Kind::Own { .. } => true,
             Kind::Call { arguments, .. } => {
                 if looks.count >= FREE_LOOKS && arguments.len() < 2 * looks.bytes {
                     return false;
@@ -166,7 +182,9 @@ impl Block {
         if !unsent.is_empty() {
             delta(match &self.kind {
                 Kind::Thinking { .. } => json!({"type": "thinking_delta", "thinking": unsent}),
-                Kind::Call { .. } => json!({"type": "input_json_delta", "partial_json": unsent}),
+                Kind::Call { .. } | Kind::Own { .. } => {
+                    json!({"type": "input_json_delta", "partial_json": unsent})
+                }
                 Kind::Text | Kind::Redacted { .. } => json!({"type": "text_delta", "text": unsent}),
             });
         }
@@ -187,6 +205,7 @@ impl Block {
             Kind::Text => json!({"type": "text", "text": ""}),
             Kind::Thinking { .. } => json!({"type": "thinking", "thinking": "", "signature": ""}),
             Kind::Redacted { data } => json!({"type": "redacted_thinking", "data": data}),
+            Kind::Own { block, .. } => block.clone(),
             Kind::Call { id, name, .. } => json!({"type": "tool_use", "id": id, "name": name, "input": {}}),
         }
     }
