@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic)] // a failure here is a failure of the test
 
 mod anthropic;
+mod anthropic_requests;
 mod charges;
 mod chat;
 mod embeddings;

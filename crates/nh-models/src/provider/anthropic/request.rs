@@ -109,6 +109,14 @@ fn messages(body: &Map<String, Value>) -> Result<(Vec<Value>, Vec<Value>), Model
         }
     }
     turns.retain(|(_, blocks)| !blocks.is_empty());
+    if turns.is_empty() {
+        // OpenAI answers what the system says alone, and Anthropic refuses a list without messages.
+        turns.push(("user", std::mem::take(&mut system)));
+    }
+    if turns[0].1.is_empty() {
+        let text = "`messages` have no words and nothing else; give one that says something";
+        return Err(invalid("messages", text.to_owned()));
+    }
     let messages =
         turns.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
     Ok((system, messages))

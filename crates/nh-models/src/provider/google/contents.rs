@@ -52,6 +52,14 @@ pub(super) fn write(
         }
     }
     turns.retain(|(_, parts)| !parts.is_empty());
+    if turns.is_empty() {
+        // OpenAI answers what the system says alone, and Gemini refuses a list without contents.
+        turns.push(("user", std::mem::take(&mut system)));
+    }
+    if turns[0].1.is_empty() {
+        let text = "`messages` have no words and nothing else; give one that says something";
+        return Err(invalid("messages", text.to_owned()));
+    }
     let contents = turns.into_iter().map(|(role, parts)| json!({"role": role, "parts": parts})).collect();
     Ok((system, contents))
 }

@@ -148,3 +148,31 @@ async fn requests_that_gemini_cannot_take_are_refused_by_field() {
     assert_eq!(error.param.as_deref(), Some("input[0]"));
     assert!(upstream.calls().is_empty());
 }
+
+#[tokio::test]
+async fn what_the_system_says_alone_is_answered() {
+    let (hub, upstream) = gemini().await;
+    upstream.reply(Reply::json(
+        200,
+        &says(json!([{"text": "Hi"}]), json!("STOP"), json!({"promptTokenCount": 1})),
+    ));
+    let system = json!([{"role": "system", "content": "Say hi."}]);
+    hub.chat(json!({"model": "priced", "messages": system})).await.expect("an answer");
+    let seen = &upstream.calls()[0].body;
+    assert_eq!(seen["contents"], json!([{"role": "user", "parts": [{"text": "Say hi."}]}]));
+    assert_eq!(seen.get("systemInstruction"), None);
+    let nothing = json!({"model": "priced", "messages": [{"role": "user", "content": ""}]});
+    let error = ApiError::from(hub.chat(nothing).await.expect_err("nothing is said"));
+    assert_eq!(error.param.as_deref(), Some("messages"));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_used_is_paid_for() {
+    let (mut hub, upstream) = gemini().await;
+    let used = json!({"promptTokenCount": 9, "candidatesTokenCount": 3, "thoughtsTokenCount": 4});
+    let answer = says(json!([]), json!("MALFORMED_FUNCTION_CALL"), used);
+    (0..3).for_each(|_| upstream.reply(Reply::json(200, &answer)));
+    hub.chat(hello("priced")).await.expect_err("a fault");
+    let row = hub.rows.next_row().await.expect("a row");
+    assert_eq!((row.usage.input_tokens, row.usage.output_tokens), (9, 7));
+}
