@@ -30,7 +30,7 @@ async fn effort_is_said_as_the_model_takes_it() {
     .await;
     assert_eq!(body["thinking"], json!({"type": "adaptive", "display": "summarized"}));
     let config = json!({"effort": "medium", "format": {"type": "json_schema",
-        "schema": {"type": "object"}}});
+        "schema": {"type": "object", "additionalProperties": false}}});
     assert_eq!((&body["output_config"], &body["temperature"]), (&config, &Value::Null));
     let body =
         asked("claude-sonnet-4-20250514", json!({"reasoning": {"effort": "low"}, "max_tokens": 10_000}))
@@ -96,4 +96,26 @@ async fn what_the_system_says_alone_is_answered() {
     let nothing = json!({"model": "priced", "messages": [{"role": "user", "content": " "}]});
     let error = hub.chat(nothing).await.expect_err("nothing is said");
     assert!(matches!(&error, ModelError::Invalid { param, .. } if param == "messages"), "{error:?}");
+}
+
+#[tokio::test]
+async fn schemas_of_answers_leave_nothing_open() {
+    let (hub, upstream) = claude().await;
+    upstream.reply(message(json!([{"type": "text", "text": "{}"}]), "end_turn"));
+    let point = json!({"type": "object", "properties": {"x": {"type": "number"}}});
+    let schema = json!({"type": "object", "$defs": {"point": point},
+        "properties": {"properties": {"type": ["object", "null"], "additionalProperties": true},
+            "at": {"anyOf": [{"$ref": "#/$defs/point"}, point]}, "all": {"type": "array", "items": point},
+            "kind": {"enum": [{"type": "object"}]}}});
+    let form = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    let mut body = hello("priced");
+    body["response_format"] = form;
+    hub.chat(body).await.expect("an answer");
+    let point =
+        json!({"type": "object", "properties": {"x": {"type": "number"}}, "additionalProperties": false});
+    let expected = json!({"type": "object", "$defs": {"point": point}, "additionalProperties": false,
+        "properties": {"properties": {"type": ["object", "null"], "additionalProperties": true},
+            "at": {"anyOf": [{"$ref": "#/$defs/point"}, point]}, "all": {"type": "array", "items": point},
+            "kind": {"enum": [{"type": "object"}]}}});
+    assert_eq!(upstream.calls()[0].body["output_config"]["format"]["schema"], expected);
 }

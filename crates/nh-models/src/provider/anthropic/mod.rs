@@ -10,6 +10,7 @@ mod events;
 mod foreign;
 mod kept;
 mod request;
+mod schema;
 mod thinking;
 mod usage;
 

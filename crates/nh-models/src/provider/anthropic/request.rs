@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::asking::Operation;
 use super::thinking::{put_sampling, put_thinking};
-use super::{OWN, OWN_FIELDS, kept};
+use super::{OWN, OWN_FIELDS, kept, schema};
 use crate::ModelError;
 use crate::chat::shown;
 
@@ -64,7 +64,7 @@ pub(in crate::provider) fn write(
     }
     let (mut system, messages) = messages(&body)?;
     put_tools(&mut request, &body)?;
-    put_form(&mut request, &mut system, &body);
+    put_form(&mut request, &mut system, &body, is_anthropics);
     if is_anthropics {
         // As its client sent them.
         let sampling = ["temperature", "top_p"].map(|field| Some((field.to_owned(), body.remove(field)?)));
@@ -313,12 +313,20 @@ fn put_tools(request: &mut Map<String, Value>, body: &Map<String, Value>) -> Res
     Ok(())
 }
 
-/// `response_format`.
-fn put_form(request: &mut Map<String, Value>, system: &mut Vec<Value>, body: &Map<String, Value>) {
+/// `response_format`; as it came, where a client of Anthropic's sent it.
+fn put_form(
+    request: &mut Map<String, Value>,
+    system: &mut Vec<Value>,
+    body: &Map<String, Value>,
+    is_anthropics: bool,
+) {
     let form = body.get("response_format").unwrap_or(&Value::Null);
     match form["type"].as_str().unwrap_or_default() {
         "json_schema" if form["json_schema"]["schema"].is_object() => {
-            let format = json!({"type": "json_schema", "schema": form["json_schema"]["schema"]});
+            let mut format = json!({"type": "json_schema", "schema": form["json_schema"]["schema"]});
+            if !is_anthropics {
+                schema::close(&mut format["schema"]);
+            }
             config(request).insert("format".to_owned(), format);
         }
         "json_object" => system.push(json!({"type": "text", "text": JSON_ALONE})),
