@@ -19,6 +19,7 @@ mod offline_properties;
 mod prompts;
 mod responses;
 mod responses_check;
+mod responses_otherwise;
 mod responses_properties;
 mod responses_streams;
 mod routing;

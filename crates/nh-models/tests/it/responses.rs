@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Hub, hub, hub_of};
 use crate::responses_check::{ask, last, says};
 
-async fn sent(body: Value) -> Value {
+pub(crate) async fn sent(body: Value) -> Value {
     let (hub, upstream) = hub_of(ProviderKind::Openai).await;
     hub.respond(body).await.expect("an answer");
     upstream.calls()[0].body.clone()

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Asked;
 use super::output::Output;
 use crate::chat::ID_LETTERS;
+use crate::usage::Reported;
 
 const ID_LENGTH: usize = 48;
 /// What is repeated as it was given, null where it was not.
@@ -118,20 +119,18 @@ fn usage(used: &Value) -> Value {
     if !used.is_object() {
         return Value::Null;
     }
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
-    let (input, output) = (count(&used["prompt_tokens"]), count(&used["completion_tokens"]));
-    let total = used["total_tokens"].as_u64().unwrap_or_else(|| input.saturating_add(output));
-    let of_input = &used["prompt_tokens_details"];
-    let thought = count(&used["completion_tokens_details"]["reasoning_tokens"]);
+    // Some leave thoughts out of their output, and OpenAI does not.
+    let counts = Reported::read(used).unwrap_or_default().usage;
+    let written = &used["prompt_tokens_details"]["cache_write_tokens"];
     let mut told = json!({
-        "input_tokens": input,
+        "input_tokens": counts.input_tokens,
         "input_tokens_details": {
-            "cached_tokens": count(&of_input["cached_tokens"]),
-            "cache_write_tokens": count(&of_input["cache_write_tokens"]),
+            "cached_tokens": counts.cached_tokens,
+            "cache_write_tokens": written.as_u64().unwrap_or(0),
         },
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": thought},
-        "total_tokens": total,
+        "output_tokens": counts.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
+        "total_tokens": counts.input_tokens.saturating_add(counts.output_tokens),
     });
     for field in ["cost", "estimated"] {
         if let Some(value) = used.get(field).filter(|value| !value.is_null()) {
