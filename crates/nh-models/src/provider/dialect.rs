@@ -63,8 +63,16 @@ impl Provider {
             }
             Operation::Embeddings => "embeddings",
         };
+        if self.settings.kind == ProviderKind::Openai {
+            openai::check_files(&body)?;
+        }
         if self.settings.kind != ProviderKind::Anthropic && body.contains_key(anthropic::OWN) {
             anthropic::without_own(&mut body, self.taken())?;
+        }
+        if matches!(self.settings.kind, ProviderKind::Openai | ProviderKind::Openrouter)
+            && let Some(Value::Array(messages)) = body.get_mut("messages")
+        {
+            *messages = openai::let_user_show(std::mem::take(messages));
         }
         match self.settings.kind {
             ProviderKind::Anthropic => {

@@ -10,7 +10,7 @@ const MEGABYTE: usize = 1_000_000;
 
 /// The tokens of a prompt of which the provider counts nothing.
 async fn counted(more: Value) -> u64 {
-    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let (hub, upstream) = hub_of(ProviderKind::Openrouter).await;
     upstream.reply(Reply::json(200, &json!({"choices": [{"message": {"content": "Hello"}}]})));
     let mut body = hello("priced");
     body.as_object_mut().expect("an object").extend(object(more));

@@ -2,9 +2,10 @@
 
 use nh_models::ProviderKind;
 use nh_testkit::upstream::Reply;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::hub_of;
+use crate::responses::sent;
 use crate::responses_check::ask;
 
 #[tokio::test]
@@ -18,4 +19,22 @@ async fn output_counts_what_was_thought() {
     let told = hub.respond(ask(json!("Hello"))).await.expect("an answer")["usage"].take();
     assert_eq!((&told["output_tokens"], &told["total_tokens"]), (&json!(34), &json!(44)));
     assert_eq!(told["output_tokens_details"], json!({"reasoning_tokens": 30}));
+}
+
+#[tokio::test]
+async fn a_user_shows_the_pictures_of_a_tool() {
+    let picture = json!({"type": "input_image", "image_url": "data:image/png;base64,AA=="});
+    let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "see", "arguments": "{}"});
+    let shown =
+        |id: &str, output: Value| json!({"type": "function_call_output", "call_id": id, "output": output});
+    let body = sent(ask(
+        json!([call("a"), call("b"), shown("a", json!([{"type": "input_text", "text": "One"}, picture])),
+        shown("b", json!([picture])), {"role": "user", "content": "So?"}]),
+    ))
+    .await;
+    let part = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}});
+    assert_eq!(body["messages"][1], json!({"role": "tool", "tool_call_id": "a", "content": "One"}));
+    assert_eq!(body["messages"][2], json!({"role": "tool", "tool_call_id": "b", "content": ""}));
+    assert_eq!(body["messages"][3], json!({"role": "user", "content": [part, part]}));
+    assert_eq!(body["messages"][4], json!({"role": "user", "content": "So?"}));
 }

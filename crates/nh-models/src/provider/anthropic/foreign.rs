@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::openai::{join_texts, let_user_show};
 use super::OWN;
 use crate::ModelError;
 use crate::chat::shown as short;
@@ -100,22 +101,13 @@ fn may_think(model: &str) -> bool {
     !never.iter().any(|start| model.rsplit('/').next().unwrap_or_default().starts_with(start))
 }
 
-/// Only a user shows pictures: those of a tool's result follow its message.
-fn fit_messages(messages: Vec<Value>, taken: Taken) -> Vec<Value> {
-    let mut fitted = Vec::with_capacity(messages.len());
-    let mut shown = Vec::new();
-    for mut message in messages {
+fn fit_messages(mut messages: Vec<Value>, taken: Taken) -> Vec<Value> {
+    for message in messages.iter_mut().filter_map(Value::as_object_mut) {
+        fit_message(message, taken);
+    }
+    let mut messages = let_user_show(messages);
+    for message in &mut messages {
         let is_result = message["role"] == "tool";
-        if !is_result && !shown.is_empty() {
-            fitted.push(json!({"role": "user", "content": std::mem::take(&mut shown)}));
-        }
-        if let Some(message) = message.as_object_mut() {
-            fit_message(message, taken);
-        }
-        if is_result && let Some(Value::Array(parts)) = message.get_mut("content") {
-            let is_text = |part: &Value| part["type"] == "text";
-            shown.extend(parts.extract_if(.., |part| !is_text(part)));
-        }
         if let Some(content) = message.get_mut("content").filter(|_| is_result || !taken.all) {
             join_texts(content);
         }
@@ -123,12 +115,8 @@ fn fit_messages(messages: Vec<Value>, taken: Taken) -> Vec<Value> {
             let part = json!({"type": "text", "text": message["content"], "cache_control": cache});
             message["content"] = json!([part]);
         }
-        fitted.push(message);
     }
-    if !shown.is_empty() {
-        fitted.push(json!({"role": "user", "content": shown}));
-    }
-    fitted
+    messages
 }
 
 fn fit_message(message: &mut Map<String, Value>, taken: Taken) {
@@ -180,15 +168,6 @@ fn text_of(block: &Value) -> String {
     }
     texts.retain(|text| !text.is_empty());
     texts.join("\n\n")
-}
-
-/// Many imitators read no lists of texts.
-fn join_texts(content: &mut Value) {
-    let Some(parts) = content.as_array() else { return };
-    let texts = parts.iter().map(|part| part["text"].as_str().filter(|_| part["type"] == "text"));
-    if let Some(texts) = texts.collect::<Option<Vec<&str>>>() {
-        *content = Value::from(texts.join("\n\n"));
-    }
 }
 
 #[cfg(test)]
