@@ -2,4 +2,7 @@
 //! only translates.
 
 pub mod messages;
+mod places;
 pub mod responses;
+
+pub use places::Places;

@@ -19,9 +19,10 @@ pub(crate) fn ids() -> SharedIds {
 
 impl Hub {
     pub(crate) async fn respond(&self, body: Value) -> Result<Value, ModelError> {
-        let Request { chat, asked, is_streamed } = responses::read(&object(body))?;
+        let Request { chat, asked, is_streamed, places } = responses::read(&object(body))?;
         assert!(!is_streamed);
-        let completion = self.models.chat(&caller(), Cow::Owned(chat)).await?;
+        let completion = self.models.chat(&caller(), Cow::Owned(chat)).await;
+        let completion = completion.map_err(|error| places.told(error))?;
         Ok(Value::Object(asked.answer(&ids(), &completion.body)))
     }
 

@@ -1,6 +1,6 @@
 //! Where a chat is not as a response has it.
 
-use nh_models::ProviderKind;
+use nh_models::{ModelError, ProviderKind};
 use nh_testkit::upstream::Reply;
 use serde_json::{Value, json};
 
@@ -37,4 +37,26 @@ async fn a_user_shows_the_pictures_of_a_tool() {
     assert_eq!(body["messages"][2], json!({"role": "tool", "tool_call_id": "b", "content": ""}));
     assert_eq!(body["messages"][3], json!({"role": "user", "content": [part, part]}));
     assert_eq!(body["messages"][4], json!({"role": "user", "content": "So?"}));
+}
+
+#[tokio::test]
+async fn a_fault_is_named_where_the_client_put_it() {
+    let file = json!({"role": "user", "content": [{"type": "input_file", "file_url": "https://a.b/c.pdf"}]});
+    let audio = json!({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]});
+    let call = json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": "["});
+    for (kind, item) in [
+        (ProviderKind::Openai, file),
+        (ProviderKind::Anthropic, audio.clone()),
+        (ProviderKind::Google, audio),
+        (ProviderKind::Anthropic, call),
+    ] {
+        let (hub, _upstream) = hub_of(kind).await;
+        let mut body =
+            ask(json!([{"role": "user", "content": "Hi"}, {"type": "reasoning", "summary": []}, item]));
+        body["instructions"] = json!("Be brief.");
+        let error = hub.respond(body).await.expect_err("a fault");
+        let ModelError::Invalid { message, param } = &error else { panic!("{error:?}") };
+        assert_eq!(param, "input[2]", "{message}");
+        assert!(message.contains("`input[2]`") && !message.contains("messages["), "{message}");
+    }
 }

@@ -75,12 +75,13 @@ pub(crate) async fn create_message(
 ) -> Answer<Response> {
     let caller = kept.caller(caller(&app, &auth));
     let is_streamed = wants_stream(&body)?;
-    let body = messages::request(body)?;
+    let messages::Request { chat, places } = messages::request(body)?;
+    let (models, told) = (&app.hub.models, |error| places.told(error));
     let answer = if is_streamed {
-        let frames = app.hub.models.chat_stream(&caller, body).await?;
+        let frames = models.chat_stream(&caller, chat).await.map_err(told)?;
         event_stream(Body::from_stream(messages::events(frames).map(Ok::<_, Infallible>)))
     } else {
-        let completion = app.hub.models.chat(&caller, Cow::Owned(body)).await?;
+        let completion = models.chat(&caller, Cow::Owned(chat)).await.map_err(told)?;
         axum::Json(messages::answer(completion.body)).into_response()
     };
     Ok(kept.tell(&app, answer))

@@ -53,14 +53,15 @@ pub(crate) async fn respond(
     kept: Kept,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
-    let Request { chat, is_streamed, asked } = responses::read(&body)?;
+    let Request { chat, is_streamed, asked, places } = responses::read(&body)?;
     let (caller, models) = (kept.caller(caller(&app, &auth)), &app.hub.models);
+    let told = |error| places.told(error);
     let answer = if is_streamed {
-        let chat = models.chat_stream(&caller, chat).await?;
+        let chat = models.chat_stream(&caller, chat).await.map_err(told)?;
         let frames = asked.stream(&app.ids, app.clock.now(), chat);
         event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>)))
     } else {
-        let completion = models.chat(&caller, Cow::Owned(chat)).await?;
+        let completion = models.chat(&caller, Cow::Owned(chat)).await.map_err(told)?;
         axum::Json(asked.answer(&app.ids, &completion.body)).into_response()
     };
     Ok(kept.tell(&app, answer))

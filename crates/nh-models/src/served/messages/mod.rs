@@ -15,4 +15,4 @@ mod request;
 pub use answer::answer;
 pub use errors::error;
 pub use events::{Events, events};
-pub use request::{count, request};
+pub use request::{Request, count, request};

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::Places;
 use super::hidden;
 use crate::ModelError;
 use crate::chat::shown;
@@ -14,21 +15,31 @@ const SAME_IN_BLOCKS: [&str; 3] = ["cache_control", "citations", "context"];
 /// OpenAI wants one.
 const SCHEMA_NAME: &str = "answer";
 
-/// A body of `POST /v1/messages` as one for [`Models::chat`](crate::Models::chat).
-pub fn request(body: Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
+/// What to ask for.
+#[derive(Debug)]
+pub struct Request {
+    /// The body for [`Models::chat`](crate::Models::chat), or for
+    /// [`Models::chat_stream`](crate::Models::chat_stream).
+    pub chat: Map<String, Value>,
+    /// For the error that the chat may end in.
+    pub places: Places,
+}
+
+/// Reads the body of a `POST /v1/messages`.
+pub fn request(body: Map<String, Value>) -> Result<Request, ModelError> {
     let limit = body.get("max_tokens").cloned().unwrap_or_default();
     if !limit.is_u64() {
         let given = if limit.is_null() { "missing".to_owned() } else { shown(&limit) };
         return Err(invalid("max_tokens", format!("is {given}; it must be a whole number")));
     }
-    let mut chat = chat(body)?;
+    let (mut chat, places) = chat(body)?;
     chat.insert("max_tokens".to_owned(), limit);
-    Ok(chat)
+    Ok(Request { chat, places })
 }
 
 /// The answer to `POST /v1/messages/count_tokens`: an estimate, by the size of the request.
 pub fn count(body: Map<String, Value>) -> Result<Value, ModelError> {
-    Ok(json!({"input_tokens": prompt_tokens(&chat(body)?)}))
+    Ok(json!({"input_tokens": prompt_tokens(&chat(body)?.0)}))
 }
 
 fn invalid(at: impl Into<String>, what: impl AsRef<str>) -> ModelError {
@@ -40,8 +51,8 @@ fn is_given(value: &&Value) -> bool {
     !value.is_null()
 }
 
-fn chat(mut body: Map<String, Value>) -> Result<Map<String, Value>, ModelError> {
-    let messages = messages(&body)?;
+fn chat(mut body: Map<String, Value>) -> Result<(Map<String, Value>, Places), ModelError> {
+    let (messages, places) = messages(&body)?;
     let mut chat = Map::from_iter([("messages".to_owned(), Value::Array(messages))]);
     let mut put = |field: &str, value: Option<Value>| {
         chat.extend(value.filter(|value| !value.is_null()).map(|value| (field.to_owned(), value)));
@@ -72,7 +83,7 @@ fn chat(mut body: Map<String, Value>) -> Result<Map<String, Value>, ModelError> 
     if chat.get("stream") == Some(&Value::Bool(true)) {
         chat.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
-    Ok(chat)
+    Ok((chat, places))
 }
 
 /// Null where there is none.
@@ -130,7 +141,7 @@ fn tool_choice(choice: &Value) -> Result<Option<Value>, ModelError> {
     }))
 }
 
-fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelError> {
+fn messages(body: &Map<String, Value>) -> Result<(Vec<Value>, Places), ModelError> {
     let given = body.get("messages").unwrap_or(&Value::Null);
     let Some(messages) = given.as_array().filter(|messages| !messages.is_empty()) else {
         let told = format!("is {}; it must be a list with at least one message", shown(given));
@@ -140,6 +151,8 @@ fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelError> {
     if let Some(system) = body.get("system").filter(is_given) {
         made.extend(message("system", parts(system, "system")?));
     }
+    let mut places = Places::default();
+    places.up_to(made.len(), "system");
     for (place, message) in messages.iter().enumerate() {
         let (content, at) = (&message["content"], format!("messages[{place}].content"));
         match message["role"].as_str().unwrap_or_default() {
@@ -151,8 +164,9 @@ fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelError> {
                 return Err(invalid(format!("messages[{place}].role"), told));
             }
         }
+        places.up_to(made.len(), &format!("messages[{place}]"));
     }
-    Ok(made)
+    Ok((made, places))
 }
 
 /// None where nothing is said.

@@ -4,21 +4,22 @@ use std::mem;
 
 use serde_json::{Map, Value, json};
 
+use super::super::Places;
 use super::kept::Kept;
 use super::{text, wrong};
 use crate::ModelError;
 use crate::provider::Place;
 
-pub(super) fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelError> {
+pub(super) fn messages(body: &Map<String, Value>) -> Result<(Vec<Value>, Places), ModelError> {
     let mut talk = Talk::default();
     match body.get("instructions") {
         None | Some(Value::Null) => {}
-        Some(Value::String(text)) => talk.messages.push(json!({"role": "system", "content": text})),
+        Some(Value::String(text)) => talk.push(json!({"role": "system", "content": text}), "instructions"),
         given => return Err(wrong("instructions", given, "it must be a text")),
     }
     let input = body.get("input");
     match input {
-        Some(Value::String(text)) => talk.messages.push(json!({"role": "user", "content": text})),
+        Some(Value::String(text)) => talk.push(json!({"role": "user", "content": text}), "input"),
         Some(Value::Array(items)) => {
             for (place, item) in items.iter().enumerate() {
                 talk.add(item, &format!("input[{place}]"))?;
@@ -29,13 +30,14 @@ pub(super) fn messages(body: &Map<String, Value>) -> Result<Vec<Value>, ModelErr
     talk.flush();
     match talk.messages.is_empty() {
         true => Err(wrong("input", input, "it must hold at least one message")),
-        false => Ok(talk.messages),
+        false => Ok((talk.messages, talk.places)),
     }
 }
 
 #[derive(Default)]
 struct Talk {
     messages: Vec<Value>,
+    places: Places,
     said: Said,
 }
 
@@ -49,9 +51,16 @@ struct Said {
     later: Kept,
     /// Characters of the same turn in messages before this.
     before: usize,
+    /// The first item of it.
+    at: String,
 }
 
 impl Talk {
+    fn push(&mut self, message: Value, at: &str) {
+        self.messages.push(message);
+        self.places.up_to(self.messages.len(), at);
+    }
+
     fn add(&mut self, item: &Value, at: &str) -> Result<(), ModelError> {
         let remedy = match item["type"].as_str().unwrap_or_default() {
             "message" => return self.message(item, at),
@@ -74,7 +83,7 @@ impl Talk {
             "assistant" => self.say(&content, at),
             role @ ("user" | "system" | "developer") => {
                 self.flush();
-                self.messages.push(json!({"role": role, "content": content}));
+                self.push(json!({"role": role, "content": content}), at);
                 Ok(())
             }
             _ => {
@@ -94,6 +103,7 @@ impl Talk {
             self.flush();
             (self.said.kept, self.said.before) = (later, before);
         }
+        self.said.begin(at);
         match content {
             Value::Array(parts) => {
                 for (place, part) in parts.iter().enumerate() {
@@ -112,6 +122,7 @@ impl Talk {
     fn call(&mut self, item: &Value, at: &str) -> Result<(), ModelError> {
         let [id, name, arguments] = ["call_id", "name", "arguments"].map(|field| text(item, field, at));
         let function = json!({"name": name?, "arguments": arguments?});
+        self.said.begin(at);
         self.said.calls.push(json!({"id": id?, "type": "function", "function": function}));
         Ok(())
     }
@@ -120,13 +131,13 @@ impl Talk {
         let id = text(item, "call_id", at)?;
         let content = content(item.get("output"), &format!("{at}.output"))?;
         self.flush();
-        self.messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
+        self.push(json!({"role": "tool", "tool_call_id": id, "content": content}), at);
         Ok(())
     }
 
     /// Thoughts alone are no message.
     fn flush(&mut self) {
-        let Said { text, calls, mut kept, later, .. } = mem::take(&mut self.said);
+        let Said { text, calls, mut kept, later, at, .. } = mem::take(&mut self.said);
         if text.is_empty() && calls.is_empty() {
             return;
         }
@@ -138,11 +149,17 @@ impl Talk {
         }
         kept.extend(later);
         kept.put(&mut message);
-        self.messages.push(Value::Object(message));
+        self.push(Value::Object(message), &at);
     }
 }
 
 impl Said {
+    fn begin(&mut self, at: &str) {
+        if self.at.is_empty() {
+            at.clone_into(&mut self.at);
+        }
+    }
+
     fn think(&mut self, mut kept: Kept) {
         let mut least = Place { content: 0, calls: self.calls.len() };
         least.say(&self.text);

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::Places;
 use super::{Asked, input, tools, wrong};
 use crate::ModelError;
 
@@ -32,6 +33,8 @@ pub struct Request {
     pub chat: Map<String, Value>,
     pub is_streamed: bool,
     pub asked: Asked,
+    /// For the error that the chat may end in.
+    pub places: Places,
 }
 
 /// Reads the body of a `POST /v1/responses`.
@@ -54,14 +57,15 @@ pub fn read(body: &Map<String, Value>) -> Result<Request, ModelError> {
     put(&mut chat, "reasoning_effort", body.get("reasoning").and_then(|reasoning| reasoning.get("effort")));
     put(&mut chat, "verbosity", body.get("text").and_then(|text| text.get("verbosity")));
     put(&mut chat, "response_format", response_format(body)?.as_ref());
-    chat.insert("messages".to_owned(), Value::Array(input::messages(body)?));
+    let (messages, places) = input::messages(body)?;
+    chat.insert("messages".to_owned(), Value::Array(messages));
     tools::put(&mut chat, body)?;
     put_logprobs(&mut chat, body);
     if is_streamed {
         chat.insert("stream".to_owned(), Value::Bool(true));
         chat.insert("stream_options".to_owned(), json!({"include_usage": true}));
     }
-    Ok(Request { chat, is_streamed, asked: Asked::of(body) })
+    Ok(Request { chat, is_streamed, asked: Asked::of(body), places })
 }
 
 fn put(chat: &mut Map<String, Value>, field: &str, value: Option<&Value>) {

@@ -174,7 +174,7 @@ proptest! {
     fn any_request_is_read_or_refused(body in any_request()) {
         let _ = messages::count(object(body.clone()));
         match messages::request(object(body)) {
-            Ok(chat) => prop_assert!(chat["messages"].is_array()),
+            Ok(request) => prop_assert!(request.chat["messages"].is_array()),
             Err(error) => prop_assert!(matches!(error, ModelError::Invalid { .. }), "{error}"),
         }
     }
@@ -205,7 +205,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             for kind in [ProviderKind::Anthropic, ProviderKind::Openai, ProviderKind::Openrouter, ProviderKind::Google] {
-                let Ok(chat) = messages::request(object(body.clone())) else { continue };
+                let Ok(messages::Request { chat, .. }) = messages::request(object(body.clone())) else { continue };
                 let (hub, upstream) = hub_of(kind).await;
                 upstream.reply(answer_of(kind));
                 if let Err(error) = hub.chat(Value::Object(chat)).await {

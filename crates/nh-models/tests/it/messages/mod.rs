@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{hub_of, object};
 
 pub(super) fn asked(body: Value) -> Value {
-    Value::Object(messages::request(object(body)).expect("a request"))
+    Value::Object(messages::request(object(body)).expect("a request").chat)
 }
 
 /// What the provider is asked when the hub is asked this.

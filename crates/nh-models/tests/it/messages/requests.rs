@@ -158,3 +158,19 @@ fn a_count_is_an_estimate_of_all_that_is_read() {
     assert!((1..50).contains(&count(hello)));
     assert!(count(longer) > 400);
 }
+
+#[tokio::test]
+async fn a_fault_is_named_where_the_client_put_it() {
+    let (hub, _upstream) = hub_of(ProviderKind::Openai).await;
+    let result = json!({"type": "tool_result", "tool_use_id": "a", "content": "1"});
+    let call = json!({"type": "tool_use", "id": "a", "name": "f", "input": {}});
+    let document = json!({"type": "document", "source": {"type": "url", "url": "https://a.b/c.pdf"}});
+    let body = json!({"model": "priced", "max_tokens": 16, "system": "Be brief.", "messages": [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result, document]}]});
+    let request = messages::request(object(body)).expect("a request");
+    let error = request.places.told(hub.chat(Value::Object(request.chat)).await.expect_err("a fault"));
+    let ModelError::Invalid { message, param } = &error else { panic!("{error:?}") };
+    assert_eq!(param, "messages[2]", "{message}");
+    assert!(message.contains("`messages[2]`") && !message.contains("messages[4]"), "{message}");
+}
