@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request};
 use nh_http::{HttpError, Limits, Response};
 use nh_types::JsonSize;
 use serde_json::Value;
 
+use super::anthropic::BETA;
 use super::dialect::Written;
 use super::health::Leave;
 use super::{Provider, refusal};
@@ -153,7 +154,8 @@ impl Provider {
             max_body_bytes,
             max_redirects: 0,
         };
-        let asked = self.send(Method::GET, self.listing_path(), Bytes::new(), JSON, limits).await;
+        let request = Written { path: self.listing_path().to_owned(), body: Bytes::new(), beta: None };
+        let asked = self.send(Method::GET, request, JSON, limits).await;
         let response = asked.map_err(|failure| failure.error)?;
         let body = response.bytes().await.map_err(|error| self.broken(&error))?;
         let unreadable = || ModelError::Failed {
@@ -185,18 +187,18 @@ impl Provider {
             max_body_bytes,
             max_redirects: 0,
         };
-        self.send(Method::POST, &request.path, request.body, accept, limits).await
+        self.send(Method::POST, request, accept, limits).await
     }
 
     /// The answer's head; any status but a success is an error.
     async fn send(
         &self,
         method: Method,
-        path: &str,
-        body: Bytes,
+        asked: Written,
         accept: HeaderValue,
         limits: Limits,
     ) -> Result<Response, Failure> {
+        let Written { path, body, beta } = asked;
         let has_body = method == Method::POST;
         let mut request = Request::builder()
             .method(method)
@@ -210,6 +212,7 @@ impl Provider {
         if has_body {
             headers.insert(CONTENT_TYPE, JSON);
         }
+        headers.extend(beta.map(|beta| (HeaderName::from_static(BETA), beta)));
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         // Some pack what they send all the same.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -2,6 +2,7 @@
 //! written to and read from here, and nowhere else.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use super::asking::Operation;
@@ -14,6 +15,8 @@ pub(crate) struct Written {
     /// Behind the `base_url`.
     pub(super) path: String,
     pub(super) body: Bytes,
+    /// Anthropic's header of betas.
+    pub(super) beta: Option<HeaderValue>,
 }
 
 /// Follows a stream of a protocol that is not OpenAI's.
@@ -76,8 +79,9 @@ impl Provider {
         }
         match self.settings.kind {
             ProviderKind::Anthropic => {
+                let beta = anthropic::beta(&body);
                 let body = anthropic::write(operation, body)?;
-                return self.written("messages".to_owned(), &body);
+                return Ok(Written { beta, ..self.written("messages".to_owned(), &body)? });
             }
             ProviderKind::Google => {
                 let (path, body) = google::write(operation, &body)?;
@@ -106,7 +110,7 @@ impl Provider {
 
     fn written(&self, path: String, body: &Map<String, Value>) -> Result<Written, ModelError> {
         let body = serde_json::to_vec(body).map_err(|error| self.failed(error.to_string()))?;
-        Ok(Written { path, body: body.into() })
+        Ok(Written { path, body: body.into(), beta: None })
     }
 
     /// A whole answer as OpenAI's. What is no answer (an error) stays as it is.

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use http::HeaderMap;
 use nh_models::served::messages;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -71,11 +72,13 @@ pub(crate) async fn create_message(
     auth: Auth<ChatWrite>,
     State(app): State<Arc<App>>,
     kept: Kept,
+    headers: HeaderMap,
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
     let caller = kept.caller(caller(&app, &auth));
     let is_streamed = wants_stream(&body)?;
-    let messages::Request { chat, places } = messages::request(body)?;
+    let messages::Request { mut chat, places } = messages::request(body)?;
+    messages::put_beta(&mut chat, &headers)?;
     let (models, told) = (&app.hub.models, |error| places.told(error));
     let answer = if is_streamed {
         let frames = models.chat_stream(&caller, chat).await.map_err(told)?;

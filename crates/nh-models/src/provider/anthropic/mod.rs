@@ -15,7 +15,7 @@ mod thinking;
 mod usage;
 
 use http::{HeaderName, HeaderValue};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(super) use answer::read;
 pub(crate) use events::Events;
@@ -36,6 +36,10 @@ pub(crate) const OWN: &str = "anthropic";
 /// `anthropic-beta`.
 pub(crate) const OWN_FIELDS: [&str; 6] =
     ["thinking", "top_k", "metadata", "output_config", "cache_control", "inference_geo"];
+/// The header by which a client asks for what Anthropic does not promise yet, and its name in
+/// [`OWN`].
+pub(crate) const BETA: &str = "anthropic-beta";
+pub(crate) const MAX_BETA_BYTES: usize = 1_024;
 /// As `format` in `reasoning_details`.
 pub(crate) const THINKING_FORMAT: &str = "anthropic-claude-v1";
 /// A turn that is to be gone on with, by sending it back as it is. OpenAI's word is the one for an
@@ -52,6 +56,13 @@ fn put_end(choice: &mut Value, stop_reason: &str, stop_sequence: Option<&Value>)
     if let Some(words) = stop_sequence.filter(|words| words.is_string()) {
         choice["stop_reason"] = words.clone();
     }
+}
+
+/// The betas that a request asks for. A client may write its body as it likes.
+pub(super) fn beta(body: &Map<String, Value>) -> Option<HeaderValue> {
+    let names = body.get(OWN)?[BETA].as_str()?;
+    let is_right = names.len() <= MAX_BETA_BYTES && names.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    is_right.then(|| HeaderValue::from_str(names).ok()).flatten()
 }
 
 /// OpenAI's word for why an answer ended.

@@ -7,12 +7,14 @@
 //! travels as a block of redacted thinking.
 
 mod answer;
+mod beta;
 mod errors;
 mod events;
 mod hidden;
 mod request;
 
 pub use answer::answer;
+pub use beta::put_beta;
 pub use errors::error;
 pub use events::{Events, events};
 pub use request::{Request, count, request};

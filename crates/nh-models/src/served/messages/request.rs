@@ -42,7 +42,7 @@ pub fn count(body: Map<String, Value>) -> Result<Value, ModelError> {
     Ok(json!({"input_tokens": prompt_tokens(&chat(body)?.0)}))
 }
 
-fn invalid(at: impl Into<String>, what: impl AsRef<str>) -> ModelError {
+pub(super) fn invalid(at: impl Into<String>, what: impl AsRef<str>) -> ModelError {
     let param = at.into();
     ModelError::Invalid { message: format!("`{param}` {}", what.as_ref()), param }
 }

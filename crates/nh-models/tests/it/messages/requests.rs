@@ -1,10 +1,11 @@
 //! Requests, on their way to each kind of provider.
 
+use http::{HeaderName, HeaderValue};
 use nh_models::served::messages;
 use nh_models::{ModelError, ProviderKind};
 use serde_json::{Value, json};
 
-use super::{asked, everything, written};
+use super::{answer_of, asked, everything, written};
 use crate::harness::{hub_of, object};
 
 #[tokio::test]
@@ -173,4 +174,43 @@ async fn a_fault_is_named_where_the_client_put_it() {
     let ModelError::Invalid { message, param } = &error else { panic!("{error:?}") };
     assert_eq!(param, "messages[2]", "{message}");
     assert!(message.contains("`messages[2]`") && !message.contains("messages[4]"), "{message}");
+}
+
+#[tokio::test]
+async fn betas_go_to_anthropic_alone() {
+    let body = json!({"model": "priced", "max_tokens": 16, "messages": [{"role": "user", "content": "Hi"}]});
+    let asked = |betas: &[&str]| {
+        let mut chat = object(asked(body.clone()));
+        let headers = betas.iter().map(|beta| {
+            (
+                HeaderName::from_static("anthropic-beta"),
+                HeaderValue::from_bytes(beta.as_bytes()).expect("a value"),
+            )
+        });
+        messages::put_beta(&mut chat, &headers.collect()).map(|()| Value::Object(chat))
+    };
+    for kind in [ProviderKind::Anthropic, ProviderKind::Openai, ProviderKind::Openrouter] {
+        let (hub, upstream) = hub_of(kind).await;
+        upstream.reply(answer_of(kind));
+        hub.chat(asked(&["one-2025", "two-2025,three"]).expect("betas")).await.expect("an answer");
+        let seen = &upstream.calls()[0];
+        let is_anthropic = kind == ProviderKind::Anthropic;
+        let sent = seen.headers.get("anthropic-beta").map(|beta| beta.to_str().expect("a text"));
+        assert_eq!(sent, is_anthropic.then_some("one-2025,two-2025,three"));
+        assert!(!seen.body.to_string().contains("2025"), "{}", seen.body);
+    }
+    for wrong in ["\u{e9}".to_owned(), "x".repeat(2_000)] {
+        let error = asked(&[&wrong]).expect_err("refused");
+        assert!(
+            matches!(&error, ModelError::Invalid { param, .. } if param == "anthropic-beta"),
+            "{error:?}"
+        );
+    }
+    // Nobody gets around that by the body.
+    let (hub, upstream) = hub_of(ProviderKind::Anthropic).await;
+    upstream.reply(answer_of(ProviderKind::Anthropic));
+    let mut chat = asked(&[]).expect("none");
+    chat["anthropic"] = json!({"anthropic-beta": "x\r\ny: z"});
+    hub.chat(chat).await.expect("an answer");
+    assert!(!upstream.calls()[0].headers.contains_key("anthropic-beta"));
 }
