@@ -5,8 +5,9 @@ use nh_testkit::upstream::Reply;
 use serde_json::{Value, json};
 
 use crate::harness::hub_of;
+use crate::messages::answers::streamed;
 use crate::responses::sent;
-use crate::responses_check::ask;
+use crate::responses_check::{ask, last};
 
 #[tokio::test]
 async fn output_counts_what_was_thought() {
@@ -58,5 +59,32 @@ async fn a_fault_is_named_where_the_client_put_it() {
         let ModelError::Invalid { message, param } = &error else { panic!("{error:?}") };
         assert_eq!(param, "input[2]", "{message}");
         assert!(message.contains("`input[2]`") && !message.contains("messages["), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn what_anthropics_tools_did_goes_back_to_its_place() {
+    let thought = json!({"type": "thinking", "thinking": "Hm.", "signature": "sig"});
+    let text = json!({"type": "text", "text": "Hi END"});
+    let search =
+        json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"a": 1}});
+    let found = json!({"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []});
+    let call = json!({"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}});
+    let content = json!([thought, text, search, found, thought, text, search, call, thought]);
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let whole = json!({"id": "msg_1", "type": "message", "content": content, "stop_reason": "tool_use", "usage": usage});
+    let (hub, upstream) = hub_of(ProviderKind::Anthropic).await;
+    upstream.reply(Reply::json(200, &whole));
+    upstream.reply(Reply::chunks(&streamed(&content, "tool_use", &usage)));
+    let answer = hub.respond(ask(json!("x"))).await.expect("an answer");
+    let events = hub.respond_streamed(ask(json!("x"))).await.expect("a stream");
+    for answer in [&answer, last(&events)] {
+        upstream.reply(Reply::json(200, &whole));
+        let mut input = vec![json!({"role": "user", "content": "x"})];
+        input.extend(answer["output"].as_array().expect("items").iter().cloned());
+        input.push(json!({"type": "function_call_output", "call_id": "toolu_1", "output": "1"}));
+        hub.respond(ask(Value::Array(input))).await.expect("an answer");
+        let seen = upstream.calls().pop().expect("a call").body;
+        assert_eq!(seen["messages"][1]["content"], content);
     }
 }

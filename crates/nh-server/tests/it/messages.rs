@@ -88,6 +88,27 @@ async fn errors_have_anthropics_form_wherever_they_arise() {
 }
 
 #[tokio::test]
+async fn a_fault_is_named_as_the_client_put_it() {
+    let app = app_with(|| StatusCode::OK.into_response()).await;
+    let document = json!({"type": "document", "source": {"type": "url", "url": "https://a.b/c.pdf"}});
+    for stream in [false, true] {
+        let mut asked = body(MODEL, stream);
+        asked["messages"][0]["content"] = json!([document]);
+        let reply = app.post(PATH, asked).send().await;
+        assert_eq!(error(&reply, 400), "invalid_request_error");
+        assert!(
+            reply.json()["error"]["message"].as_str().is_some_and(|told| told.starts_with("`messages[0]` "))
+        );
+    }
+    let betas = app.post(PATH, body(MODEL, false)).header("anthropic-beta", &"x".repeat(2_000));
+    let reply = betas.send().await;
+    assert_eq!(error(&reply, 400), "invalid_request_error");
+    assert!(
+        reply.json()["error"]["message"].as_str().is_some_and(|told| told.starts_with("`anthropic-beta` "))
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_is_cut_ends_in_an_error_event() {
     let app = app_with(|| {
         let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",

@@ -48,6 +48,19 @@ async fn a_stream_is_made_of_named_events() {
 }
 
 #[tokio::test]
+async fn a_fault_is_named_as_the_client_put_it() {
+    let app = app_with(|| http::StatusCode::OK.into_response()).await;
+    let file = json!({"type": "input_file", "file_url": "https://a.b/c.pdf"});
+    for stream in [false, true] {
+        let mut asked = body(json!(stream));
+        asked["model"] = json!(MODEL);
+        asked["input"] = json!([{"role": "user", "content": [file]}]);
+        let reply = app.post("/v1/responses", asked).send().await;
+        assert_eq!(reply.error(400), ("invalid_request".to_owned(), Some("input[0]".to_owned())));
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said_before_any_stream() {
     let app = TestApp::new().await;
     for stream in [false, true] {

@@ -87,6 +87,27 @@ async fn come_through(content: Value, stop_reason: &str) {
     answer["usage"].as_object_mut().expect("usage").remove("cost");
     assert_eq!(answer, whole);
 
+    let events = streamed(&content, stop_reason, &usage);
+    upstream.reply(Reply::chunks(&events));
+    let stream = hub.models.chat_stream(&caller(), object(body())).await.expect("a stream");
+    let bytes: Vec<u8> = messages::events(stream).map(|bytes| bytes.to_vec()).concat().await;
+    let mut told = gathered(&parsed(&bytes));
+    told["usage"].as_object_mut().expect("usage").remove("cost");
+    assert_eq!(told, whole);
+
+    // And back.
+    upstream.reply(Reply::json(200, &whole));
+    let again = json!({"model": "priced", "max_tokens": 16, "messages": [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]});
+    hub.chat(asked(again)).await.expect("an answer");
+    assert_eq!(upstream.calls().last().expect("a call").body["messages"][1]["content"], content);
+
+    // So it does for a client of OpenAI's chats.
+    back_by_chats(&whole, &events).await;
+}
+
+/// The events of such a message.
+pub(crate) fn streamed(content: &Value, stop_reason: &str, usage: &Value) -> Vec<Value> {
     let mut events =
         vec![json!({"type": "message_start", "message": {"id": "msg_1", "model": "claude", "usage": usage}})];
     for (index, block) in content.as_array().expect("blocks").iter().enumerate() {
@@ -121,22 +142,7 @@ async fn come_through(content: Value, stop_reason: &str) {
         json!({"type": "message_delta", "delta": {"stop_reason": stop_reason}, "usage": {"output_tokens": 7}}),
     );
     events.push(json!({"type": "message_stop"}));
-    upstream.reply(Reply::chunks(&events));
-    let stream = hub.models.chat_stream(&caller(), object(body())).await.expect("a stream");
-    let bytes: Vec<u8> = messages::events(stream).map(|bytes| bytes.to_vec()).concat().await;
-    let mut told = gathered(&parsed(&bytes));
-    told["usage"].as_object_mut().expect("usage").remove("cost");
-    assert_eq!(told, whole);
-
-    // And back.
-    upstream.reply(Reply::json(200, &whole));
-    let again = json!({"model": "priced", "max_tokens": 16, "messages": [
-        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}]});
-    hub.chat(asked(again)).await.expect("an answer");
-    assert_eq!(upstream.calls().last().expect("a call").body["messages"][1]["content"], content);
-
-    // So it does for a client of OpenAI's chats.
-    back_by_chats(&whole, &events).await;
+    events
 }
 
 async fn back_by_chats(whole: &Value, events: &[Value]) {

@@ -1,6 +1,6 @@
 //! Anthropic's clients: what they ask and what they are told, whoever answers.
 
-mod answers;
+pub(crate) mod answers;
 mod anything;
 mod requests;
 mod streams;
