@@ -59,6 +59,7 @@ impl Charged {
 
     fn charge(&self, id: &str, budget: Budget) -> Charge {
         Charge {
+            is_of_many: false,
             ledger: self.ledger.clone(),
             workspace_id: caller().workspace_id,
             id: id.to_owned(),
