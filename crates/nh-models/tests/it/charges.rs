@@ -95,7 +95,7 @@ fn steps(most: i64) -> Budget {
     Budget { max_steps: Some(most), ..Budget::default() }
 }
 
-fn hello_with(more: Value) -> Value {
+pub(crate) fn hello_with(more: Value) -> Value {
     let mut body = hello("priced");
     body.as_object_mut().expect("an object").extend(object(more));
     body
