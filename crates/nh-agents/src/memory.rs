@@ -63,6 +63,7 @@ impl ByProvider {
         let (workspace_id, ledger) = (workspace_id.clone(), hub.ledger.clone());
         let accounts = ledger.workspace_accounts();
         let charge = (!accounts.is_empty()).then(|| Charge {
+            is_of_many: false,
             ledger,
             workspace_id: workspace_id.clone(),
             id: format!("embedding:{}", hub.ids.uuid_v7(hub.clock.now())),

@@ -128,6 +128,6 @@ impl RunCharges {
             return None;
         }
         let (ledger, workspace_id) = (self.ledger.clone(), workspace_id.clone());
-        Some(Charge { ledger, workspace_id, id, accounts, patience: PATIENCE })
+        Some(Charge { ledger, workspace_id, id, accounts, patience: PATIENCE, is_of_many: false })
     }
 }

@@ -73,6 +73,19 @@ impl Amount {
         }
     }
 
+    pub fn minus(self, other: Amount) -> Amount {
+        Amount {
+            picodollars: self.picodollars.saturating_sub(other.picodollars),
+            tokens: self.tokens.saturating_sub(other.tokens),
+            steps: self.steps.saturating_sub(other.steps),
+        }
+    }
+
+    /// Whether it is no less, in all.
+    pub fn covers(&self, other: &Amount) -> bool {
+        Dimension::EVERY.iter().all(|dimension| self.of(*dimension) >= other.of(*dimension))
+    }
+
     pub fn plus(self, other: Amount) -> Amount {
         Amount {
             picodollars: self.picodollars.saturating_add(other.picodollars),
@@ -81,7 +94,7 @@ impl Amount {
         }
     }
 
-    fn times(self, count: i64) -> Amount {
+    pub fn times(self, count: i64) -> Amount {
         Amount {
             picodollars: self.picodollars.saturating_mul(count),
             tokens: self.tokens.saturating_mul(count),
@@ -112,6 +125,10 @@ pub struct Bid {
 }
 
 impl Bid {
+    fn times(&self, count: i64) -> Bid {
+        Bid { fixed: self.fixed.times(count), per_unit: self.per_unit.times(count), ..*self }
+    }
+
     /// What it takes with so many units.
     pub fn with(&self, units: i64) -> Amount {
         self.fixed.plus(self.per_unit.times(units))
@@ -198,6 +215,8 @@ pub struct Reserve {
     pub token: String,
     pub accounts: Vec<(String, Limits)>,
     pub bid: Bid,
+    /// So many times as much must fit: 1, or more of what is reserved ahead.
+    pub room: i64,
     pub now: Timestamp,
     /// When it no longer counts although it was not settled.
     pub expires_at: Timestamp,
@@ -220,7 +239,7 @@ impl Write for Reserve {
         if self.accounts.iter().any(|(account, _)| account.starts_with(MINUTE)) {
             remove_minutes(tx, self.now).await?;
         }
-        let fits = fit(&self.bid, &accounts);
+        let fits = fit(&self.bid.times(self.room), &accounts);
         if let Reserved::Units(units) = fits {
             let amount = self.bid.with(units);
             for (account, _) in &self.accounts {
@@ -332,6 +351,46 @@ impl Write for Settle {
             .await?;
         }
         Ok(())
+    }
+}
+
+/// Settles what was reserved ahead as far as it was spent, and keeps of it what calls under way
+/// may cost. Doing it twice changes nothing.
+#[derive(Clone, Debug)]
+pub struct Trim {
+    pub settle: Settle,
+    /// Names what is kept: its own settlement takes it away.
+    pub token: String,
+    pub left: Amount,
+}
+
+impl Write for Trim {
+    type Output = ();
+
+    fn touches(&self) -> Vec<Touched<'_>> {
+        self.settle.touches()
+    }
+
+    async fn apply<'t>(&'t self, tx: &'t mut Tx) -> Result<(), StoreError> {
+        for account in &self.settle.accounts {
+            tx.execute(
+                "insert into budget_reservations \
+                 (workspace_id, account, token, id, picodollars, tokens, steps, expires_at) \
+                 select workspace_id, account, $4, id, $5, $6, $7, expires_at from budget_reservations \
+                 where workspace_id = $1 and account = $2 and token = $3",
+                args![
+                    &self.settle.workspace_id,
+                    account,
+                    &self.settle.token,
+                    &self.token,
+                    self.left.picodollars,
+                    self.left.tokens,
+                    self.left.steps
+                ],
+            )
+            .await?;
+        }
+        self.settle.apply(tx).await
     }
 }
 

@@ -30,6 +30,14 @@ struct Call {
     settlement: Option<Settlement>,
 }
 
+impl Call {
+    /// None: there is nothing to write.
+    fn to_be_written(self) -> Option<Self> {
+        let settlement = self.settlement.and_then(Settlement::to_be_written);
+        (self.row.is_some() || settlement.is_some()).then_some(Self { row: self.row, settlement })
+    }
+}
+
 /// Takes what each model call used. A call takes its place before it begins,
 /// so that recording can neither wait nor fail, and works in a `Drop`.
 #[derive(Clone, Debug)]
@@ -95,7 +103,7 @@ impl UsageWriter {
             let mut waiting = Vec::new();
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Call(call) => calls.push(*call),
+                    Entry::Call(call) => calls.extend(call.to_be_written()),
                     Entry::Flush(sender) => waiting.push(sender),
                 }
             }
@@ -113,7 +121,7 @@ impl UsageWriter {
     pub async fn next_row(&mut self) -> Option<UsageRow> {
         loop {
             match self.entries.recv().await? {
-                Entry::Call(call) => match call.row {
+                Entry::Call(call) => match call.to_be_written().and_then(|call| call.row) {
                     Some(row) => return Some(row),
                     None => continue,
                 },

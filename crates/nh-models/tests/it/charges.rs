@@ -59,6 +59,7 @@ impl Charged {
 
     fn charge(&self, id: &str, budget: Budget) -> Charge {
         Charge {
+            is_of_many: false,
             ledger: self.ledger.clone(),
             workspace_id: caller().workspace_id,
             id: id.to_owned(),
@@ -94,7 +95,7 @@ fn steps(most: i64) -> Budget {
     Budget { max_steps: Some(most), ..Budget::default() }
 }
 
-fn hello_with(more: Value) -> Value {
+pub(crate) fn hello_with(more: Value) -> Value {
     let mut body = hello("priced");
     body.as_object_mut().expect("an object").extend(object(more));
     body

@@ -2,6 +2,7 @@
 //! offline model.
 #![allow(clippy::expect_used, clippy::panic)] // a failure here is a failure of the test
 
+mod ahead;
 mod anthropic;
 mod anthropic_requests;
 mod charges;

@@ -127,6 +127,7 @@ pub(super) fn caller(app: &App, principal: &Principal) -> Caller {
             id: format!("call:{}", app.ids.uuid_v7(now)),
             accounts,
             patience: PATIENCE,
+            is_of_many: true,
         }),
     }
 }

@@ -30,6 +30,7 @@ fn reserve(ws: &WorkspaceId, id: &str, accounts: &[(&str, i64)], bid: Bid) -> Re
         token: id.to_owned(),
         accounts: accounts.iter().map(|(name, limit)| ((*name).to_owned(), tokens(*limit))).collect(),
         bid,
+        room: 1,
         now: later(0),
         expires_at: later(HOUR_MS),
     }

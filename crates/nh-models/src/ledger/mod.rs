@@ -8,17 +8,21 @@ use std::time::Duration;
 use nh_store::ledger::{Amount, Bid, Dimension, Limits, Reserve, Reserved, Settle, Shortage, picodollars};
 use nh_store::usage::UsageKind;
 use nh_store::{Store, StoreError, ledger};
-use nh_types::budget::Budget;
 use nh_types::model::Usage;
-use nh_types::{ApiError, ErrorCode, KeyId, Rate, RunId, SharedClock, SharedIds, Timestamp, WorkspaceId};
+use nh_types::{SharedClock, SharedIds, Timestamp, WorkspaceId};
 use tokio::sync::Notify;
 
 use crate::bids::{steps_of, tokens};
 use crate::usage::Place;
 use crate::{ModelError, UsageSink, WorkspaceLimits};
 
-const PICODOLLARS: f64 = 1e12;
-const MINUTE_MS: i64 = 60_000;
+mod account;
+mod advance;
+mod shortage;
+
+pub use account::Account;
+use advance::{Advances, Part};
+use shortage::{dollars, exceeded, limited, ms_to_next_minute};
 
 /// Longer than any call takes: its reservation outlives it only if its process
 /// died.
@@ -26,74 +30,6 @@ const EXPIRES_MS: i64 = 3_600_000;
 
 /// Calls of other nodes are settled without a word to this one.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-
-/// What a call is charged to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Account {
-    /// In the ledger; of a minute, that of its owner.
-    pub name: String,
-    /// In messages, such as `the run's budget`.
-    pub told: String,
-    pub limits: Limits,
-    /// It is another one in each minute of the clock.
-    pub is_of_minute: bool,
-}
-
-impl Account {
-    /// A run's, and that of the runs within it.
-    pub fn of_run(run_id: RunId, budget: Budget) -> Self {
-        Self {
-            name: ledger::run_account(run_id),
-            told: "the run's budget".to_owned(),
-            limits: Limits {
-                picodollars: budget.max_cost_usd.map(picodollars),
-                tokens: budget.max_tokens,
-                steps: budget.max_steps,
-                ..Limits::default()
-            },
-            is_of_minute: false,
-        }
-    }
-
-    /// A key's, in the calendar month (UTC) of `now`.
-    pub fn of_key(id: KeyId, budget_usd: f64, now: Timestamp) -> Self {
-        Self::of_month(ledger::key_account(id, now), &format!("key {id}"), budget_usd, now)
-    }
-
-    /// A workspace's, in the calendar month (UTC) of `now`.
-    pub fn of_workspace(budget_usd: f64, now: Timestamp) -> Self {
-        Self::of_month(ledger::workspace_account(now), "this workspace", budget_usd, now)
-    }
-
-    fn of_month(name: String, told: &str, budget_usd: f64, now: Timestamp) -> Self {
-        let now = now.to_string();
-        let month = now.get(..7).unwrap_or_default();
-        Self {
-            name,
-            told: format!("the budget of {told} for {month}"),
-            limits: Limits { picodollars: Some(picodollars(budget_usd)), ..Limits::default() },
-            is_of_minute: false,
-        }
-    }
-
-    /// A key's tokens in each minute.
-    pub fn of_key_minute(id: KeyId, tokens: i64) -> Self {
-        Self::of_minute(format!("key:{id}"), format!("key {id}"), tokens)
-    }
-
-    fn of_minute(name: String, told: String, tokens: i64) -> Self {
-        let limits = Limits { tokens: Some(tokens), renews: true, ..Limits::default() };
-        Self { name, told, limits, is_of_minute: true }
-    }
-
-    fn name_at(&self, now: Timestamp) -> String {
-        if self.is_of_minute { ledger::minute_account(&self.name, now) } else { self.name.clone() }
-    }
-}
-
-fn dollars(picodollars: i64) -> f64 {
-    picodollars as f64 / PICODOLLARS
-}
 
 /// The ledger, as calls use it.
 #[derive(Clone)]
@@ -105,6 +41,7 @@ pub struct Ledger {
     limits: WorkspaceLimits,
     /// Told whenever this process settled something.
     settled: Arc<Notify>,
+    advances: Advances,
 }
 
 /// One call's accounts, and how long it may wait for calls under way.
@@ -117,6 +54,8 @@ pub struct Charge {
     /// At least one.
     pub accounts: Vec<Account>,
     pub patience: Duration,
+    /// Whether others like it may follow so closely that what they may cost is reserved ahead.
+    pub is_of_many: bool,
 }
 
 /// What was reserved, or may have been. Dropped, whatever became of its maker,
@@ -135,9 +74,22 @@ pub struct Reservation {
 pub(crate) struct Settlement {
     pub(crate) settle: Settle,
     settled: Arc<Notify>,
+    /// Of a call that was reserved ahead: all of its accounts at once.
+    ahead: Option<Part>,
 }
 
 impl Settlement {
+    /// None where it needs no write of its own: it was reserved ahead.
+    pub(crate) fn to_be_written(self) -> Option<Self> {
+        match self.ahead {
+            None => Some(self),
+            Some(part) => {
+                part.pay(self.settle.cost);
+                None
+            }
+        }
+    }
+
     pub(crate) fn done(&self) {
         self.settled.notify_waiters();
     }
@@ -174,7 +126,7 @@ impl Ledger {
         sink: UsageSink,
         limits: WorkspaceLimits,
     ) -> Self {
-        Self { store, clock, ids, sink, limits, settled: Arc::default() }
+        Self { store, clock, ids, sink, limits, settled: Arc::default(), advances: Advances::default() }
     }
 
     /// What a workspace's model calls are charged to beside their own accounts.
@@ -234,6 +186,11 @@ impl Charge {
             let now = self.ledger.clock.now();
             let named = |account: &Account| (account.name_at(now), account.limits);
             let accounts: Vec<(String, Limits)> = self.accounts.iter().map(named).collect();
+            if let Some(part) = self.take_ahead(&accounts, &bid) {
+                reservation.units = bid.most_units;
+                reservation.settlement.ahead = Some(part);
+                return Ok(reservation);
+            }
             reservation.settlement.settle.accounts = accounts.iter().map(|(name, _)| name.clone()).collect();
             let reserve = Reserve {
                 workspace_id: self.workspace_id.clone(),
@@ -241,6 +198,7 @@ impl Charge {
                 token: reservation.settlement.settle.token.clone(),
                 accounts,
                 bid,
+                room: 1,
                 now,
                 expires_at: now.plus_millis(EXPIRES_MS),
             };
@@ -281,7 +239,7 @@ impl Charge {
             accounts: Vec::new(),
             cost: Amount::default(),
         };
-        let settlement = Settlement { settle, settled: settled.clone() };
+        let settlement = Settlement { settle, settled: settled.clone(), ahead: None };
         Reservation { place: Some(place), settlement, units: 0 }
     }
 
@@ -317,61 +275,6 @@ impl Drop for Reservation {
             place.record(None, Some(self.settlement.clone()));
         }
     }
-}
-
-fn exceeded(account: &Account, shortage: &Shortage) -> ModelError {
-    let Account { told, .. } = account;
-    let Shortage { dimension, limit, spent, wanted, .. } = *shortage;
-    let message = match dimension {
-        Dimension::Cost => format!(
-            "{told} of ${} is not enough: ${} is spent, and this call may cost ${}",
-            told_usd(limit),
-            told_usd(spent),
-            told_usd(wanted)
-        ),
-        Dimension::Tokens => {
-            format!(
-                "{told} of {limit} tokens is not enough: {spent} are used, and this call may take {wanted}"
-            )
-        }
-        Dimension::Steps => format!("{told} of {limit} steps is used up"),
-    };
-    ModelError::BudgetExceeded { message }
-}
-
-fn ms_to_next_minute(now: Timestamp) -> u128 {
-    (MINUTE_MS - now.as_millis().rem_euclid(MINUTE_MS)).unsigned_abs().into()
-}
-
-/// The limit of a minute. What no minute holds is not to be asked again.
-fn limited(account: &Account, shortage: &Shortage, now: Timestamp) -> ModelError {
-    let (Account { told, .. }, Shortage { limit, spent, wanted, .. }) = (account, shortage);
-    if wanted > limit {
-        let message = format!(
-            "{told} may use {limit} tokens a minute, and this call alone may take {wanted}; \
-             shorten it, or have the limit raised"
-        );
-        return ModelError::Limited(ApiError::new(ErrorCode::PayloadTooLarge, message).param("messages"));
-    }
-    let seconds = u64::try_from(ms_to_next_minute(now).div_ceil(1_000)).unwrap_or(60);
-    let message = format!(
-        "{told} may use {limit} tokens a minute: {spent} are used, others may be by calls under way, \
-         and this call may take {wanted}; wait {seconds} s"
-    );
-    let count = |number: i64| u64::try_from(number).unwrap_or_default();
-    let rate = Rate {
-        of: "tokens",
-        limit: count(*limit),
-        remaining: count(limit.saturating_sub(*spent)),
-        reset_seconds: seconds,
-    };
-    ModelError::Limited(ApiError::new(ErrorCode::RateLimited, message).rate(rate))
-}
-
-/// To the millionth of a dollar, without zeros at the end.
-fn told_usd(picodollars: i64) -> String {
-    let text = format!("{:.6}", dollars(picodollars));
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn store_failed(error: StoreError) -> ModelError {
