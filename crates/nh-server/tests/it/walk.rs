@@ -146,10 +146,7 @@ fn filled(path: &str, ids: &Value) -> String {
         "theirs.txt".to_owned()
     } else if path.starts_with("/v1/resources") {
         SANDBOX.to_owned()
-    } else if path.starts_with("/v1/tools") {
-        path = path.replace("{name}", "theirs");
-        "theirs".to_owned()
-    } else if path.starts_with("/v1/providers") {
+    } else if path.starts_with("/v1/tools") || path.starts_with("/v1/providers") {
         path = path.replace("{name}", "theirs");
         "theirs".to_owned()
     } else if path.starts_with("/v1/webhooks") {
