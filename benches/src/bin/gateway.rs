@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use nh_bench::gateway::bench::{Asked, Bench};
@@ -54,6 +55,8 @@ enum Part {
     Streams,
     /// Streams as fast as they go: processor time a stream.
     Unpaced,
+    /// How soon the upstream sees that the client of a stream went away.
+    Left,
     /// What a budget costs, and whether the ledger has what the upstream answered.
     Ledger,
 }
@@ -65,6 +68,7 @@ impl Part {
             Part::Latency => latency(bench, options).await,
             Part::Streams => streams(bench, options).await,
             Part::Unpaced => unpaced(bench, options).await,
+            Part::Left => left(bench, options).await,
             Part::Ledger => ledger(bench, options).await,
         }
     }
@@ -209,6 +213,23 @@ async fn stream_round(
         }
     }
     Ok(())
+}
+
+async fn left(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    for _ in 0..options.rounds * 4 {
+        for asked in [Asked::Nginx, Asked::Hub, Asked::HubBudget] {
+            let before = bench.left_streams().await?;
+            bench.streams(asked, 1, Pace::Steady).leave().await?;
+            let from = Instant::now();
+            while bench.left_streams().await? == before {
+                anyhow::ensure!(from.elapsed().as_secs() < 10, "{}: the upstream writes on", asked.name());
+            }
+            let ms = from.elapsed().as_secs_f64() * 1e3;
+            figures.add(&format!("{}: until the upstream sees it, ms", asked.name()), ms);
+        }
+    }
+    Ok(figures)
 }
 
 async fn ledger(bench: &Bench, options: &Options) -> anyhow::Result<Figures> {

@@ -133,13 +133,22 @@ impl Bench {
 
     /// Answers of the upstream, streams that were broken off among them.
     pub async fn upstream_count(&self) -> anyhow::Result<i64> {
+        self.counted(&["plain", "streams"]).await
+    }
+
+    /// Streams of the upstream whose client went away.
+    pub async fn left_streams(&self) -> anyhow::Result<i64> {
+        self.counted(&["left_streams"]).await
+    }
+
+    async fn counted(&self, what: &[&str]) -> anyhow::Result<i64> {
         let address = self.upstream.address;
         let request = request_head(&Method::GET, COUNT_PATH, address, &[], 0);
         let mut connection = Connection::open(address).await?;
         let (_, body) = connection.ask(request.as_bytes()).await?;
         let counted: Value = serde_json::from_slice(body)?;
-        let count = |of: &str| counted[of].as_i64().with_context(|| format!("no `{of}` in {counted}"));
-        Ok(count("plain")? + count("streams")?)
+        let count = |of: &&str| counted[*of].as_i64().with_context(|| format!("no `{of}` in {counted}"));
+        what.iter().map(count).sum()
     }
 
     /// Calls that `GET /v1/usage` has, once it has `expected` or does not grow any more.

@@ -62,6 +62,15 @@ impl StreamLoad {
         Ok(Streamed { streams: first_frames.len(), seconds, first_frames })
     }
 
+    /// Begins a stream and hangs up as soon as its first bytes are here.
+    pub async fn leave(&self) -> anyhow::Result<()> {
+        let mut connection = Connection::open(self.address).await?;
+        let length = self.body.len() as u64;
+        let head = request_head(&Method::POST, self.path, self.address, &self.headers, length);
+        connection.stream.write_all(&[head.as_bytes(), &self.body].concat()).await?;
+        connection.head().await.map(drop)
+    }
+
     async fn work(self, wait: Duration, until: Instant) -> anyhow::Result<Vec<Duration>> {
         tokio::time::sleep(wait).await;
         let mut connection = Connection::open(self.address).await?;
@@ -154,10 +163,10 @@ impl Connection {
         }
     }
 
-    /// A frame ends with an empty line, and there is no other line end in it but its own.
+    /// What is between the frames are comments, such as that the upstream lives.
     fn check(&self, frames: usize) -> anyhow::Result<()> {
-        let lines = self.body.iter().filter(|byte| **byte == b'\n').count();
-        let is_whole = lines == 2 * frames && self.body.ends_with(b"data: [DONE]\n\n");
+        let lines = self.body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"data: ")).count();
+        let is_whole = lines == frames && self.body.ends_with(b"data: [DONE]\n\n");
         ensure!(is_whole, "a stream is not whole: {}", String::from_utf8_lossy(&self.body));
         Ok(())
     }

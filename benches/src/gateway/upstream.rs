@@ -69,6 +69,8 @@ struct Served {
     streams: AtomicU64,
     /// To their last frame.
     whole_streams: AtomicU64,
+    /// Whose client went away.
+    left_streams: AtomicU64,
 }
 
 /// Serves on `address` until the process is ended.
@@ -122,7 +124,7 @@ fn as_json(body: Bytes) -> Response<Either<Full<Bytes>, Stream>> {
 fn counted(served: &Served) -> Value {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     json!({"plain": count(&served.plain), "streams": count(&served.streams),
-        "whole_streams": count(&served.whole_streams)})
+        "whole_streams": count(&served.whole_streams), "left_streams": count(&served.left_streams)})
 }
 
 /// The hub is told of the models in its configuration.
@@ -192,6 +194,14 @@ impl Stream {
                 timer.as_mut().reset(due);
             }
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(Instant::now() + INTERVAL))),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.sent < self.frames.len() {
+            self.served.left_streams.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
