@@ -80,7 +80,7 @@ pub(crate) struct Settlement {
 
 impl Settlement {
     /// None where it needs no write of its own: it was reserved ahead.
-    pub(crate) fn to_be_written(self) -> Option<Self> {
+    pub(crate) fn into_unwritten(self) -> Option<Self> {
         match self.ahead {
             None => Some(self),
             Some(part) => {

@@ -32,8 +32,8 @@ struct Call {
 
 impl Call {
     /// None: there is nothing to write.
-    fn to_be_written(self) -> Option<Self> {
-        let settlement = self.settlement.and_then(Settlement::to_be_written);
+    fn into_unwritten(self) -> Option<Self> {
+        let settlement = self.settlement.and_then(Settlement::into_unwritten);
         (self.row.is_some() || settlement.is_some()).then_some(Self { row: self.row, settlement })
     }
 }
@@ -103,7 +103,7 @@ impl UsageWriter {
             let mut waiting = Vec::new();
             for entry in entries.drain(..) {
                 match entry {
-                    Entry::Call(call) => calls.extend(call.to_be_written()),
+                    Entry::Call(call) => calls.extend(call.into_unwritten()),
                     Entry::Flush(sender) => waiting.push(sender),
                 }
             }
@@ -121,7 +121,7 @@ impl UsageWriter {
     pub async fn next_row(&mut self) -> Option<UsageRow> {
         loop {
             match self.entries.recv().await? {
-                Entry::Call(call) => match call.to_be_written().and_then(|call| call.row) {
+                Entry::Call(call) => match call.into_unwritten().and_then(|call| call.row) {
                     Some(row) => return Some(row),
                     None => continue,
                 },
