@@ -50,6 +50,7 @@ impl Other {
 
 fn reserve(ws: &WorkspaceId, token: &str, account: &str) -> Reserve {
     Reserve {
+        room: 1,
         workspace_id: ws.clone(),
         id: token.to_owned(),
         token: token.to_owned(),
