@@ -39,6 +39,8 @@ impl Default for Timeouts {
 const WELL_KNOWN: [ProviderKind; 4] =
     [ProviderKind::Openrouter, ProviderKind::Google, ProviderKind::Openai, ProviderKind::Anthropic];
 
+/// A shorter key is a placeholder, as servers without keys have them, and part of many words.
+const MIN_SECRET_BYTES: usize = 8;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_PROVIDERS: usize = 100;
 /// Of one wait.
@@ -138,7 +140,9 @@ impl ResolvedProvider {
     /// Takes the provider's key out of a text that came from it.
     pub(crate) fn scrub(&self, text: &str) -> String {
         match &self.api_key {
-            Some(key) if !key.expose_secret().is_empty() => text.replace(key.expose_secret(), "(secret)"),
+            Some(key) if key.expose_secret().len() >= MIN_SECRET_BYTES => {
+                text.replace(key.expose_secret(), "(secret)")
+            }
             _ => text.to_owned(),
         }
     }
