@@ -55,7 +55,6 @@ struct Parts {
     store: Store,
     hub: Hub,
     app: Arc<App>,
-    usage: UsageSink,
     /// Of webhooks: those under way are finished before the store is closed.
     deliveries: TaskTracker,
     tasks: TaskTracker,
@@ -168,7 +167,7 @@ async fn open(
         default_model: config.agents.default_model.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
-        usage: usage.clone(),
+        usage,
     });
     let setup = BuiltinSetup {
         guarded: guarded.clone(),
@@ -234,7 +233,7 @@ async fn open(
     if std::env::var_os("NEURALHUB_MCP_FIXTURES").is_some() {
         app.show_mcp_fixtures();
     }
-    Ok(Parts { store, hub, app, usage, deliveries, tasks, stopping })
+    Ok(Parts { store, hub, app, deliveries, tasks, stopping })
 }
 
 fn memories(
@@ -268,7 +267,7 @@ async fn close(parts: &Parts, serving: JoinHandle<io::Result<()>>) -> Result<(),
     let ((), (), served) =
         tokio::join!(parts.hub.engine.shutdown(RUNS_GRACE), parts.deliveries.wait(), serving);
     tokio::join!(parts.hub.compute.close(), parts.hub.mcp.close());
-    parts.usage.flush().await;
+    parts.hub.ledger.close().await;
     parts.store.close().await;
     served.context("the server stopped by itself")?.context("the server could not end well")
 }

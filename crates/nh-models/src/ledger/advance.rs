@@ -276,6 +276,11 @@ async fn close(
 }
 
 impl Advances {
+    pub(super) fn give_back(&self) {
+        let payers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(payers);
+    }
+
     /// A part, if it fits, and for how many calls more is to be reserved now.
     fn take(&self, key: &Accounts, wanted: Amount) -> (Option<Part>, Option<i64>) {
         let mut payers = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -139,6 +139,15 @@ impl Ledger {
         month.into_iter().chain(minute).collect()
     }
 
+    /// Waits until all that was used is written, what was reserved ahead too. For the end, when no
+    /// more calls are made.
+    pub async fn close(&self) {
+        // Calls give their parts back when they are written, and what is left is settled then.
+        self.sink.flush().await;
+        self.advances.give_back();
+        self.sink.flush().await;
+    }
+
     /// US dollars that the account has spent.
     pub async fn spent_usd(&self, workspace_id: &WorkspaceId, account: &str) -> Result<f64, StoreError> {
         Ok(dollars(ledger::spent(&self.store, workspace_id, account).await?.picodollars))

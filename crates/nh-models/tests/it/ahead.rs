@@ -133,6 +133,22 @@ async fn what_many_calls_cost_is_the_same_as_if_each_had_been_reserved() {
     assert_eq!(busy.settled(writer).await, (cost * 1e12).round() as i64);
 }
 
+/// A hub that is stopped has written what its last calls cost, also where they were paid ahead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_at_the_end() {
+    let (busy, writer) = busy().await;
+    let writer = writing(&busy, writer);
+    let mut cost = 0.0;
+    for number in 0..64 {
+        let body = Cow::Owned(object(hello("priced")));
+        let answer = busy.models.chat(&busy.caller(1_000.0, number), body).await.expect("an answer");
+        cost += answer.usage.cost_usd.expect("a cost");
+    }
+    busy.ledger.close().await;
+    assert_eq!(busy.spent().await, (cost * 1e12).round() as i64);
+    busy.settled(writer).await;
+}
+
 /// A budget for some of the calls lets some of them through, and is never overdrawn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_overdrawn() {
