@@ -25,8 +25,8 @@ pub struct Response {
 
 impl Response {
     /// The whole body, at most `max_body_bytes`.
-    pub async fn bytes(self) -> Result<Bytes, HttpError> {
-        self.body.bytes().await
+    pub fn bytes(self) -> impl Future<Output = Result<Bytes, HttpError>> + Send {
+        self.body.bytes()
     }
 
     /// The whole body as UTF-8; what is not UTF-8 becomes U+FFFD.
@@ -38,7 +38,8 @@ impl Response {
     /// The same, with what the server packed with gzip unpacked. `max_body_bytes` then
     /// holds for both.
     pub fn unpacked(mut self) -> Self {
-        self.body.unpacker = Unpacker::of(&mut self.headers, self.body.limits.max_body_bytes);
+        let max_body_bytes = self.body.limits.max_body_bytes;
+        self.body.unpacker = Unpacker::of(&mut self.headers, max_body_bytes).map(Box::new);
         self
     }
 
@@ -59,7 +60,7 @@ pub struct Body {
     limits: Limits,
     deadline: Instant,
     next_piece_by: Instant,
-    unpacker: Option<Unpacker>,
+    unpacker: Option<Box<Unpacker>>,
     /// Made only when the body is waited for.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -153,14 +154,18 @@ impl Body {
         self.fail(HttpError::TimedOut { host: self.host.clone(), phase, after_ms })
     }
 
-    /// Ready when the next piece is overdue.
+    /// Ready when the next piece is overdue. The timer is set anew when it fires, not with each
+    /// piece.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let by = self.next_piece_by;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(by)));
-        if timer.deadline() != by {
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= by {
+                return Poll::Ready(());
+            }
             timer.as_mut().reset(by);
         }
-        timer.as_mut().poll(cx)
     }
 }
 

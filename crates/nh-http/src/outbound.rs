@@ -116,9 +116,14 @@ impl Outbound {
             let is_reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => timeout_at(deadline.min(after(limits.connect_ms)), self.connect(&origin, host))
-                    .await
-                    .map_err(|_| late(Phase::Connect, limits.connect_ms))??,
+                // Boxed, so that the many requests that need no new connection do not carry what
+                // making one takes.
+                None => {
+                    let connect = Box::pin(self.connect(&origin, host));
+                    timeout_at(deadline.min(after(limits.connect_ms)), connect)
+                        .await
+                        .map_err(|_| late(Phase::Connect, limits.connect_ms))??
+                }
             };
             let answer =
                 timeout_at(deadline.min(after(limits.first_byte_ms)), connection.exchange(request)).await;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use futures_util::{Stream, StreamExt, stream};
+use memchr::{memchr, memchr2};
 
 use crate::body::Body;
 use crate::error::HttpError;
@@ -82,11 +83,10 @@ impl Decoder {
                 bytes = &bytes[1..];
                 continue;
             }
-            match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            match memchr2(b'\n', b'\r', bytes) {
                 Some(end) => {
                     self.after_cr = bytes[end] == b'\r';
-                    self.extend_line(&bytes[..end]);
-                    self.end_line();
+                    self.take_line(&bytes[..end]);
                     bytes = &bytes[end + 1..];
                 }
                 None => {
@@ -116,16 +116,27 @@ impl Decoder {
         }
     }
 
-    fn end_line(&mut self) {
+    /// A line of which `rest` has come last.
+    fn take_line(&mut self, rest: &[u8]) {
+        if self.line.is_empty() && rest.len() <= self.limits.max_line_bytes {
+            return self.read_line(rest);
+        }
+        self.extend_line(rest);
         if self.failed.is_some() {
             return;
         }
         let mut line = std::mem::take(&mut self.line);
-        let mut text = line.as_slice();
+        self.read_line(&line);
+        line.clear();
+        self.line = line; // keeps its memory for the next line
+    }
+
+    fn read_line(&mut self, line: &[u8]) {
+        let mut text = line;
         if !std::mem::replace(&mut self.past_first_line, true) {
             text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         }
-        match text.iter().position(|byte| *byte == b':') {
+        match memchr(b':', text) {
             _ if text.is_empty() => self.dispatch(),
             Some(0) => {} // a comment
             Some(colon) => {
@@ -134,8 +145,6 @@ impl Decoder {
             }
             None => self.field(text, b""),
         }
-        line.clear();
-        self.line = line; // keeps its memory for the next line
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
@@ -144,7 +153,10 @@ impl Decoder {
                 if std::mem::replace(&mut self.has_data, true) {
                     self.data.push('\n');
                 }
-                self.data.push_str(&String::from_utf8_lossy(value));
+                match std::str::from_utf8(value) {
+                    Ok(text) => self.data.push_str(text),
+                    Err(_) => self.data.push_str(&String::from_utf8_lossy(value)),
+                }
                 let max_event_bytes = self.limits.max_event_bytes;
                 if self.data.len() > max_event_bytes {
                     self.failed = Some(SseError::EventTooLarge { max_event_bytes });

@@ -12,6 +12,7 @@ use tracing::field::Empty;
 
 use crate::catalogue::Model;
 use crate::meters::{CallMeter, Meters};
+use crate::passed::Answer;
 use crate::provider::Provider;
 use crate::{Completion, ModelError, ProviderKind, offline};
 
@@ -148,6 +149,25 @@ impl Call {
             Ok(completion) => {
                 Self::tell(&self.span, &completion.body);
                 self.succeed(&completion.usage);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// The same, where the answer may be the provider's text.
+    pub(crate) fn end_with(self, answer: &Result<Answer, ModelError>) {
+        match answer {
+            Ok(answer) => {
+                match answer {
+                    Answer::Mended(completion) => Self::tell(&self.span, &completion.body),
+                    Answer::Passed { text, .. } if !self.span.is_disabled() => {
+                        if let Ok(body) = serde_json::from_slice(text) {
+                            Self::tell(&self.span, &body);
+                        }
+                    }
+                    Answer::Passed { .. } => {}
+                }
+                self.succeed(answer.usage());
             }
             Err(error) => self.fail(error),
         }

@@ -1,5 +1,6 @@
 //! Chat answers that come whole.
 
+use bytes::Bytes;
 use nh_http::Response;
 use nh_store::usage::UsageKind;
 use nh_types::model::Usage;
@@ -10,6 +11,7 @@ use crate::bids::{self, Called};
 use crate::call::Call;
 use crate::catalogue::Model;
 use crate::models::Inner;
+use crate::passed::{Answer, Passed};
 use crate::provider::{Asked, Operation, Provider, To};
 use crate::usage::{Meter, Metered, at_most, prompt_tokens};
 use crate::{Caller, Completion, ModelError};
@@ -66,19 +68,30 @@ pub(crate) fn shown(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 
-/// Asks a provider and mends its answer.
+/// Asks a provider, and mends its answer where it needs that.
 pub(crate) async fn ask(
     hub: &Inner,
     to: To<'_>,
     caller: &Caller,
     call: &Call,
     mut body: Map<String, Value>,
-) -> Result<Completion, ModelError> {
+) -> Result<Answer, ModelError> {
     let To { provider, model, .. } = to;
     let meter = begin(hub, provider, model, caller, call, &mut body).await?;
     body.insert("model".to_owned(), Value::from(model.upstream_id.clone()));
-    let (meter, answer) = exchange(to, Operation::Chat, body, "choices", meter).await?;
-    Ok(completion(hub, provider, model, meter, answer))
+    let (mut meter, Asked { response, leave }) = open(to, Operation::Chat, body, meter).await?;
+    let text = read_text(provider, response, MAX_VALUES).await;
+    if let Some(passed) = text.as_ref().ok().and_then(|text| Passed::of(provider, text)) {
+        provider.ended(leave, None);
+        meter.report(passed.reported);
+        let usage = meter.settle();
+        let provider = provider.name().to_owned();
+        return Ok(Answer::Passed { text: passed.told(&usage), usage, provider });
+    }
+    let answer = text.and_then(|text| take(provider, &text, "choices", meter));
+    provider.ended(leave, answer.as_ref().err());
+    let (meter, answer) = answer?;
+    Ok(Answer::Mended(completion(hub, provider, model, meter, answer)))
 }
 
 /// The whole answer to a request for a stream.
@@ -186,7 +199,8 @@ pub(crate) async fn open(
     meter: Meter,
 ) -> Result<(Meter, Asked), ModelError> {
     let answer = match to.provider.write(operation, body) {
-        Ok(request) => to.provider.ask(operation, request, to.retries).await,
+        // Boxed: it would be moved with each of the futures around it.
+        Ok(request) => Box::pin(to.provider.ask(operation, request, to.retries)).await,
         Err(error) => Err(error),
     };
     match answer {
@@ -207,24 +221,29 @@ async fn read(
     meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
     let Asked { response, leave } = asked;
-    let answer = read_body(provider, response, list, meter).await;
+    let most_values = if list == EMBEDDINGS { MAX_EMBEDDED_VALUES } else { MAX_VALUES };
+    let text = read_text(provider, response, most_values).await;
+    let answer = text.and_then(|text| take(provider, &text, list, meter));
     provider.ended(leave, answer.as_ref().err());
     answer
 }
 
-async fn read_body(
+async fn read_text(provider: &Provider, response: Response, most_values: usize) -> Result<Bytes, ModelError> {
+    let text = response.bytes().await.map_err(|error| provider.broken(&error))?;
+    match (JsonSize { values: most_values, depth: usize::MAX }).holds(&text) {
+        true => Ok(text),
+        false => Err(provider.failed(format!("its answer has more than {most_values} values"))),
+    }
+}
+
+fn take(
     provider: &Provider,
-    response: Response,
+    text: &[u8],
     list: &str,
     mut meter: Meter,
 ) -> Result<(Meter, Map<String, Value>), ModelError> {
-    let bytes = response.bytes().await.map_err(|error| provider.broken(&error))?;
-    let most_values = if list == EMBEDDINGS { MAX_EMBEDDED_VALUES } else { MAX_VALUES };
-    if JsonSize::of(&bytes).values > most_values {
-        return Err(provider.failed(format!("its answer has more than {most_values} values")));
-    }
     let answer: Map<String, Value> =
-        serde_json::from_slice(&bytes).map_err(|_| provider.failed("its answer is not a JSON object"))?;
+        serde_json::from_slice(text).map_err(|_| provider.failed("its answer is not a JSON object"))?;
     let answer = provider.read(answer);
     if answer.get(list).and_then(Value::as_array).is_some_and(|items| !items.is_empty()) {
         return Ok((meter, answer));

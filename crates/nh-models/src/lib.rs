@@ -25,6 +25,7 @@ mod models;
 mod offered;
 pub mod offline;
 pub mod own;
+mod passed;
 mod provider;
 mod routing;
 pub mod served;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use nh_http::Outbound;
 use nh_types::key::ModelLimits;
 use nh_types::model::Usage;
@@ -17,6 +18,7 @@ use crate::ledger::Charge;
 use crate::limits::{UnderWay, check_model};
 use crate::meters::Meters;
 use crate::own::{OwnProviders, Providers};
+use crate::passed::Answer;
 use crate::provider::{Provider, To};
 use crate::routing::{Candidate, Candidates, ChatRoute, RETRIES};
 use crate::{
@@ -164,31 +166,47 @@ impl Models {
         caller: &Caller,
         body: Cow<'_, Map<String, Value>>,
     ) -> Result<Completion, ModelError> {
-        let question = self.0.question(caller, &body);
-        let mut candidates = self.0.candidates(caller, body).await?;
-        if let Some(question) = &question
-            && let Some(kept) = question.answer(&self.0.usage).await?
-        {
-            return Ok(kept);
-        }
-        let answer = self.ask(caller, &mut candidates).await;
-        if let (Some(question), Ok(answer)) = (&question, &answer) {
-            question.keep(answer).await;
-        }
-        answer
+        self.answer(caller, body).await?.into_completion()
     }
 
-    async fn ask(&self, caller: &Caller, candidates: &mut Candidates<'_>) -> Result<Completion, ModelError> {
+    /// The same as JSON, and as the provider wrote it where it needs no mending.
+    pub async fn chat_text(
+        &self,
+        caller: &Caller,
+        body: Cow<'_, Map<String, Value>>,
+    ) -> Result<Bytes, ModelError> {
+        self.answer(caller, body).await.map(Answer::into_text)
+    }
+
+    async fn answer(&self, caller: &Caller, body: Cow<'_, Map<String, Value>>) -> Result<Answer, ModelError> {
+        let question = self.0.question(caller, &body);
+        let mut candidates = self.0.candidates(caller, body).await?;
+        let Some(question) = question else { return self.ask(caller, &mut candidates).await };
+        // Boxed: most calls are not looked for among what is kept.
+        Box::pin(async {
+            if let Some(kept) = question.answer(&self.0.usage).await? {
+                return Ok(Answer::Mended(kept));
+            }
+            let answer = self.ask(caller, &mut candidates).await?.into_completion()?;
+            question.keep(&answer).await;
+            Ok(Answer::Mended(answer))
+        })
+        .await
+    }
+
+    async fn ask(&self, caller: &Caller, candidates: &mut Candidates<'_>) -> Result<Answer, ModelError> {
         while let Some(Candidate { route, body, retries }) = candidates.next() {
             let call = self.0.begin(Operation::Chat, &route);
             let answer = match &route {
-                ChatRoute::Offline => offline::chat(&self.0, caller, &call, &body).await,
+                ChatRoute::Offline => {
+                    Box::pin(offline::chat(&self.0, caller, &call, &body)).await.map(Answer::Mended)
+                }
                 ChatRoute::Provider(provider, model) => {
                     let to = To { provider, model, retries };
                     chat::ask(&self.0, to, caller, &call, body.into_owned()).await
                 }
             };
-            call.end(&answer);
+            call.end_with(&answer);
             match answer {
                 Err(error) if candidates.go_on_after(&error) => {}
                 answer => return answer,

@@ -55,10 +55,10 @@ fn units(bytes: usize) -> u32 {
 /// About what a JSON text takes in memory once it is parsed; too much rather
 /// than too little.
 pub(crate) fn parsed_bytes(text: &[u8]) -> usize {
-    let count = |sum: usize, byte: &u8| match byte {
-        b',' | b'[' => sum + VALUE_BYTES,
-        b'{' => sum + OBJECT_BYTES,
-        _ => sum,
-    };
-    text.iter().fold(text.len(), count)
+    let (mut values, mut objects) = (0, 0);
+    for byte in text {
+        values += usize::from(matches!(byte, b',' | b'['));
+        objects += usize::from(*byte == b'{');
+    }
+    text.len() + values * VALUE_BYTES + objects * OBJECT_BYTES
 }

@@ -151,7 +151,7 @@ pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next)
 async fn handle(app: &Arc<App>, sandbox: Option<Answer<Target>>, request: Request, next: Next) -> Response {
     let answer = match sandbox {
         None => return next.run(request).await,
-        Some(Ok(target)) => sandbox_origin::answer(app, target, request).await,
+        Some(Ok(target)) => Box::pin(sandbox_origin::answer(app, target, request)).await,
         Some(Err(failure)) => Err(failure),
     };
     answer.unwrap_or_else(IntoResponse::into_response)

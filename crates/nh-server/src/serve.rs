@@ -21,7 +21,6 @@ use tower::{Service, ServiceExt};
 use crate::app::App;
 use crate::router::{metrics_router, router};
 
-const MAX_HEADERS: usize = 100;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// How long an answer under way may take once the hub stops; what waits for a
 /// run or follows one ends at once.
@@ -33,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// answer is out (at most 25 s later).
 pub async fn serve(listener: TcpListener, app: Arc<App>) -> io::Result<()> {
     let connections = listen(listener, router(app.clone()), &app);
-    tokio::join!(connections, app.keep_house());
+    tokio::join!(connections, app.keep_house(), app.credentials.keep_fresh(&app));
     app.tasks.close();
     app.tasks.wait().await;
     app.flush().await.map_err(io::Error::other)
@@ -100,7 +99,7 @@ async fn connection(
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .max_headers(MAX_HEADERS)
+        // At most 100 headers, hyper's own bound: one that is given costs an allocation a request.
         .max_header_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -74,6 +74,18 @@ pub struct JsonSize {
 }
 
 impl JsonSize {
+    /// Whether a text is within these bounds. Most are so small that it is enough to count bytes,
+    /// whether or not they are in strings.
+    pub fn holds(self, text: &[u8]) -> bool {
+        let (mut commas, mut opened) = (0, 0);
+        for byte in text {
+            commas += usize::from(*byte == b',');
+            opened += usize::from(matches!(byte, b'[' | b'{'));
+        }
+        let is_within = |size: Self| size.values <= self.values && size.depth <= self.depth;
+        is_within(Self { values: 1 + commas + opened, depth: opened }) || is_within(Self::of(text))
+    }
+
     pub fn of(text: &[u8]) -> Self {
         let (mut size, mut depth) = (Self { values: 1, depth: 0 }, 0_usize);
         let (mut in_string, mut escaped) = (false, false);

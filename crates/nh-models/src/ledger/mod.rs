@@ -79,7 +79,7 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
-    /// None where it needs no write of its own: it was reserved ahead.
+    /// None where it is not [written alone](Self::is_written_alone): it was reserved ahead.
     pub(crate) fn into_unwritten(self) -> Option<Self> {
         match self.ahead {
             None => Some(self),
@@ -88,6 +88,10 @@ impl Settlement {
                 None
             }
         }
+    }
+
+    pub(crate) fn is_written_alone(&self) -> bool {
+        self.ahead.is_none()
     }
 
     pub(crate) fn done(&self) {

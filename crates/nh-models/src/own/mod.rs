@@ -13,6 +13,7 @@ use nh_store::seals::{self, Sealer};
 use nh_store::{Store, StoreError};
 use nh_types::{SharedClock, SharedIds, Timestamp, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::task::TaskTracker;
 
 use crate::provider::Provider;
 use crate::{ResolvedProvider, Timeouts};
@@ -21,6 +22,8 @@ pub use check::{changed, created, sealed};
 
 /// What another node changed is seen here after so long.
 const FRESH_MS: i64 = 1_000;
+/// Read so long ago they are read anew beside the calls, so that none waits for that.
+const RENEWED_AFTER_MS: i64 = 500;
 /// Workspaces whose providers are at hand.
 const MAX_WORKSPACES: usize = 10_000;
 /// And the models that these may list together.
@@ -56,7 +59,7 @@ struct Workspace {
     used_at: AtomicI64,
     known: Mutex<Known>,
     /// One reads; the others wait for it and use what it found.
-    reading: tokio::sync::Mutex<()>,
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -98,13 +101,37 @@ impl OwnProviders {
         configured: &Providers,
     ) -> Result<Providers, StoreError> {
         let workspace = self.workspace(workspace_id);
-        if let Some(known) = self.fresh(&workspace) {
+        if let Some((known, age_ms)) = self.fresh(&workspace) {
+            if age_ms >= RENEWED_AFTER_MS
+                && let Ok(turn) = workspace.reading.clone().try_lock_owned()
+            {
+                let (own, workspace_id, configured) =
+                    (self.clone(), workspace_id.clone(), configured.clone());
+                TaskTracker::new().spawn(async move {
+                    let _turn = turn;
+                    // What cannot be read now is read, or told, by the call that needs it.
+                    let _read = own.renew(&workspace_id, &configured, &workspace).await;
+                });
+            }
             return Ok(known);
         }
-        let _turn = workspace.reading.lock().await;
-        if let Some(known) = self.fresh(&workspace) {
-            return Ok(known);
-        }
+        // Boxed: every call comes by here, and hardly any has to read.
+        Box::pin(async {
+            let _turn = workspace.reading.lock().await;
+            match self.fresh(&workspace) {
+                Some((known, _)) => Ok(known),
+                None => self.renew(workspace_id, configured, &workspace).await,
+            }
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        workspace_id: &WorkspaceId,
+        configured: &Providers,
+        workspace: &Arc<Workspace>,
+    ) -> Result<Providers, StoreError> {
         let now = self.0.clock.now();
         let (generation, known) = workspace.seen();
         let own = match (self.read(workspace_id, known.as_deref().unwrap_or_default()).await, known) {
@@ -123,7 +150,7 @@ impl OwnProviders {
                 own.iter().chain(rest).cloned().collect()
             }
         };
-        self.keep((workspace_id, &workspace), generation, now, &providers);
+        self.keep((workspace_id, workspace), generation, now, &providers);
         Ok(providers)
     }
 
@@ -173,10 +200,12 @@ impl OwnProviders {
         self.0.at_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fresh(&self, workspace: &Workspace) -> Option<Providers> {
+    /// What is known, and for how many ms.
+    fn fresh(&self, workspace: &Workspace) -> Option<(Providers, i64)> {
         let known = workspace.known();
         let age_ms = self.0.clock.now().millis_since(known.read_at?);
-        known.providers.clone().filter(|_| (0..FRESH_MS).contains(&age_ms))
+        let providers = known.providers.clone().filter(|_| (0..FRESH_MS).contains(&age_ms))?;
+        Some((providers, age_ms))
     }
 
     /// By name. One that is unchanged is the same as before, with what was seen of it.

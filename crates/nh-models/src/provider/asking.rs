@@ -162,7 +162,7 @@ impl Provider {
             provider: self.name().to_owned(),
             message: "its answer to GET /models is not a list of models".to_owned(),
         };
-        if JsonSize::of(&body).values > MAX_VALUES {
+        if !(JsonSize { values: MAX_VALUES, depth: usize::MAX }).holds(&body) {
             return Err(self.failed(format!("its answer to GET /models has more than {MAX_VALUES} values")));
         }
         let body: Value = serde_json::from_slice(&body).map_err(|_| unreadable())?;
@@ -227,7 +227,7 @@ impl Provider {
         if status.is_success() {
             return Ok(response);
         }
-        let error = self.refused(response).await;
+        let error = Box::pin(self.refused(response)).await;
         let passes_within_ms = match &error {
             ModelError::RateLimited { retry_after_seconds, .. } => {
                 let pause_ms = retry_after_seconds.unwrap_or(0).saturating_mul(1000);

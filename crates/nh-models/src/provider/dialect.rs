@@ -113,6 +113,11 @@ impl Provider {
         Ok(Written { path, body: body.into(), beta: None })
     }
 
+    /// Whether its answers are OpenAI's as they come.
+    pub(crate) const fn speaks_openai(&self) -> bool {
+        matches!(self.settings.kind, ProviderKind::Openai | ProviderKind::Openrouter)
+    }
+
     /// A whole answer as OpenAI's. What is no answer (an error) stays as it is.
     pub(crate) fn read(&self, answer: Map<String, Value>) -> Map<String, Value> {
         match self.settings.kind {

@@ -184,7 +184,8 @@ impl Provider {
         let state = self.listing_state();
         let is_due = state.read_at.is_some() && state.tried_at.is_some_and(is_old);
         if is_due && self.one_lookup.available_permits() > 0 {
-            self.look_up(max_age_ms).await;
+            // Boxed: every call comes by here, and hardly any has to look.
+            Box::pin(self.look_up(max_age_ms)).await;
         }
         is_due
     }

@@ -34,6 +34,10 @@ fn list(value: Option<&Value>) -> impl Iterator<Item = &Value> {
 
 /// Only a user shows pictures: those of tools' results follow them.
 pub(super) fn let_user_show(messages: Vec<Value>) -> Vec<Value> {
+    let is_of_tool = |message: &Value| message["role"] == "tool" && message["content"].is_array();
+    if !messages.iter().any(is_of_tool) {
+        return messages;
+    }
     let mut fitted = Vec::with_capacity(messages.len());
     let mut shown = Vec::new();
     for mut message in messages {

@@ -5,6 +5,7 @@
 //! and keeps usage and errors apart. [`Relay`] moves the bytes.
 
 mod chunk;
+mod form;
 mod gather;
 mod keeping;
 mod relay;

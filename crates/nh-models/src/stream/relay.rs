@@ -1,13 +1,17 @@
 //! Moves a provider's stream to the client.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use nh_http::sse::{Decoder, SseLimits};
 use nh_http::{Body, HttpError};
 use nh_types::JsonSize;
+use tokio::time::Sleep;
 
 use super::shaper::{Fault, Shaper};
 use super::{ChatStream, StreamEnd, error_frame};
@@ -36,9 +40,31 @@ pub(super) struct Relay {
     meter: Option<Meter>,
     call: Option<Call>,
     has_failed: bool,
+    /// What was read before the stream began.
+    first: Option<Bytes>,
+    /// Until when the end of the body is waited for, once the client has all.
+    linger: Option<Pin<Box<Sleep>>>,
     end: StreamEnd,
     /// None once its end said what it says of the provider.
     leave: Option<Leave>,
+}
+
+impl Stream for Relay {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        if self.meter.is_none() {
+            if !self.has_failed {
+                ready!(self.poll_linger(context));
+            }
+            return Poll::Ready(None);
+        }
+        let read = ready!(self.poll_read(context));
+        Poll::Ready(Some(read.unwrap_or_else(|(before, error)| self.fail(before, error))))
+    }
 }
 
 impl Relay {
@@ -53,13 +79,15 @@ impl Relay {
             meter: Some(meter),
             call: None,
             has_failed: false,
+            first: None,
+            linger: None,
             end: StreamEnd::default(),
         }
     }
 
     /// Waits for the first bytes; an error in them is not yet part of a stream.
-    pub(super) async fn start(mut self, call: Call) -> Result<ChatStream, ModelError> {
-        let first = self.read().await;
+    pub(super) async fn start(mut self: Box<Self>, call: Call) -> Result<ChatStream, ModelError> {
+        let first = poll_fn(|context| self.poll_read(context)).await;
         if let Err((_, error)) = &first {
             self.judge(Some(error));
         }
@@ -70,7 +98,7 @@ impl Relay {
                 self.call = Some(call);
             }
         }
-        let first = match first {
+        self.first = Some(match first {
             Ok(first) => first,
             Err((before, error)) if before.is_empty() => {
                 if let Some(meter) = self.meter.take() {
@@ -79,56 +107,42 @@ impl Relay {
                 return Err(error);
             }
             Err((before, error)) => self.fail(before, error),
-        };
-        let end = self.end.clone();
-        let rest = stream::unfold(self, |mut relay| async move {
-            let bytes = relay.step().await?;
-            Some((bytes, relay))
         });
-        Ok(ChatStream::new(stream::once(async move { first }).chain(rest), end))
-    }
-
-    /// The next bytes for the client; None at the end.
-    async fn step(&mut self) -> Option<Bytes> {
-        if self.meter.is_none() {
-            if !self.has_failed {
-                self.linger().await;
-            }
-            return None;
-        }
-        match self.read().await {
-            Ok(bytes) => Some(bytes),
-            Err((before, error)) => Some(self.fail(before, error)),
-        }
+        let end = self.end.clone();
+        Ok(ChatStream::new(self, end))
     }
 
     /// Reads until there is something for the client. An error comes with what
     /// was to be sent before it.
-    async fn read(&mut self) -> Result<Bytes, (BytesMut, ModelError)> {
-        let mut out = BytesMut::new();
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, (BytesMut, ModelError)>> {
         loop {
-            match self.body.next().await {
-                Some(Ok(bytes)) => {
-                    self.decoder.push(&bytes);
-                    if self.take_frames(&mut out).map_err(|error| (std::mem::take(&mut out), error))? {
-                        return self.end(true, out);
-                    }
-                    if out.is_empty() && bytes.contains(&b'\n') {
-                        out.extend_from_slice(KEEP_ALIVE);
-                    }
-                    if !out.is_empty() {
-                        return Ok(out.freeze());
-                    }
-                }
-                Some(Err(error)) => return Err((out, self.cut(&error))),
-                None => {
-                    // A last frame may lack its empty line.
-                    self.decoder.push(b"\n\n");
-                    let done =
-                        self.take_frames(&mut out).map_err(|error| (std::mem::take(&mut out), error))?;
-                    return self.end(done, out);
-                }
+            let mut out = BytesMut::new();
+            let piece = match ready!(self.body.poll_next_unpin(context)) {
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) => return Poll::Ready(Err((out, self.cut(&error)))),
+                None => return Poll::Ready(self.take_rest(out)),
+            };
+            self.decoder.push(&piece);
+            match self.take_frames(&mut out) {
+                Ok(true) => return Poll::Ready(self.end(true, out)),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Err((out, error))),
             }
+            if out.is_empty() && piece.contains(&b'\n') {
+                out.extend_from_slice(KEEP_ALIVE);
+            }
+            if !out.is_empty() {
+                return Poll::Ready(Ok(out.freeze()));
+            }
+        }
+    }
+
+    /// The body has ended. A last frame may lack its empty line.
+    fn take_rest(&mut self, mut out: BytesMut) -> Result<Bytes, (BytesMut, ModelError)> {
+        self.decoder.push(b"\n\n");
+        match self.take_frames(&mut out) {
+            Ok(done) => self.end(done, out),
+            Err(error) => Err((out, error)),
         }
     }
 
@@ -137,15 +151,18 @@ impl Relay {
         loop {
             let frame = self.decoder.next_frame().map_err(|error| self.provider.failed(error.to_string()))?;
             let Some(frame) = frame else { return Ok(false) };
-            if frame.data.len() > MAX_VALUES && JsonSize::of(frame.data.as_bytes()).values > MAX_VALUES {
+            let most = JsonSize { values: MAX_VALUES, depth: usize::MAX };
+            if frame.data.len() > MAX_VALUES && !most.holds(frame.data.as_bytes()) {
                 let message = format!("a frame of its stream has more than {MAX_VALUES} values");
                 return Err(self.provider.failed(message));
             }
-            let frames = match &mut self.events {
-                None => vec![frame.data],
-                Some(events) => events.frames(&frame.data),
+            let Some(events) = &mut self.events else {
+                if self.take_frame(&frame.data, out)? {
+                    return Ok(true);
+                }
+                continue;
             };
-            for data in frames {
+            for data in events.frames(&frame.data) {
                 if self.take_frame(&data, out)? {
                     return Ok(true);
                 }
@@ -204,9 +221,12 @@ impl Relay {
     }
 
     /// Reads the end of the body, which lets the connection be used again.
-    async fn linger(&mut self) {
-        let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
-        let _too_slow = tokio::time::timeout(Duration::from_millis(LINGER_MS), rest).await;
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(more) = self.body.poll_next_unpin(context) {
+            let Some(Ok(_)) = more else { return Poll::Ready(()) };
+        }
+        let too_slow = || Box::pin(tokio::time::sleep(Duration::from_millis(LINGER_MS)));
+        self.linger.get_or_insert_with(too_slow).as_mut().poll(context)
     }
 
     fn judge(&mut self, error: Option<&ModelError>) {

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::chunk::{Choice, Chunk};
+use super::form::Form;
 use crate::chat::{call_id, estimated_usage, finish_reason, put_cost, put_if_absent};
 
 /// More choices or calls than these are a provider's nonsense.
@@ -60,11 +61,13 @@ pub(crate) struct Shaper {
     told_created: Option<Box<str>>,
     choices: Vec<ChoiceState>,
     usage: Option<Value>,
+    /// Of the last chunk that went out as it came.
+    form: Option<Form>,
 }
 
 impl Shaper {
     pub(crate) fn new(header: Header, ids: SharedIds) -> Self {
-        Self { header, ids, told_id: None, told_created: None, choices: Vec::new(), usage: None }
+        Self { header, ids, told_id: None, told_created: None, choices: Vec::new(), usage: None, form: None }
     }
 
     /// Takes the data of one frame and appends what the client gets to `out`.
@@ -76,13 +79,16 @@ impl Shaper {
         if data.is_empty() {
             return Ok(Told::default());
         }
+        if let Some(output_bytes) = self.form.as_ref().and_then(|form| form.output_bytes(data)) {
+            pass_on(data, out);
+            return Ok(Told { output_bytes, ..Told::default() });
+        }
         if !data.contains('\n')
             && let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data)
             && let Some(told) = self.pass(&chunk)
         {
-            out.extend_from_slice(b"data: ");
-            out.extend_from_slice(data.as_bytes());
-            out.extend_from_slice(b"\n\n");
+            self.form = Form::of(data, &chunk);
+            pass_on(data, out);
             return Ok(told);
         }
         self.mend(data, out)
@@ -346,6 +352,13 @@ fn is_same(told: &mut Option<Box<str>>, now: &RawValue) -> bool {
 
 fn is_assistant(role: &RawValue) -> bool {
     role.get() == "\"assistant\""
+}
+
+fn pass_on(data: &str, out: &mut BytesMut) {
+    out.reserve(data.len() + 8);
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
 }
 
 fn write(out: &mut BytesMut, chunk: &Map<String, Value>) {

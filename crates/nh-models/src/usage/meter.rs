@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use nh_store::ledger::{Amount, Bid};
 use nh_store::usage::{UsageKind, UsageRow};
-use nh_types::SharedClock;
 use nh_types::model::Usage;
+use nh_types::{SharedClock, Timestamp};
 
 use super::Reported;
 use super::estimate::tokens_of_bytes;
@@ -29,11 +29,10 @@ pub(crate) struct Meter {
     settlement: Option<Settlement>,
     reserved: Amount,
     may_be_made: bool,
-    caller: Caller,
+    /// What is known before the call is made; None once it is accounted for.
+    row: Option<UsageRow>,
     meter: Arc<CallMeter>,
     clock: SharedClock,
-    provider: String,
-    model: String,
     kind: UsageKind,
     price: Option<Price>,
     /// A guess, for when the provider does not say.
@@ -56,6 +55,24 @@ pub(crate) struct Metered<'a> {
     pub(crate) prompt_tokens: u64,
 }
 
+impl Metered<'_> {
+    fn row(&self, at: Timestamp) -> UsageRow {
+        UsageRow {
+            workspace_id: self.caller.workspace_id.clone(),
+            at,
+            key_id: self.caller.key_id,
+            run_id: self.caller.run_id,
+            agent: self.caller.agent.clone(),
+            provider: self.provider.to_owned(),
+            model: self.model.to_owned(),
+            kind: self.kind,
+            usage: Usage::NONE,
+            estimated: true,
+            saved_usd: None,
+        }
+    }
+}
+
 impl Meter {
     /// Takes a place in the ledger, and among the calls under way, for one that is about to begin.
     pub(crate) async fn begin(hub: &Inner, call: Metered<'_>) -> Result<Self, ModelError> {
@@ -67,11 +84,9 @@ impl Meter {
             settlement: None,
             reserved: Amount::default(),
             may_be_made: call.caller.charge.is_none(),
-            caller: call.caller.clone(),
+            row: Some(call.row(hub.clock.now())),
             meter: call.meter.clone(),
             clock: hub.clock.clone(),
-            provider: call.provider.to_owned(),
-            model: call.model.to_owned(),
             kind: call.kind,
             price: call.price,
             prompt_tokens: call.prompt_tokens,
@@ -156,20 +171,9 @@ impl Meter {
                 // A model may have thought, or go on, unseen: the provider bills that too.
                 if self.is_over { settlement } else { settlement.at_least(self.reserved) }
             });
-            let row = UsageRow {
-                workspace_id: self.caller.workspace_id.clone(),
-                at: self.clock.now(),
-                key_id: self.caller.key_id,
-                run_id: self.caller.run_id,
-                agent: self.caller.agent.take(),
-                provider: std::mem::take(&mut self.provider),
-                model: std::mem::take(&mut self.model),
-                kind: self.kind,
-                usage,
-                estimated,
-                saved_usd: None,
-            };
-            place.record(Some(row), settlement);
+            let at = self.clock.now();
+            let row = self.row.take().map(|row| UsageRow { at, usage, estimated, ..row });
+            place.record(row, settlement);
         }
         usage
     }

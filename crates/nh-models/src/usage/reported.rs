@@ -22,10 +22,27 @@ impl Reported {
     ///
     /// None when it holds no token count at all.
     pub(crate) fn read(usage: &Value) -> Option<Self> {
-        let count = |path: &str| usage.pointer(path).and_then(tokens);
-        let input_tokens = count("/prompt_tokens").or_else(|| count("/input_tokens"));
-        let stated_output = count("/completion_tokens").or_else(|| count("/output_tokens"));
-        let total = count("/total_tokens");
+        // Field by field: looking each up by its name takes longer.
+        let (mut input, mut output, mut total) = ([None; 2], [None; 2], None);
+        let (mut reasoning, mut cached, mut cost_usd) = ([None; 2], [None; 3], None);
+        for (field, value) in usage.as_object()? {
+            match field.as_str() {
+                "prompt_tokens" => input[0] = tokens(value),
+                "input_tokens" => input[1] = tokens(value),
+                "completion_tokens" => output[0] = tokens(value),
+                "output_tokens" => output[1] = tokens(value),
+                "total_tokens" => total = tokens(value),
+                "completion_tokens_details" => reasoning[0] = value.get("reasoning_tokens").and_then(tokens),
+                "reasoning_tokens" => reasoning[1] = tokens(value),
+                "prompt_tokens_details" => cached[0] = value.get("cached_tokens").and_then(tokens),
+                "prompt_cache_hit_tokens" => cached[1] = tokens(value),
+                "cached_tokens" => cached[2] = tokens(value),
+                "cost" => cost_usd = value.as_f64().filter(|cost| (0.0..=MAX_COST_USD).contains(cost)),
+                _ => {}
+            }
+        }
+        let first = |told: &[Option<u64>]| told.iter().copied().find_map(|told| told);
+        let (input_tokens, stated_output) = (first(&input), first(&output));
         let input_tokens = match (input_tokens, total) {
             (Some(input), _) => input,
             (None, Some(total)) => total.saturating_sub(stated_output.unwrap_or(0)),
@@ -37,15 +54,7 @@ impl Reported {
         let stated_output = stated_output.unwrap_or(0);
         let hidden = total.unwrap_or(0).saturating_sub(input_tokens.saturating_add(stated_output));
         let output_tokens = stated_output.saturating_add(hidden);
-        let reasoning = count("/completion_tokens_details/reasoning_tokens")
-            .or_else(|| count("/reasoning_tokens"))
-            .unwrap_or(0);
-        let cached = count("/prompt_tokens_details/cached_tokens")
-            .or_else(|| count("/prompt_cache_hit_tokens"))
-            .or_else(|| count("/cached_tokens"))
-            .unwrap_or(0);
-        let cost_usd =
-            usage.get("cost").and_then(Value::as_f64).filter(|cost| (0.0..=MAX_COST_USD).contains(cost));
+        let (reasoning, cached) = (first(&reasoning).unwrap_or(0), first(&cached).unwrap_or(0));
         Some(Self {
             usage: Usage {
                 input_tokens,

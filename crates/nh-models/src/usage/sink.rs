@@ -1,16 +1,20 @@
 //! The bounded way from a call to the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nh_store::usage::{RecordMany, UsageRow};
 use nh_store::{Store, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::ModelError;
 use crate::ledger::Settlement;
 
 /// Rows in one transaction.
 const MAX_BATCH_ROWS: usize = 512;
+/// How long a row waits for others to be written with: a commit for each would cost more than the
+/// rest of its call.
+const GATHER_MS: u64 = 50;
 /// How long a call waits for a place before it is refused.
 const RESERVE_TIMEOUT_MS: u64 = 2_000;
 /// How often a batch is tried before it goes to the log instead.
@@ -43,15 +47,21 @@ impl Call {
 #[derive(Clone, Debug)]
 pub struct UsageSink {
     entries: mpsc::Sender<Entry>,
+    hurry: Arc<Notify>,
 }
 
 /// Writes what the sinks took. It ends when every sink is dropped.
 pub struct UsageWriter {
     entries: mpsc::Receiver<Entry>,
+    /// Told when somebody waits for what is to be written.
+    hurry: Arc<Notify>,
 }
 
 /// A place for one row.
-pub(crate) struct Place(mpsc::OwnedPermit<Entry>);
+pub(crate) struct Place {
+    permit: mpsc::OwnedPermit<Entry>,
+    hurry: Arc<Notify>,
+}
 
 impl UsageSink {
     /// Calls in flight and rows not yet written, together.
@@ -61,7 +71,8 @@ impl UsageSink {
     /// `tracker.spawn(writer.run(store))`.
     pub fn new(capacity_rows: usize) -> (UsageSink, UsageWriter) {
         let (sender, receiver) = mpsc::channel(capacity_rows.max(1));
-        (UsageSink { entries: sender }, UsageWriter { entries: receiver })
+        let hurry = Arc::new(Notify::new());
+        (UsageSink { entries: sender, hurry: hurry.clone() }, UsageWriter { entries: receiver, hurry })
     }
 
     /// Waits until everything recorded before is written (or the writer is
@@ -69,18 +80,20 @@ impl UsageSink {
     pub async fn flush(&self) {
         let (sender, written) = oneshot::channel();
         if self.entries.send(Entry::Flush(sender)).await.is_ok() {
+            self.hurry.notify_one();
             let _writer_gone = written.await;
         }
     }
 
     pub(crate) async fn reserve(&self) -> Result<Place, ModelError> {
+        let place = |permit| Place { permit, hurry: self.hurry.clone() };
         match self.entries.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Place(permit)),
+            Ok(permit) => Ok(place(permit)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ModelError::Overloaded),
             Err(mpsc::error::TrySendError::Full(entries)) => {
                 let wait = Duration::from_millis(RESERVE_TIMEOUT_MS);
                 match tokio::time::timeout(wait, entries.reserve_owned()).await {
-                    Ok(Ok(permit)) => Ok(Place(permit)),
+                    Ok(Ok(permit)) => Ok(place(permit)),
                     Ok(Err(_)) | Err(_) => Err(ModelError::Overloaded),
                 }
             }
@@ -90,7 +103,12 @@ impl UsageSink {
 
 impl Place {
     pub(crate) fn record(self, row: Option<UsageRow>, settlement: Option<Settlement>) {
-        self.0.send(Entry::Call(Box::new(Call { row, settlement })));
+        // Others may wait for what it gives back.
+        let is_urgent = settlement.as_ref().is_some_and(Settlement::is_written_alone);
+        self.permit.send(Entry::Call(Box::new(Call { row, settlement })));
+        if is_urgent {
+            self.hurry.notify_one();
+        }
     }
 }
 
@@ -98,21 +116,26 @@ impl UsageWriter {
     /// Writes until every sink is dropped.
     pub async fn run(mut self, store: Store) {
         let mut entries = Vec::with_capacity(MAX_BATCH_ROWS);
-        while self.entries.recv_many(&mut entries, MAX_BATCH_ROWS).await > 0 {
-            let mut calls = Vec::with_capacity(entries.len());
-            let mut waiting = Vec::new();
-            for entry in entries.drain(..) {
-                match entry {
-                    Entry::Call(call) => calls.extend(call.into_unwritten()),
-                    Entry::Flush(sender) => waiting.push(sender),
+        while self.entries.recv_many(&mut entries, 1).await > 0 {
+            let gather = Duration::from_millis(GATHER_MS);
+            let _either = tokio::time::timeout(gather, self.hurry.notified()).await;
+            loop {
+                self.take(&mut entries);
+                let may_be_more = entries.len() == MAX_BATCH_ROWS;
+                write_all(&store, entries.drain(..)).await;
+                if !may_be_more {
+                    break;
                 }
             }
-            if !calls.is_empty() {
-                write(&store, calls).await;
-            }
-            for sender in waiting {
-                let _nobody_waits = sender.send(());
-            }
+        }
+    }
+
+    /// What has come, as far as it fits into one transaction.
+    fn take(&mut self, entries: &mut Vec<Entry>) {
+        while entries.len() < MAX_BATCH_ROWS
+            && let Ok(entry) = self.entries.try_recv()
+        {
+            entries.push(entry);
         }
     }
 
@@ -130,6 +153,22 @@ impl UsageWriter {
                 }
             }
         }
+    }
+}
+
+async fn write_all(store: &Store, entries: impl Iterator<Item = Entry>) {
+    let (mut calls, mut waiting) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match entry {
+            Entry::Call(call) => calls.extend(call.into_unwritten()),
+            Entry::Flush(sender) => waiting.push(sender),
+        }
+    }
+    if !calls.is_empty() {
+        write(store, calls).await;
+    }
+    for sender in waiting {
+        let _nobody_waits = sender.send(());
     }
 }
 

@@ -1,13 +1,14 @@
 //! From a key or a session's token to a [`Principal`], with a cache for keys.
 //!
 //! A cached key is good for one value of the store's credential epoch, which
-//! every revocation raises. The epoch is read at most every 250 ms, when a
-//! request needs it. So a revoked key is refused within a second on every
+//! every revocation raises. The epoch is read at most every 200 ms, as long as
+//! requests come: beside them, or by the first one after a pause. So a revoked key is refused within a second on every
 //! node; while the store cannot be read for longer than that, nobody gets in.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,6 +28,8 @@ use crate::failure::{Answer, Failure};
 
 /// An epoch read within so long is taken as it is.
 const FRESH_MS: i64 = 250;
+/// How often it is read while requests come: before it is that old.
+const RENEW_EVERY: Duration = Duration::from_millis(200);
 /// Within so long it still serves those who do not read it themselves.
 const USABLE_MS: i64 = 1000;
 const MAX_CACHED_KEYS: u64 = 10_000;
@@ -98,6 +101,8 @@ pub(crate) struct Credentials {
     /// When the epoch last could not be read, in ms since 1970: those who
     /// waited for that try do not each make their own.
     failed_at_ms: AtomicI64,
+    /// Since it was last renewed.
+    is_wanted: AtomicBool,
     /// Held by the one who reads the epoch.
     reading: tokio::sync::Mutex<()>,
     used: Mutex<Used>,
@@ -109,6 +114,7 @@ impl Credentials {
             cache: Cache::new(MAX_CACHED_KEYS),
             read: Mutex::new(None),
             failed_at_ms: AtomicI64::new(0),
+            is_wanted: AtomicBool::new(false),
             reading: tokio::sync::Mutex::new(()),
             used: Mutex::default(),
         }
@@ -124,7 +130,7 @@ impl Credentials {
         let known = epoch.and_then(|epoch| self.cache.get(&hash).filter(|cached| cached.epoch == epoch));
         let cached = match known {
             Some(cached) => cached,
-            None => self.look_up(app, hash, epoch).await?,
+            None => Box::pin(self.look_up(app, hash, epoch)).await?,
         };
         if cached.expires_at.is_some_and(|end| end <= now) {
             return Err(refused("the API key has expired; create a new one"));
@@ -194,7 +200,22 @@ impl Credentials {
     }
 
     /// None: the store could not be read in time, so nothing cached counts.
+    /// Reads the epoch anew as long as requests come, so that none of them waits for that.
+    pub(crate) async fn keep_fresh(&self, app: &App) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RENEW_EVERY) => {}
+                () = app.stopping.cancelled() => return,
+            }
+            if self.is_wanted.swap(false, Ordering::Relaxed) {
+                let _reading = self.reading.lock().await;
+                self.read_epoch(app).await;
+            }
+        }
+    }
+
     async fn epoch(&self, app: &App) -> Option<i64> {
+        self.is_wanted.store(true, Ordering::Relaxed);
         if let Some(epoch) = self.read_within(app, FRESH_MS) {
             return Some(epoch);
         }
@@ -206,12 +227,16 @@ impl Credentials {
         if let Some(epoch) = self.read_within(app, FRESH_MS) {
             return Some(epoch);
         }
-        // Taken before the read begins: what is revoked during it is not in it.
-        let at = app.clock.now();
-        let since_failure_ms = at.as_millis() - self.failed_at_ms.load(Ordering::Relaxed);
+        let since_failure_ms = app.clock.now().as_millis() - self.failed_at_ms.load(Ordering::Relaxed);
         if (0..FRESH_MS).contains(&since_failure_ms) {
             return self.read_within(app, USABLE_MS);
         }
+        self.read_epoch(app).await
+    }
+
+    async fn read_epoch(&self, app: &App) -> Option<i64> {
+        // Taken before the read begins: what is revoked during it is not in it.
+        let at = app.clock.now();
         match credentials::epoch(&app.hub.store).await {
             Ok(epoch) => {
                 *self.last_read() = Some(Read { epoch, at });

@@ -236,7 +236,7 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Arc<Principal>, Failur
         return app.credentials.key(app, &token).await;
     }
     if let Some(token) = SessionToken::of(app, &parts.headers) {
-        let principal = app.credentials.session(app, &token).await?;
+        let principal = Box::pin(app.credentials.session(app, &token)).await?;
         if changes_state(&parts.method) {
             check_origin(app, parts)?;
         }

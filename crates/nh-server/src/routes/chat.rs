@@ -72,11 +72,13 @@ pub(crate) async fn complete(
     Json(body, _room): Json<Map<String, Value>>,
 ) -> Answer<Response> {
     let caller = kept.caller(caller(&app, &auth));
+    // Boxed, so that they are not moved through each layer of the server.
     let answer = if wants_stream(&body)? {
-        let frames = app.hub.models.chat_stream(&caller, body).await?;
+        let frames = Box::pin(app.hub.models.chat_stream(&caller, body)).await?;
         event_stream(Body::from_stream(frames.map(Ok::<_, Infallible>)))
     } else {
-        axum::Json(app.hub.models.chat(&caller, Cow::Owned(body)).await?.body).into_response()
+        let text = Box::pin(app.hub.models.chat_text(&caller, Cow::Owned(body))).await?;
+        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
     };
     Ok(kept.tell(&app, answer))
 }

@@ -33,6 +33,7 @@ pub(crate) async fn report(
 ) -> Answer<Json<UsageReport>> {
     let by = by(query.take("by")?.as_deref())?;
     // The last calls count too: what is under way ends later.
+    app.hub.models.usage().flush().await;
     let to = query.time("to")?.unwrap_or_else(|| app.clock.now().plus_millis(1));
     let from = query.time("from")?.unwrap_or_else(|| to.plus_millis(-DEFAULT_MS));
     query.finish()?;
