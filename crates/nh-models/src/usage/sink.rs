@@ -91,6 +91,7 @@ impl UsageSink {
             Ok(permit) => Ok(place(permit)),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ModelError::Overloaded),
             Err(mpsc::error::TrySendError::Full(entries)) => {
+                self.hurry.notify_one();
                 let wait = Duration::from_millis(RESERVE_TIMEOUT_MS);
                 match tokio::time::timeout(wait, entries.reserve_owned()).await {
                     Ok(Ok(permit)) => Ok(place(permit)),

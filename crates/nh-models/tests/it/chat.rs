@@ -72,6 +72,79 @@ async fn what_a_provider_leaves_out_is_put_in() {
     assert_eq!(upstream.calls()[1].body["messages"][0], choice["message"]);
 }
 
+/// Needs no mending.
+const WELL_FORMED: &str = r#"{ "id":"c1", "object":"chat.completion", "created":1, "model":"m", "service":{"new": 1e2},
+ "choices":[{"index":0,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}],
+ "usage":{"prompt_tokens":1000,"completion_tokens":100 } , "end":true}"#;
+
+#[tokio::test]
+async fn an_answer_that_needs_no_mending_goes_out_as_it_came() {
+    let (mut hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let reply = |text: &str| Reply::Whole(200, vec![], text.to_owned());
+    upstream.reply(reply(WELL_FORMED));
+    assert_eq!(hub.chat_text(hello("mock-1")).await.expect("an answer"), WELL_FORMED);
+    upstream.reply(reply(WELL_FORMED));
+    let priced = hub.chat_text(hello("priced")).await.expect("an answer");
+    assert_eq!(priced, WELL_FORMED.replace("100 }", r#"100 ,"cost":0.003}"#));
+    let with_cost = WELL_FORMED.replace("100 }", r#"100,"cost":7}"#);
+    upstream.reply(reply(&with_cost));
+    assert_eq!(hub.chat_text(hello("priced")).await.expect("an answer"), with_cost);
+    for cost_usd in [None, Some(0.003), Some(0.003)] {
+        let row = hub.rows.next_row().await.expect("a row");
+        assert_eq!((row.usage.input_tokens, row.usage.output_tokens), (1000, 100));
+        assert_eq!((row.usage.cost_usd, row.estimated), (cost_usd, false));
+    }
+}
+
+#[tokio::test]
+async fn one_fault_is_enough_for_an_answer_to_be_mended() {
+    let (hub, upstream) = hub_of(ProviderKind::Openai).await;
+    let faults = [
+        (r#""id":"c1", "#, "", "/id"),
+        (r#""object":"chat.completion""#, r#""object":null"#, "/object"),
+        (r#""created":1, "#, "", "/created"),
+        (r#""model":"m""#, r#""model":null"#, "/model"),
+        (r#""index":0,"#, "", "/choices/0/index"),
+        (r#""role":"assistant","#, "", "/choices/0/message/role"),
+        (r#""content":null,"#, "", "/choices/0/message/content"),
+        (r#""id":"call_1""#, r#""id":"""#, "/choices/0/message/tool_calls/0/id"),
+        (r#""type":"function","#, "", "/choices/0/message/tool_calls/0/type"),
+        (r#":"tool_calls"}"#, r#":"stop"}"#, "/choices/0/finish_reason"),
+        (r#":"tool_calls"}"#, r#":""}"#, "/choices/0/finish_reason"),
+        (r#":"tool_calls"}"#, r#":null}"#, "/choices/0/finish_reason"),
+        (r#"{"prompt_tokens":1000,"completion_tokens":100 }"#, "null", "/usage/completion_tokens"),
+        (r#""prompt_tokens":1000,"completion_tokens":100 "#, "", "/usage/estimated"),
+    ];
+    for (right, wrong, place) in faults {
+        let text = WELL_FORMED.replacen(right, wrong, 1);
+        assert_ne!(text, WELL_FORMED, "{right}");
+        upstream.reply(Reply::Whole(200, vec![], text.clone()));
+        let told = hub.chat_text(hello("mock-1")).await.expect("an answer");
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let value = told.pointer(place).unwrap_or_else(|| panic!("{place} of {text}"));
+        if place.ends_with("finish_reason") {
+            assert_eq!(value, "tool_calls");
+        } else if place.ends_with("content") {
+            assert!(value.is_null());
+        } else {
+            assert!(!value.is_null() && value != "", "{place} of {told}");
+        }
+        upstream.reply(Reply::Whole(200, vec![], text));
+        let completion = hub.chat(hello("mock-1")).await.expect("an answer");
+        let of_random = ["/id", "/choices/0/message/tool_calls/0/id"];
+        if !of_random.contains(&place) {
+            assert_eq!(completion, told, "who asks within the hub gets the same");
+        }
+    }
+    for (right, wrong) in
+        [(r#""end":true"#, r#""end":true,"id":2"#), (r#""choices":["#, r#""choices":[],"n":["#)]
+    {
+        upstream.reply(Reply::Whole(200, vec![], WELL_FORMED.replacen(right, wrong, 1)));
+        let told = hub.chat_text(hello("mock-1")).await;
+        assert_eq!(told.is_ok(), wrong.contains("id"), "{told:?}");
+    }
+}
+
 /// The status, code and `Retry-After` that a client gets for a reply.
 async fn told(kind: ProviderKind, reply: Reply) -> (u16, &'static str, Option<u64>, String) {
     let (hub, upstream) = hub_of(kind).await;

@@ -87,6 +87,12 @@ impl Hub {
         Ok(Value::Object(completion.body))
     }
 
+    /// As the client gets it.
+    pub(crate) async fn chat_text(&self, body: Value) -> Result<String, ModelError> {
+        let text = self.models.chat_text(&caller(), Cow::Owned(object(body))).await?;
+        Ok(String::from_utf8(text.to_vec()).expect("UTF-8"))
+    }
+
     pub(crate) async fn embed(&self, body: Value) -> Result<Value, ModelError> {
         let completion = self.models.embeddings(&caller(), object(body)).await?;
         Ok(Value::Object(completion.body))
