@@ -11,6 +11,7 @@ use std::time::Duration;
 use nh_types::SharedClock;
 use sha2::{Digest, Sha256};
 use tokio::fs;
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -123,11 +124,18 @@ impl Host {
         let folder = self.guest_folder();
         fs::create_dir_all(&folder).await?;
         let (under, path) = (folder.join("guest.new"), folder.join("guest"));
-        fs::write(&under, PROGRAM).await?;
+        // Piece by piece: written at once, all of it is copied to memory that is kept.
+        let mut file = fs::File::create(&under).await?;
+        file.set_max_buf_size(PIECE_BYTES);
+        file.write_all(PROGRAM).await?;
+        file.flush().await?;
+        drop(file);
         fs::set_permissions(&under, PermissionsExt::from_mode(0o555)).await?;
         fs::rename(&under, &path).await
     }
 }
+
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Users of the host that nobody has: a sandbox has one of them.
 const FIRST_USER: u32 = 0x7000_0000;

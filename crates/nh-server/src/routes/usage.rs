@@ -1,6 +1,7 @@
 //! `/v1/usage`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +17,8 @@ use crate::paging::Query;
 const MAX_SUMS: u32 = 5_000;
 /// Shown where nothing else is asked for.
 const DEFAULT_MS: i64 = 30 * 86_400_000;
+/// How long a report waits for the calls that have just ended.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sum up what the workspace's model calls, sandboxes and stored bytes used and cost, by day, key,
 /// provider, model, agent or kind, or several of them.
@@ -33,7 +36,7 @@ pub(crate) async fn report(
 ) -> Answer<Json<UsageReport>> {
     let by = by(query.take("by")?.as_deref())?;
     // The last calls count too: what is under way ends later.
-    app.hub.models.usage().flush().await;
+    let _too_slow = tokio::time::timeout(PATIENCE, app.hub.models.usage().flush()).await;
     let to = query.time("to")?.unwrap_or_else(|| app.clock.now().plus_millis(1));
     let from = query.time("from")?.unwrap_or_else(|| to.plus_millis(-DEFAULT_MS));
     query.finish()?;
