@@ -127,7 +127,11 @@ impl Passed {
         let reported = provider.reported(&usage)?;
         // Both are of the same text; a reported usage has a field at least.
         let end = told.as_ptr() as usize - text.as_ptr() as usize + told.len() - 1;
-        let costs_at = usage.get("cost").is_none().then_some(end);
+        let costs_at = match usage.get("cost") {
+            None => Some(end),
+            Some(Value::Null) => return None,
+            Some(_) => None,
+        };
         Some(Self { reported, text: text.clone(), costs_at })
     }
 

@@ -89,7 +89,9 @@ async fn an_answer_that_needs_no_mending_goes_out_as_it_came() {
     let with_cost = WELL_FORMED.replace("100 }", r#"100,"cost":7}"#);
     upstream.reply(reply(&with_cost));
     assert_eq!(hub.chat_text(hello("priced")).await.expect("an answer"), with_cost);
-    for cost_usd in [None, Some(0.003), Some(0.003)] {
+    upstream.reply(reply(&with_cost.replace('7', "null")));
+    assert_eq!(hub.chat(hello("priced")).await.expect("an answer")["usage"]["cost"], 0.003);
+    for cost_usd in [None, Some(0.003), Some(0.003), Some(0.003)] {
         let row = hub.rows.next_row().await.expect("a row");
         assert_eq!((row.usage.input_tokens, row.usage.output_tokens), (1000, 100));
         assert_eq!((row.usage.cost_usd, row.estimated), (cost_usd, false));

@@ -1,9 +1,10 @@
 //! From a key or a session's token to a [`Principal`], with a cache for keys.
 //!
 //! A cached key is good for one value of the store's credential epoch, which
-//! every revocation raises. The epoch is read at most every 200 ms, as long as
-//! requests come: beside them, or by the first one after a pause. So a revoked key is refused within a second on every
-//! node; while the store cannot be read for longer than that, nobody gets in.
+//! every revocation raises. The epoch is read about every 200 ms, as long as
+//! requests come: beside them, and by the first one after a pause. So a revoked
+//! key is refused within a second on every node; while the store cannot be read
+//! for longer than that, nobody gets in.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -199,7 +200,6 @@ impl Credentials {
         *self.last_read() = None;
     }
 
-    /// None: the store could not be read in time, so nothing cached counts.
     /// Reads the epoch anew as long as requests come, so that none of them waits for that.
     pub(crate) async fn keep_fresh(&self, app: &App) {
         loop {
@@ -214,6 +214,7 @@ impl Credentials {
         }
     }
 
+    /// None: the store could not be read in time, so nothing cached counts.
     async fn epoch(&self, app: &App) -> Option<i64> {
         self.is_wanted.store(true, Ordering::Relaxed);
         if let Some(epoch) = self.read_within(app, FRESH_MS) {
