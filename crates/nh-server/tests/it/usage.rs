@@ -16,6 +16,8 @@ async fn chat(app: &TestApp) -> u16 {
 async fn calls_are_summed_by_what_is_asked() {
     let (app, _upstream) = app_and_model([says("Yes."), says("No."), says("Well.")]).await;
     assert_eq!(chat(&app).await, 200);
+    let at_once = app.get("/v1/usage").send().await.ok(200);
+    assert_eq!(at_once["total"]["calls"], 1, "a report waits for what has just ended");
     assert_eq!(run(&app).await["state"], "SUCCESS");
     let path = "/v1/usage?by=agent,model,kind";
     let all = app.until(path, |report| report["usage"].as_array().is_some_and(|sums| sums.len() == 2)).await;
